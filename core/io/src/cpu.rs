@@ -1,0 +1,1 @@
+//! CPU affinity: which CPUs we may use, and pinning a thread to one.

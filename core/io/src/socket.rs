@@ -1,0 +1,1 @@
+//! Socket set-up: SO_REUSEPORT listeners and their options.

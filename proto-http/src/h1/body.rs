@@ -1,0 +1,1 @@
+//! Reading bodies: exact, chunked, until close.

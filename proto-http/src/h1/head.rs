@@ -1,0 +1,1 @@
+//! Reading heads: start line, fields, and the rules that decide the framing.
