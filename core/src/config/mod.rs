@@ -1,0 +1,30 @@
+//! What was asked for: validated, immutable, plain data in Envoy's words, one file per Envoy noun.
+//!
+//! The only place that sees protobuf. A value of a type in here is valid: what cannot be carried out was
+//! refused with a [`ConfigError`] while it was made.
+//!
+//! What it leaves to others: compiling it for shards (`snapshot`), keeping it up to date (`control`).
+
+pub mod access_log;
+pub mod address;
+pub mod bootstrap;
+pub mod cluster;
+pub mod error;
+pub mod http_connection_manager;
+pub mod listener;
+pub mod route;
+
+pub use access_log::{AccessLog, AccessLogSink};
+pub use address::{Address, Port};
+pub use bootstrap::{Admin, Bootstrap, Node};
+pub use cluster::{
+    CircuitBreakers, Cluster, ClusterLoadAssignment, Discovery, DnsLookupFamily, Endpoint,
+    HealthStatus, LbPolicy, Thresholds,
+};
+pub use error::{ConfigError, ConfigErrors, Position, Severity};
+pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
+pub use listener::{FilterChain, Listener, NetworkFilter};
+pub use route::{
+    DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
+};
