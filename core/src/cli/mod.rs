@@ -192,8 +192,9 @@ pub struct ComponentLevels(pub Vec<(Component, Level)>);
 fn component_levels(text: &str) -> Result<ComponentLevels, String> {
     let mut levels = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
-        let (name, level) =
-            part.split_once(':').ok_or_else(|| format!("`{part}` is not of the form name:level"))?;
+        let (name, level) = part
+            .split_once(':')
+            .ok_or_else(|| format!("`{part}` is not of the form name:level"))?;
         let level = level.parse()?;
         if let Some(component) = Component::named(name) {
             levels.push((component, level));

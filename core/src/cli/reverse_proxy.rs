@@ -207,13 +207,16 @@ mod tests {
         }
     }
 
+    fn read(to: &[&str]) -> Value {
+        serde_json::from_str(&bootstrap(&args(to))).unwrap()
+    }
+
     #[test]
     fn names_are_resolved_and_addresses_are_not() {
-        let read = |args| serde_json::from_str::<Value>(&bootstrap(args)).unwrap();
-        let fixed = read(&args(&["10.0.0.1:80", ":9000"]));
+        let fixed = read(&["10.0.0.1:80", ":9000"]);
         assert_eq!(fixed["static_resources"]["clusters"][0]["type"], "STATIC");
         assert_eq!(fixed["admin"], Value::Null);
-        let named = read(&args(&["10.0.0.1:80", "app:80"]));
+        let named = read(&["10.0.0.1:80", "app:80"]);
         assert_eq!(named["static_resources"]["clusters"][0]["type"], "STRICT_DNS");
     }
 }

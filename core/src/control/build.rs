@@ -7,7 +7,8 @@ use super::names::{DnsName, Names};
 use crate::access_log::AccessLogger;
 use crate::config::{self, Address, Bootstrap, Discovery, DnsLookupFamily, NetworkFilter};
 use crate::snapshot::{
-    ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets, RouteTable,
+    ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
+    RouteTable,
 };
 use crate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat, Registry};
 use std::collections::{HashMap, HashSet};
@@ -84,7 +85,10 @@ fn http(
     })
 }
 
-fn routes(config: &Arc<config::RouteConfiguration>, identities: &mut Identities) -> Arc<RouteTable> {
+fn routes(
+    config: &Arc<config::RouteConfiguration>,
+    identities: &mut Identities,
+) -> Arc<RouteTable> {
     // Every cluster that is named has a number, so that a table need not be compiled again when a cluster comes.
     let identities = std::cell::RefCell::new(identities);
     let cluster = |name: &str| Some(identities.borrow_mut().cluster(name));

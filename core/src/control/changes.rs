@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn names_what_is_new_different_and_gone() {
-        let difference = difference(&[("a", 1), ("b", 1), ("c", 1)], &[("b", 2), ("c", 1), ("d", 1)]);
+        let difference =
+            difference(&[("a", 1), ("b", 1), ("c", 1)], &[("b", 2), ("c", 1), ("d", 1)]);
         assert_eq!(difference.added, ["d"]);
         assert_eq!(difference.modified, ["b"]);
         assert_eq!(difference.removed, ["a"]);

@@ -127,7 +127,9 @@ impl Sources {
         let (v4, v6) = match name.family {
             DnsLookupFamily::V4Only => (true, false),
             DnsLookupFamily::V6Only => (false, true),
-            DnsLookupFamily::Auto | DnsLookupFamily::V4Preferred | DnsLookupFamily::All => (true, true),
+            DnsLookupFamily::Auto | DnsLookupFamily::V4Preferred | DnsLookupFamily::All => {
+                (true, true)
+            }
         };
         let from_hosts = self.from_hosts(&name.host);
         let (v4, v6) = if from_hosts.is_empty() {
@@ -150,7 +152,8 @@ impl Sources {
         let Ok(name) = Name::from_str_relaxed(host) else { return Vec::new() };
         let mut addresses = Vec::new();
         for record in [RecordType::A, RecordType::AAAA] {
-            if let Some(found) = self.hosts.lookup_static_host(&Query::query(name.clone(), record)) {
+            if let Some(found) = self.hosts.lookup_static_host(&Query::query(name.clone(), record))
+            {
                 addresses.extend(found.answers().iter().filter_map(|record| record.data.ip_addr()));
             }
         }

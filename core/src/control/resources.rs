@@ -10,13 +10,14 @@
 
 use super::build::{self, Prepared};
 use super::changes::Changes;
+use super::counts::Counts;
 use super::identity::{Identities, ListenerKey};
 use super::names::{Answer, Change, DnsName, Names, Refresh};
 use crate::config::{self, Address, Discovery};
 use crate::log::{Component, Level};
 use crate::snapshot::{ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot};
 use crate::stats::Registry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
@@ -53,6 +54,8 @@ struct Generation {
     listeners: Vec<Arc<ListenerEntry>>,
     /// In the order of the configuration.
     clusters: Vec<Arc<ClusterEntry>>,
+    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every cluster.
+    users: HashMap<DnsName, Vec<usize>>,
 }
 
 /// A whole configuration that waits for its clusters.
@@ -60,6 +63,8 @@ struct Generation {
 struct Pending {
     listeners: Vec<Arc<ListenerEntry>>,
     clusters: Vec<Arc<config::Cluster>>,
+    /// Names that no answer has come for.
+    cold: BTreeSet<DnsName>,
     deadline: Instant,
 }
 
@@ -67,6 +72,7 @@ struct Pending {
 #[derive(Debug)]
 pub struct Resources {
     registry: Arc<Registry>,
+    counts: Counts,
     identities: Identities,
     names: Names,
     active: Generation,
@@ -83,6 +89,7 @@ impl Resources {
     #[must_use]
     pub fn new(registry: Arc<Registry>) -> Resources {
         Resources {
+            counts: Counts::new(registry.clone()),
             registry,
             identities: Identities::default(),
             names: Names::default(),
@@ -106,26 +113,43 @@ impl Resources {
 
     /// Starts an update, replacing one that still waits, and says what it will change.
     pub fn handle_update(&mut self, prepared: &Prepared, now: Instant) -> Changes {
+        let bootstrap = &prepared.bootstrap;
         let changes = Changes::between(
-            (self.active.clusters.iter().map(|entry| &entry.config), &prepared.bootstrap.clusters),
-            (self.active.listeners.iter().map(|entry| &entry.config), &prepared.bootstrap.listeners),
+            (self.active.clusters.iter().map(|entry| &entry.config), &bootstrap.clusters),
+            (self.active.listeners.iter().map(|entry| &entry.config), &bootstrap.listeners),
         );
-        let clusters = prepared.bootstrap.clusters.iter().map(|config| self.known(config)).collect();
+        self.counts.update(&changes);
+        let clusters = self.shared(&bootstrap.clusters);
         let listeners = build::listeners(
             prepared,
             &self.active.listeners,
             &mut self.identities,
             &self.registry,
         );
-        self.pending = Some(Pending { listeners, clusters, deadline: now + WARMING_MAX });
+        let cold = BTreeSet::new();
+        self.pending = Some(Pending { listeners, clusters, cold, deadline: now + WARMING_MAX });
         self.want_names(now);
+        if let Some(pending) = &mut self.pending {
+            let names = pending.clusters.iter().flat_map(|config| names_of(config));
+            let cold = names.map(|(name, _)| name).filter(|name| !self.names.answered(name));
+            pending.cold = cold.collect();
+        }
         self.advance(now);
         changes
     }
 
     /// Takes the answer of a lookup.
     pub fn handle_answer(&mut self, name: &DnsName, answer: Answer, now: Instant) {
-        match self.names.handle_answer(name, answer, now) {
+        if let Some(pending) = &mut self.pending {
+            pending.cold.remove(name);
+        }
+        let failed = matches!(answer, Answer::Failed(_));
+        let change = self.names.handle_answer(name, answer, now);
+        for &index in self.active.users.get(name).map_or(&[][..], Vec::as_slice) {
+            let empty = self.names.addresses(name).is_empty();
+            self.counts.answer(&self.active.clusters[index].config, failed, empty, &change);
+        }
+        match change {
             Change::Nothing => {}
             Change::Addresses { recovered } => {
                 if recovered {
@@ -141,9 +165,7 @@ impl Resources {
 
     /// Does what is due: lookups, and the end of waiting.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for name in self.names.poll_due(now) {
-            self.actions.push_back(Action::Resolve(name));
-        }
+        self.resolve_due(now);
         self.advance(now);
     }
 
@@ -181,6 +203,7 @@ impl Resources {
             Accepting::Stopped => Vec::new(),
             Accepting::Yes | Accepting::Draining => self.active.listeners.clone(),
         };
+        self.counts.snapshot(&self.active.clusters, listeners.len(), self.warming());
         Some(Action::Publish(Snapshot {
             version: self.version,
             listeners,
@@ -192,16 +215,20 @@ impl Resources {
     /// How many clusters of a waiting update are not warm yet.
     #[must_use]
     pub fn warming(&self) -> usize {
-        let clusters = self.pending.iter().flat_map(|pending| &pending.clusters);
-        clusters.filter(|config| !self.warm(config)).count()
+        self.pending.as_ref().map_or(0, |pending| pending.cold_clusters().count())
     }
 
-    /// The same configuration that is active already, if it is equal: so that entries stay shared.
-    fn known(&self, config: &Arc<config::Cluster>) -> Arc<config::Cluster> {
-        let same = self.active.clusters.iter().find(|entry| entry.config == *config);
-        same.map_or_else(|| config.clone(), |entry| entry.config.clone())
+    /// The configurations with those that are equal to an active one replaced by it, so that entries stay shared.
+    fn shared(&self, clusters: &[Arc<config::Cluster>]) -> Vec<Arc<config::Cluster>> {
+        let active = by_name(&self.active.clusters);
+        let share = |config: &Arc<config::Cluster>| match active.get(config.name.as_str()) {
+            Some(entry) if entry.config == *config => entry.config.clone(),
+            _ => config.clone(),
+        };
+        clusters.iter().map(share).collect()
     }
 
+    /// Keeps looking up what the active and the waiting configuration use, and nothing else.
     fn want_names(&mut self, now: Instant) {
         let active = self.active.clusters.iter().map(|entry| &entry.config);
         let pending = self.pending.iter().flat_map(|pending| &pending.clusters);
@@ -213,72 +240,83 @@ impl Resources {
             entry.respect_ttl &= refresh.respect_ttl;
         }
         self.names.set_wanted(wanted, now);
+        self.resolve_due(now);
+    }
+
+    fn resolve_due(&mut self, now: Instant) {
         for name in self.names.poll_due(now) {
+            for &index in self.active.users.get(&name).map_or(&[][..], Vec::as_slice) {
+                self.counts.attempt(&self.active.clusters[index].config);
+            }
             self.actions.push_back(Action::Resolve(name));
         }
     }
 
-    fn warm(&self, config: &config::Cluster) -> bool {
-        names_of(config).all(|(name, _)| self.names.answered(&name))
-    }
-
     /// Lets the waiting update take over if it can.
     fn advance(&mut self, now: Instant) {
-        let Some(pending) = &self.pending else { return };
-        let cold: Vec<_> = pending.clusters.iter().filter(|config| !self.warm(config)).collect();
-        if !cold.is_empty() {
-            if now < pending.deadline {
-                return;
-            }
-            let names: Vec<_> = cold.iter().map(|config| config.name.as_str()).collect();
+        let ready = |pending: &Pending| pending.cold.is_empty() || now >= pending.deadline;
+        if !self.pending.as_ref().is_some_and(ready) {
+            return;
+        }
+        let Some(pending) = self.pending.take() else { return };
+        if !pending.cold.is_empty() {
+            let names: Vec<_> = pending.cold_clusters().map(|c| c.name.as_str()).collect();
             let text = format!(
-                "not waiting any longer for the first lookups of {}; {} until they end",
-                names.join(", "),
-                "requests for them get 503"
+                "not waiting any longer for the first lookups of cluster {}; without addresses, requests get 503",
+                names.join(", ")
             );
             self.log(Level::Warning, Component::Upstream, text);
         }
-        let Some(pending) = self.pending.take() else { return };
+        let old = std::mem::take(&mut self.active);
+        let before = by_name(&old.clusters);
         let mut clusters = Vec::with_capacity(pending.clusters.len());
-        let old: HashMap<&str, &Arc<ClusterEntry>> =
-            self.active.clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect();
         for config in &pending.clusters {
-            let previous = old.get(config.name.as_str()).copied();
-            clusters.push(build::cluster(
-                config,
-                previous,
-                &self.names,
-                &mut self.identities,
-                &self.registry,
-            ));
+            let previous = before.get(config.name.as_str()).copied();
+            let new = self.cluster(config, previous);
+            if previous.is_none_or(|entry| !Arc::ptr_eq(&entry.endpoints, &new.endpoints)) {
+                self.counts.membership_change(config);
+            }
+            clusters.push(new);
         }
-        self.active = Generation { listeners: pending.listeners, clusters };
+        let mut users: HashMap<DnsName, Vec<usize>> = HashMap::new();
+        for (index, entry) in clusters.iter().enumerate() {
+            for (name, _) in names_of(&entry.config) {
+                let users = users.entry(name).or_default();
+                if users.last() != Some(&index) {
+                    users.push(index);
+                }
+            }
+        }
+        self.active = Generation { listeners: pending.listeners, clusters, users };
+        self.counts.hide_gone(
+            (&old.clusters, &old.listeners),
+            (&self.active.clusters, &self.active.listeners),
+        );
         self.stale = true;
         self.want_names(now);
     }
 
+    fn cluster(
+        &mut self,
+        config: &Arc<config::Cluster>,
+        previous: Option<&Arc<ClusterEntry>>,
+    ) -> Arc<ClusterEntry> {
+        build::cluster(config, previous, &self.names, &mut self.identities, &self.registry)
+    }
+
     /// Gives the clusters that use `name` its new addresses.
     fn refresh_endpoints(&mut self, name: &DnsName) {
-        for index in 0..self.active.clusters.len() {
-            let entry = &self.active.clusters[index];
-            if !names_of(&entry.config).any(|(used, _)| used == *name) {
-                continue;
-            }
-            let config = entry.config.clone();
-            let previous = entry.clone();
-            let new = build::cluster(
-                &config,
-                Some(&previous),
-                &self.names,
-                &mut self.identities,
-                &self.registry,
-            );
+        let users = self.active.users.get(name).cloned().unwrap_or_default();
+        for index in users {
+            let previous = self.active.clusters[index].clone();
+            let new = self.cluster(&previous.config, Some(&previous));
             if Arc::ptr_eq(&new, &previous) {
                 continue;
             }
             let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
-            let text = format!("cluster `{}`: {before} hosts become {after}", config.name);
+            let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
             self.log(Level::Info, Component::Upstream, text);
+            self.counts.membership_change(&new.config);
             self.active.clusters[index] = new;
             self.stale = true;
         }
@@ -287,21 +325,19 @@ impl Resources {
     fn tell_failure(&mut self, name: &DnsName, reason: &str) {
         let pending = self.pending.iter().flat_map(|pending| pending.clusters.iter());
         let active = self.active.clusters.iter().map(|entry| &entry.config);
-        let mut clusters: Vec<_> = active
+        let clusters: BTreeSet<_> = active
             .chain(pending)
             .filter(|config| names_of(config).any(|(used, _)| used == *name))
             .map(|config| config.name.as_str())
             .collect();
-        clusters.sort_unstable();
-        clusters.dedup();
         let consequence = match self.names.addresses(name).len() {
-            0 => "there is no address to send requests to, they get 503 until it resolves",
+            0 => "without an address, requests get 503 until it resolves",
             _ => "the addresses known before stay in use",
         };
         let text = format!(
             "cannot resolve `{}` of cluster {}: {reason}; {consequence}",
             name.host,
-            clusters.join(", ")
+            Vec::from_iter(clusters).join(", ")
         );
         self.log(Level::Warning, Component::Dns, text);
     }
@@ -309,6 +345,19 @@ impl Resources {
     fn log(&mut self, level: Level, component: Component, text: String) {
         self.actions.push_back(Action::Log(level, component, text));
     }
+}
+
+impl Pending {
+    fn cold_clusters(&self) -> impl Iterator<Item = &Arc<config::Cluster>> {
+        let cold = |config: &&Arc<config::Cluster>| {
+            !self.cold.is_empty() && names_of(config).any(|(name, _)| self.cold.contains(&name))
+        };
+        self.clusters.iter().filter(cold)
+    }
+}
+
+fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
+    clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
 }
 
 /// The names that a cluster's endpoints have.
