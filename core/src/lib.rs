@@ -10,3 +10,4 @@ pub mod config;
 pub mod reply;
 pub mod snapshot;
 pub mod stats;
+pub mod upstream;
