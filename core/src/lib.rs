@@ -15,3 +15,4 @@ pub mod reply;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;
+pub mod upstream;
