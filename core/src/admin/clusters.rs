@@ -31,9 +31,10 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
         Err(reply) => return reply,
     };
     let snapshot = admin.publisher.load();
-    let clusters = snapshot.clusters.iter().filter(|entry| {
-        filter.as_ref().is_none_or(|filter| filter.is_match(&entry.config.name))
-    });
+    let clusters = snapshot
+        .clusters
+        .iter()
+        .filter(|entry| filter.as_ref().is_none_or(|filter| filter.is_match(&entry.config.name)));
     if query.value("format") == Some("json") {
         let statuses: Vec<_> = clusters.map(|entry| json_cluster(&admin.registry, entry)).collect();
         return Reply::json(&json!({ "cluster_statuses": statuses }));

@@ -4,6 +4,7 @@
 
 use super::query::Query;
 use super::{Admin, Reply, clusters, info, logging, prometheus, stats_page};
+use crate::cli::version;
 use crate::control::Command;
 use hyper::Method;
 
@@ -52,12 +53,9 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/help", "print out list of admin commands", &[], |_, _| {
         Reply::text(format!("admin commands are:\n{}", help()))
     }),
-    get(
-        "/hot_restart_version",
-        "print the hot restart compatibility version",
-        &[],
-        |_, _| Reply::text("disabled"),
-    ),
+    get("/hot_restart_version", "print the hot restart compatibility version", &[], |_, _| {
+        Reply::text(version::HOT_RESTART)
+    }),
     get(
         "/listeners",
         "print listener info",
@@ -89,7 +87,10 @@ const ENDPOINTS: &[Endpoint] = &[
             FILTER,
             INVERT,
             ("format", "Format to use; One of (text, json, prometheus)"),
-            ("type", "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)"),
+            (
+                "type",
+                "Stat types to include.; One of (All, Counters, Histograms, Gauges, TextReadouts)",
+            ),
             (
                 "histogram_buckets",
                 "Histogram bucket display mode; One of (cumulative, disjoint, summary)",
@@ -104,10 +105,7 @@ const ENDPOINTS: &[Endpoint] = &[
             USED_ONLY,
             FILTER,
             INVERT,
-            (
-                "histogram_buckets",
-                "Histogram bucket display mode; One of (cumulative, summary)",
-            ),
+            ("histogram_buckets", "Histogram bucket display mode; One of (cumulative, summary)"),
         ],
         prometheus::page,
     ),
@@ -174,7 +172,8 @@ fn home() -> String {
 
 fn drain_listeners(admin: &Admin, query: &Query) -> Reply {
     if query.has("inboundonly") || query.has("skip_exit") {
-        let text = "inboundonly and skip_exit are not implemented: listeners have no direction here\n";
+        let text =
+            "inboundonly and skip_exit are not implemented: listeners have no direction here\n";
         return Reply::text(text).status(400);
     }
     command(admin, Command::DrainListeners { graceful: query.has("graceful") })

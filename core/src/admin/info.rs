@@ -24,7 +24,7 @@ pub(super) fn server_info(admin: &Admin, _: &Query) -> Reply {
         "state": admin.state.state().name(),
         "uptime_current_epoch": uptime,
         "uptime_all_epochs": uptime,
-        "hot_restart_version": "disabled",
+        "hot_restart_version": version::HOT_RESTART,
         "command_line_options": admin.command_line_options,
         "node": node(&admin.node),
     }))

@@ -36,8 +36,9 @@ fn change(query: &Query) -> Result<(), String> {
             }
             "paths" => {
                 for pair in value.split(',').filter(|pair| !pair.is_empty()) {
-                    let (name, value) =
-                        pair.split_once(':').ok_or_else(|| "empty logger name or level".to_owned())?;
+                    let (name, value) = pair
+                        .split_once(':')
+                        .ok_or_else(|| "empty logger name or level".to_owned())?;
                     changes.push((component(name)?, level(value)?));
                 }
             }

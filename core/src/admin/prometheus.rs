@@ -222,7 +222,9 @@ mod tests {
         let histogram = Histogram::default();
         let metrics = [metric("cluster.a", "rq_time", Value::Histogram(histogram))];
         let text = render(&metrics, Buckets::Cumulative);
-        assert!(text.contains("envoy_cluster_rq_time_bucket{envoy_cluster_name=\"a\",le=\"0.5\"} 0\n"));
+        assert!(
+            text.contains("envoy_cluster_rq_time_bucket{envoy_cluster_name=\"a\",le=\"0.5\"} 0\n")
+        );
         assert!(text.ends_with(
             "envoy_cluster_rq_time_bucket{envoy_cluster_name=\"a\",le=\"+Inf\"} 0\n\
              envoy_cluster_rq_time_sum{envoy_cluster_name=\"a\"} 0\n\

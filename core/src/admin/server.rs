@@ -3,6 +3,8 @@
 //! What it leaves to others: what to answer (`endpoints`).
 
 use super::{Admin, Reply, endpoints};
+use crate::cli::Failure;
+use crate::control::listeners::open_admin;
 use crate::log::{self, Component};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -12,7 +14,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::fs;
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -27,21 +32,37 @@ const HEAD_MAX: Duration = Duration::from_secs(60);
 /// How long to wait after accepting failed, for example when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Starts the admin thread on a listening, non-blocking socket.
+/// Starts the admin thread on `address`, and writes the address that was bound into the file at `address_path`.
 ///
 /// # Errors
 ///
-/// When the thread or its runtime cannot be made.
-pub fn start(listener: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<()> {
+/// When the address cannot be listened on, or the file cannot be written.
+pub fn start(
+    address: SocketAddr,
+    admin: Admin,
+    address_path: Option<&Path>,
+) -> Result<(), Failure> {
+    let socket = open_admin(address).map_err(|error| Failure::Bind(vec![error]))?;
+    let started = |error| Failure::Environment(format!("cannot start the admin thread: {error}"));
+    let bound = socket.local_addr().map_err(started)?;
+    if let Some(path) = address_path {
+        fs::write(path, bound.to_string()).map_err(|error| {
+            Failure::Environment(format!("--admin-address-path {}: {error}", path.display()))
+        })?;
+    }
+    spawn(socket, Arc::new(admin)).map_err(started)?;
+    log::info(Component::Admin, format_args!("admin address: {bound}"));
+    Ok(())
+}
+
+fn spawn(socket: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _context = runtime.enter();
-        TcpListener::from_std(listener)?
+        TcpListener::from_std(socket)?
     };
-    std::thread::Builder::new()
-        .name("admin".to_owned())
-        .spawn(move || runtime.block_on(serve(listener, admin)))
-        .map(drop)
+    let thread = std::thread::Builder::new().name("admin".to_owned());
+    thread.spawn(move || runtime.block_on(serve(listener, admin))).map(drop)
 }
 
 async fn serve(listener: TcpListener, admin: Arc<Admin>) {

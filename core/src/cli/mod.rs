@@ -2,14 +2,23 @@
 //!
 //! What it leaves to others: reading configuration (`config`), doing what was asked for (main).
 
+pub mod failure;
+pub mod limits;
+pub mod options;
 pub mod reverse_proxy;
 pub mod version;
 
-use crate::log::{Component, DEFAULT_FORMAT, Format, Level, Settings};
+pub use failure::Failure;
+
+use crate::config::{Options, Source};
+use crate::control::ConfigSource;
+use crate::log::{self, Component, DEFAULT_FORMAT, Format, Level, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tidegate_io::backend::Backend;
 
 const ABOUT: &str = "An Envoy-compatible, thread-per-core data plane for Linux.";
 
@@ -69,6 +78,56 @@ pub struct CommandLine {
     pub hot_restart_version: bool,
 }
 
+impl CommandLine {
+    /// Where the configuration comes from.
+    ///
+    /// # Errors
+    ///
+    /// When the command line names none.
+    pub fn source(&self) -> Result<ConfigSource, Failure> {
+        let options =
+            Options { allow_unsupported: self.config.allow_unsupported, ..Options::default() };
+        if let Some(Command::ReverseProxy(args)) = &self.command {
+            let text = reverse_proxy::bootstrap(args);
+            let text = Some(Source { name: "reverse-proxy".to_owned(), text });
+            return Ok(ConfigSource { path: None, text, options });
+        }
+        let path = self.config.config_path.clone();
+        let yaml = self.config.config_yaml.clone().filter(|text| !text.trim().is_empty());
+        let text = yaml.map(|text| Source { name: "--config-yaml".to_owned(), text });
+        if path.is_none() && text.is_none() {
+            return Err(Failure::Usage(
+                "no configuration is given; write `tidegate -c FILE`, `tidegate --config-yaml YAML`, or \
+                 `tidegate reverse-proxy --from :8080 --to HOST:PORT`"
+                    .to_owned(),
+            ));
+        }
+        Ok(ConfigSource { path, text, options })
+    }
+
+    /// Whether to validate and nothing else.
+    #[must_use]
+    pub fn only_validates(&self) -> bool {
+        self.config.mode != Mode::Serve
+    }
+
+    /// The failure of opening the log.
+    #[must_use]
+    pub fn no_log(&self, error: &io::Error) -> Failure {
+        let path = self.server.log_path.as_deref().unwrap_or_else(|| "stderr".as_ref());
+        Failure::Environment(format!("cannot open the log {}: {error}", path.display()))
+    }
+
+    /// Logs which of the given flags have no effect, if any.
+    pub fn note_without_effect(&self) {
+        let flags = self.envoy.without_effect();
+        if !flags.is_empty() {
+            let flags = flags.join(", ");
+            log::info(Component::Main, format_args!("accepted without effect: {flags}"));
+        }
+    }
+}
+
 /// Subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
@@ -119,19 +178,6 @@ pub enum DrainStrategy {
     Immediate,
 }
 
-/// `--io-backend`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
-pub enum IoBackend {
-    /// io_uring when the machine allows it, epoll with one warning when not
-    #[default]
-    Auto,
-    /// io_uring; exit with 3 and the remedy when the machine does not allow it
-    #[value(name = "io_uring", alias = "uring")]
-    IoUring,
-    /// epoll
-    Epoll,
-}
-
 /// Options of a server, whatever its configuration comes from.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Server")]
@@ -139,9 +185,9 @@ pub struct ServerArgs {
     /// Shards: threads that serve traffic, one per CPU [default: the CPUs that we may use]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub concurrency: Option<u32>,
-    /// How sockets are driven
-    #[arg(long, global = true, value_enum, default_value_t = IoBackend::Auto)]
-    pub io_backend: IoBackend,
+    /// How sockets are driven: io_uring, epoll, or auto (io_uring where the machine allows it, else epoll)
+    #[arg(long, global = true, value_name = "NAME", default_value_t = Backend::Auto)]
+    pub io_backend: Backend,
     /// How long a drain may take, in seconds
     #[arg(long, global = true, value_name = "S", default_value_t = 600)]
     pub drain_time_s: u64,
@@ -299,7 +345,6 @@ impl EnvoyArgs {
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let given = [
-            (self.drain_strategy == DrainStrategy::Gradual, ""),
             (self.restart_epoch != 0, "--restart-epoch"),
             (self.base_id != 0, "--base-id"),
             (self.enable_core_dump, "--enable-core-dump"),
@@ -310,6 +355,6 @@ impl EnvoyArgs {
             (!self.stats_tag.is_empty(), "--stats-tag"),
             (self.local_address_ip_version == "v6", "--local-address-ip-version"),
         ];
-        given.into_iter().filter(|(on, name)| *on && !name.is_empty()).map(|(_, n)| n).collect()
+        given.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
     }
 }

@@ -11,6 +11,9 @@ pub const REVISION: &str = match option_env!("TIDEGATE_REVISION") {
 /// `x.y.z` of Tidegate.
 pub const NUMBER: &str = env!("CARGO_PKG_VERSION");
 
+/// What `--hot-restart-version` prints, as Envoy does with `--disable-hot-restart`.
+pub const HOT_RESTART: &str = "disabled";
+
 /// The TLS library's place in the version; there is none yet.
 const TLS: &str = "none";
 

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod listeners;
 pub mod names;
 pub mod resources;
+pub mod shards;
 pub mod source;
 pub mod state;
 pub mod stats;

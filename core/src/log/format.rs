@@ -4,7 +4,8 @@
 
 use super::{Component, Level};
 use std::fmt::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+use tidegate_io::Now;
 
 /// Envoy's default format without the source file and line, which would mean nothing to an operator.
 pub const DEFAULT_FORMAT: &str = "[%Y-%m-%d %T.%e][%t][%l][%n] %v";
@@ -64,7 +65,8 @@ impl Format {
 
     /// One line, without its end.
     pub(super) fn line(&self, level: Level, component: Component, text: &str) -> String {
-        self.line_at(now(), level, component, text)
+        let now = Duration::from_micros(Now::read().unix_us);
+        self.line_at(now, level, component, text)
     }
 
     fn line_at(&self, at: Duration, level: Level, component: Component, text: &str) -> String {
@@ -109,11 +111,6 @@ fn flag_text(
         'j' => write!(line, "{}", serde_json::Value::from(text).to_string().trim_matches('"')),
         _ => write!(line, "{text}"),
     };
-}
-
-#[allow(clippy::disallowed_methods)] // a log line is outside every shard: nobody passes `now` down
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A point in time by the Gregorian calendar, UTC.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tidegate_io::backend::Chosen;
 
 /// Wakes nobody.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub struct ShardOptions {
     pub index: usize,
     /// The CPU that it is pinned to.
     pub cpu: Option<usize>,
-    /// Whether to drive sockets by io_uring.
-    pub io_uring: bool,
+    /// How sockets are driven.
+    pub backend: Chosen,
     /// The newest snapshot.
     pub publisher: Arc<Publisher>,
     /// Its cells.
