@@ -3,6 +3,8 @@
 //!
 //! What it leaves to others: when to give which (`proxy`), and writing it (`tidegate-http`).
 
+use tidegate_http::HttpError;
+
 /// Envoy's response flags, as a set (`data.accesslog.v3.ResponseFlags`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ResponseFlags(pub u32);
@@ -110,6 +112,26 @@ macro_rules! local_replies {
 impl ResponseFlags {
     /// No flag.
     pub const NONE: ResponseFlags = ResponseFlags(0);
+}
+
+impl LocalReply {
+    /// The answer to a request that is not HTTP. The connection closes after it.
+    #[must_use]
+    pub fn malformed(error: &HttpError) -> LocalReply {
+        let body = match error.status {
+            400 => "Bad Request",
+            408 => "Request Timeout",
+            414 => "URI Too Long",
+            417 => "Expectation Failed",
+            426 => "Upgrade Required",
+            431 => "Request Header Fields Too Large",
+            501 => "Not Implemented",
+            505 => "HTTP Version Not Supported",
+            _ => "",
+        };
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        LocalReply { status: error.status, body, flags, details: error.details }
+    }
 }
 
 local_replies! {
