@@ -168,7 +168,7 @@ local_replies! {
     /// `request_timeout` passed before the request was complete.
     REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION, "request_overall_timeout";
     /// `request_headers_timeout` passed before the head was complete.
-    REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", DOWNSTREAM_CONNECTION_TERMINATION,
+    REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
     /// Nothing happened on the stream for `stream_idle_timeout`.
     STREAM_IDLE_TIMEOUT: 408, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";

@@ -2,7 +2,6 @@
 //!
 //! What it leaves to others: how a socket stops and starts to be read (`tidegate-io`).
 
-use super::stream::Phase;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use tidegate_http::BodyLength;
 use tidegate_http::h1::{encode_chunk_end, encode_chunk_start, encode_last_chunk};
@@ -42,15 +41,13 @@ impl<I: Io> Shard<I> {
 
     /// Where the request's bytes go; touches the connection.
     fn request_output(&mut self, key: StreamKey) -> Option<&mut Output> {
-        let stream = self.streams.get_mut(key)?;
-        match stream.phase {
-            Phase::Attached(upstream_key) | Phase::Responding(upstream_key) => {
-                self.touch_upstream(upstream_key);
-                let upstream = self.upstreams.get_mut(upstream_key)?;
-                Some(upstream.output.get_or_insert_with(|| self.io.output()))
-            }
-            _ => Some(stream.backlog.get_or_insert_with(|| self.io.output())),
+        if let Some(upstream_key) = self.streams.get(key)?.upstream() {
+            self.touch_upstream(upstream_key);
+            let upstream = self.upstreams.get_mut(upstream_key)?;
+            return Some(upstream.output.get_or_insert_with(|| self.io.output()));
         }
+        let stream = self.streams.get_mut(key)?;
+        Some(stream.backlog.get_or_insert_with(|| self.io.output()))
     }
 
     /// The request is ahead of the upstream: its client is not read from for now.

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: which reply (`crate::reply` has them all).
 
-use super::mutate::{decimal, prepare_response};
+use super::mutate::prepare_response;
 use super::stream::{Phase, Stream};
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
@@ -20,7 +20,8 @@ impl<I: Io> Shard<I> {
         stream.flags.insert(reply.flags);
         stream.details = reply.details;
         if stream.response_started() {
-            self.abort_downstream(stream.downstream);
+            let downstream = stream.downstream;
+            self.abort_downstream(downstream);
             return;
         }
         let content_type = if reply.body.is_empty() { None } else { Some("text/plain") };

@@ -8,7 +8,7 @@ use crate::snapshot::{CompiledRoute, CompiledTarget};
 use std::io::Write;
 use std::net::SocketAddr;
 use tidegate_http::h1::strip_hop_by_hop;
-use tidegate_http::{Name, RequestHead, ResponseHead};
+use tidegate_http::{Headers, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
 
 /// Host and port of an authority; the port without its colon.
@@ -93,18 +93,16 @@ fn prepare_request_fields(
         headers.set(b"x-forwarded-for", &value);
     }
     if config.use_remote_address || headers.get(Name::XForwardedProto).is_none() {
-        headers.set_known(Name::XForwardedProto, b"x-forwarded-proto", b"http");
+        replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
     }
     if config.generate_request_id
         && (headers.get(Name::XRequestId).is_none()
             || (config.use_remote_address && !config.preserve_external_request_id))
     {
-        headers.set_known(Name::XRequestId, b"x-request-id", &request_id(random));
+        replace(headers, Name::XRequestId, b"x-request-id", &request_id(random));
     }
     if let Some(timeout_ms) = timeout_ms {
-        headers.set_known(
-            Name::XEnvoyExpectedRqTimeoutMs,
-            b"x-envoy-expected-rq-timeout-ms",
+        replace(headers, Name::XEnvoyExpectedRqTimeoutMs, b"x-envoy-expected-rq-timeout-ms",
             decimal(timeout_ms, &mut [0; 20]),
         );
     }
@@ -136,23 +134,27 @@ pub fn prepare_response(
     strip_hop_by_hop(&mut response.headers, upgrade);
     let headers = &mut response.headers;
     if let Some(service_ms) = service_ms {
-        headers.set_known(
-            Name::XEnvoyUpstreamServiceTime,
-            b"x-envoy-upstream-service-time",
+        replace(headers, Name::XEnvoyUpstreamServiceTime, b"x-envoy-upstream-service-time",
             decimal(service_ms, &mut [0; 20]),
         );
     }
     if headers.get(Name::Date).is_none() {
-        headers.append(b"date", date);
+        headers.append_known(Name::Date, b"date", date);
     }
     let server = config.server_name.as_bytes();
     match config.server_header {
-        ServerHeader::Overwrite => headers.set_known(Name::Server, b"server", server),
+        ServerHeader::Overwrite => replace(headers, Name::Server, b"server", server),
         ServerHeader::AppendIfAbsent if headers.get(Name::Server).is_none() => {
-            headers.append(b"server", server);
+            headers.append_known(Name::Server, b"server", server);
         }
         _ => {}
     }
+}
+
+/// Replaces the fields with this name by one.
+fn replace(headers: &mut Headers, id: Name, lower: &[u8], value: &[u8]) {
+    headers.remove(id);
+    headers.append_known(id, lower, value);
 }
 
 /// A number in decimal.

@@ -133,6 +133,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
         stream.details = "upstream_reset_after_response_started{connection_termination}";
-        self.abort_downstream(stream.downstream);
+        let downstream = stream.downstream;
+        self.abort_downstream(downstream);
     }
 }

@@ -10,6 +10,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit};
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
+use tidegate_http::h1::encode_request;
 use tidegate_http::{Method, Name};
 use tidegate_io::Io;
 
@@ -50,7 +51,7 @@ impl<I: Io> Shard<I> {
                         match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
                             Ok(upgrade) => {
                                 stream.upgrade = upgrade;
-                                Step::Forward(route.choose_cluster(random))
+                                Step::Forward(choose_cluster(route, random))
                             }
                             Err(reply) => {
                                 self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
@@ -153,6 +154,9 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
+            let mut backlog = self.io.output();
+            encode_request(&stream.request, stream.request_body, backlog.tail());
+            stream.backlog = Some(backlog);
             stream.phase = Phase::Waiting(host.id);
         }
         self.pools.of(host).waiting.push_back(key);
@@ -230,4 +234,14 @@ fn redirect_location(
         location.extend_from_slice(query);
     }
     location
+}
+
+/// One of the route's clusters, by weight; `None` when it does not exist.
+fn choose_cluster(route: &CompiledRoute, random: u64) -> Option<ClusterId> {
+    let CompiledTarget::Forward { clusters, total_weight, .. } = &route.target else { return None };
+    if clusters.len() == 1 {
+        return clusters[0].1;
+    }
+    let at = random % total_weight.max(&1);
+    clusters.iter().find(|(cumulative, _)| at < *cumulative)?.1
 }

@@ -273,12 +273,11 @@ impl<I: Io> Shard<I> {
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);
         stream.phase = Phase::Attached(key);
-        let mut output = self.io.output();
-        encode_request(&stream.request, stream.request_body, output.tail());
-        if let Some(mut backlog) = stream.backlog.take() {
-            output.append(&mut backlog);
-        }
-        upstream.output = Some(output);
+        upstream.output = Some(stream.backlog.take().unwrap_or_else(|| {
+            let mut output = self.io.output();
+            encode_request(&stream.request, stream.request_body, output.tail());
+            output
+        }));
         if stream.request_complete {
             stream.request_sent = Some(self.now.instant);
         }

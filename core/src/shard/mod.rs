@@ -8,18 +8,19 @@
 mod adopt;
 pub mod limits;
 mod listeners;
+mod logs;
 pub mod slots;
 mod spawn;
 pub mod timers;
 
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
-use crate::access_log::ShardLogs;
 use crate::proxy::{Downstream, Stream, Upstream};
 use crate::snapshot::{Adopted, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
 use crate::upstream::Pools;
 use listeners::Listener;
+use logs::ShardLogs;
 use slots::{Key, Slots};
 use std::io;
 use std::sync::Arc;

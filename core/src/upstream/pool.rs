@@ -96,13 +96,13 @@ impl Pools {
                 pool.host = host.clone();
             }
         }
-        let slot = &mut self.clusters[index];
-        match slot {
-            Some(cluster) if Arc::ptr_eq(&cluster.entry.endpoints, &entry.endpoints) => {
+        match &mut self.clusters[index] {
+            Some(cluster) => {
+                cluster.balancer.refresh(&entry.endpoints);
                 cluster.entry = entry;
             }
-            _ => {
-                let balancer = RoundRobin::new(&entry.endpoints, self.seed ^ index as u64);
+            slot => {
+                let balancer = RoundRobin::new(&entry.endpoints, self.seed);
                 *slot = Some(ClusterPool { entry, balancer });
             }
         }
