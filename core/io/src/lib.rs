@@ -15,6 +15,8 @@
 //! for that socket is reported any more, while buffers that the kernel still holds stay alive until
 //! the kernel lets go of them. So a connection can be forgotten at any moment, in any state.
 
+#![allow(unsafe_code)]
+
 pub mod buffer;
 pub mod clock;
 pub mod cpu;
