@@ -9,8 +9,8 @@ use super::world::State;
 use crate::{Errno, Outcome, Socket};
 
 impl State {
-    /// Forgets the socket. What was completed for it is never reported; a connection that was accepted
-    /// and not yet reported ends with its listener.
+    /// Forgets the socket. What was completed for it is never reported; a connection that was
+    /// accepted and not yet reported ends with its listener.
     pub fn close(&mut self, node: usize, socket: Socket, abort: bool) {
         let Some((held, pending)) = self.nodes[node].remove(socket) else { return };
         for outcome in pending {
@@ -79,7 +79,8 @@ impl State {
             return;
         }
         endpoint.phase = Phase::Dead;
-        endpoint.wire.clear();
+        // Its bytes are purged, but what a cut sent to the other end arrives.
+        endpoint.wire.retain(|segment| matches!(segment.content, Content::Reset));
         if endpoint.closed {
             return;
         }

@@ -65,8 +65,8 @@ pub(super) struct Endpoint {
     pub error: Option<Errno>,
 }
 
-/// A send in flight. The bytes are copied once; the [`Output`] is held until they are all taken, as a
-/// kernel would hold it.
+/// A send in flight. The bytes are copied once; the [`Output`] is held until they are all taken, as
+/// a kernel would hold it.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub bytes: Vec<u8>,

@@ -4,8 +4,8 @@
 
 use super::Random;
 
-/// How often each fault strikes. Fields that name no unit are chances per mille, rolled each time the
-/// fault could strike.
+/// How often each fault strikes. Fields that name no unit are chances per mille, rolled each time
+/// the fault could strike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// The time that a segment, a handshake or a window update takes, from and to, in microseconds.
@@ -16,8 +16,8 @@ pub struct Faults {
     pub merge: u32,
     /// A part of an output is taken, and the rest a latency later.
     pub short_write: u32,
-    /// Bytes that one direction of a connection holds, from and to, before the sender must wait for the
-    /// receiver to read: the send and the receive buffer together.
+    /// Bytes that one direction of a connection holds, from and to, before the sender must wait for
+    /// the receiver to read: the send and the receive buffer together.
     pub window_bytes: (usize, usize),
     /// One direction of a new connection will be cut after a chosen byte: both ends see a reset.
     pub reset: u32,
@@ -33,8 +33,8 @@ pub struct Faults {
     pub connect_error: u32,
     /// Accepting stops with `EMFILE` or `ENFILE`; the connection stays in the backlog.
     pub accept_error: u32,
-    /// A connection in the backlog is gone when it is accepted (`ECONNABORTED`): its client sees a reset,
-    /// and the backend accepts on.
+    /// A connection in the backlog is gone when it is accepted (`ECONNABORTED`): its client sees a
+    /// reset, and the backend accepts on.
     pub accept_abort: u32,
     /// Connections that a listener holds before it drops a SYN, which is sent again a second later.
     pub backlog: usize,

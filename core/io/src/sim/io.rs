@@ -19,8 +19,8 @@ use crate::{Completion, Io, IoStats, Now, Output, Socket, Token, Waker};
 
 /// Completion I/O over memory, in a [`super::World`].
 ///
-/// Inside [`super::World::run`] a turn never waits: one without completions tells the world what the
-/// thread waits for. Outside, a turn lets virtual time pass until something happens.
+/// Inside [`super::World::run`] a turn never waits: one without completions tells the world what
+/// the thread waits for. Outside, a turn lets virtual time pass until something happens.
 #[derive(Debug)]
 pub struct SimIo {
     state: Rc<RefCell<State>>,
@@ -202,8 +202,8 @@ impl Drop for SimIo {
 }
 
 impl State {
-    /// A turn while [`super::World::run`] decides who runs. The wait began when the last turn returned,
-    /// for a thread computes its timeout from that time.
+    /// A turn while [`super::World::run`] decides who runs. The wait began when the last turn
+    /// returned, for a thread computes its timeout from that time.
     fn turn_driven(
         &mut self,
         node: usize,

@@ -24,8 +24,8 @@ const SYN_RETRY_NS: u64 = 1_000_000_000;
 /// Times that a SYN is sent again.
 const SYN_RETRIES_MAX: u32 = 6;
 
-/// A descriptor that says which address it stands for: a memory file with the address as its content,
-/// so that duplicates work and no table of descriptors is needed.
+/// A descriptor that says which address it stands for: a memory file with the address as its
+/// content, so that duplicates work and no table of descriptors is needed.
 pub(super) fn descriptor_for(address: SocketAddr) -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string that lives for ever, and the call touches no other memory.
     let fd = unsafe { libc::memfd_create(c"tidegate-sim-listener".as_ptr(), libc::MFD_CLOEXEC) };

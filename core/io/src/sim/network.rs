@@ -1,5 +1,5 @@
-//! The simulated network: bytes, FINs and resets between the two ends of a connection, as TCP on Linux
-//! treats them.
+//! The simulated network: bytes, FINs and resets between the two ends of a connection, as TCP on
+//! Linux treats them.
 //!
 //! What it leaves to others: how connections begin and end (`listener.rs`, `close.rs`).
 
@@ -84,8 +84,8 @@ impl State {
         }
     }
 
-    /// Puts something on the wire, to arrive after everything before it; `delay` nanoseconds later than
-    /// usual.
+    /// Puts something on the wire, to arrive after everything before it; `delay` nanoseconds later
+    /// than usual.
     pub fn transmit(&mut self, id: EndpointId, content: Content, delay: u64) {
         let at = self.now + self.latency() + delay;
         let endpoint = &mut self.endpoints[id];

@@ -175,7 +175,8 @@ impl Node {
 }
 
 impl State {
-    /// Reports what was completed for `node`: some or all of it, from any sockets, in order within each.
+    /// Reports what was completed for `node`: some or all of it, from any sockets, in order within
+    /// each.
     pub fn collect(&mut self, node: usize, completions: &mut Vec<Completion>) {
         self.feed_starved(node);
         if self.nodes[node].woken.swap(false, Ordering::AcqRel) {

@@ -17,13 +17,13 @@ pub trait Actor {
 
     /// Takes one turn of its I/O, as in its real loop, and handles what the turn reported.
     ///
-    /// The turn gets the real timeout but returns at once. When it reports nothing and its timeout has
-    /// not passed, the actor is left alone until something happens for it or the timeout passes; so
-    /// code under test needs to know nothing of the world.
+    /// The turn gets the real timeout but returns at once. When it reports nothing and its timeout
+    /// has not passed, the actor is left alone until something happens for it or the timeout
+    /// passes; so code under test needs to know nothing of the world.
     fn step(&mut self);
 
-    /// Whether the world should go on for this actor's sake. Servers say no, clients say yes until they
-    /// are done.
+    /// Whether the world should go on for this actor's sake. Servers say no, clients say yes until
+    /// they are done.
     fn is_busy(&self) -> bool;
 }
 
@@ -55,8 +55,8 @@ impl World {
         end
     }
 
-    /// Lets everything happen that is planned, however late, while no program runs: for what the end of
-    /// a test asserts.
+    /// Lets everything happen that is planned, however late, while no program runs: for what the
+    /// end of a test asserts.
     pub fn run_out(&self) {
         let mut state = self.state.borrow_mut();
         while let Some(at) = state.events.next_at() {

@@ -99,8 +99,8 @@ impl World {
         super::listener::descriptor_for(address)
     }
 
-    /// What goes wrong from now on. Connections that were to be cut are spared when the new faults have
-    /// no resets.
+    /// What goes wrong from now on. Connections that were to be cut are spared when the new faults
+    /// have no resets.
     pub fn set_faults(&self, faults: Faults) {
         let mut state = self.state.borrow_mut();
         if faults.reset == 0 {
