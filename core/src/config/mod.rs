@@ -25,6 +25,6 @@ pub use error::{ConfigError, ConfigErrors, Position, Severity};
 pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use route::{
-    DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
+    DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
 };

@@ -1,0 +1,52 @@
+//! Listeners and what belongs to them, as shards read them.
+//!
+//! What it leaves to others: binding (`control`), accepting (`shard`).
+
+use super::RouteTable;
+use crate::access_log::AccessLogger;
+use crate::config;
+use crate::stats::Scope;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// A listener's number: given to a (name, address) once. A listener whose address changes is another one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
+/// One listener.
+#[derive(Debug)]
+pub struct ListenerEntry {
+    /// Its number. A changed listener with the same number keeps its sockets and its connections.
+    pub id: ListenerId,
+    /// What was asked for.
+    pub config: Arc<config::Listener>,
+    /// Its sockets.
+    pub sockets: Arc<ListenerSockets>,
+    /// Its HTTP connection manager.
+    pub http: Arc<HttpEntry>,
+    /// Its stats.
+    pub stats: Scope,
+}
+
+/// The listening sockets of one listener: one per shard, bound to one address with `SO_REUSEPORT`.
+#[derive(Debug)]
+pub struct ListenerSockets {
+    /// The address, with the port that the kernel chose for port 0.
+    pub address: SocketAddr,
+    /// By shard. A shard duplicates its own.
+    pub sockets: Vec<OwnedFd>,
+}
+
+/// A compiled HTTP connection manager.
+#[derive(Debug)]
+pub struct HttpEntry {
+    /// What was asked for.
+    pub config: Arc<config::HttpConnectionManager>,
+    /// Its routes.
+    pub routes: Arc<RouteTable>,
+    /// Its access logs.
+    pub access_log: Vec<Arc<AccessLogger>>,
+    /// Its stats, under `http.<stat_prefix>`.
+    pub stats: Scope,
+}

@@ -1,0 +1,34 @@
+//! What shards read: one immutable [`Snapshot`] of everything that a request needs.
+//!
+//! Control builds and publishes snapshots; a shard adopts the newest once per turn. Entries that an update does
+//! not touch are shared with the snapshot before by `Arc`. What must survive an update (counters of circuit
+//! breakers, stats) lives behind the entries, in shared atomics that are found again by identity.
+//!
+//! What it leaves to others: building from configuration events (`control`), per-shard state (`upstream`).
+
+pub mod cluster;
+pub mod listener;
+pub mod publish;
+pub mod route_table;
+
+pub use cluster::{
+    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, Permit,
+};
+pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
+pub use publish::{Adopted, Publisher};
+pub use route_table::{CompiledRoute, CompiledTarget, RouteId, RouteTable};
+
+use std::sync::Arc;
+
+/// Everything that a request reads.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with each publication; the first is 1.
+    pub version: u64,
+    /// Listeners that accept. One that is gone is drained by the shards.
+    pub listeners: Vec<Arc<ListenerEntry>>,
+    /// Clusters that are warm.
+    pub clusters: ClusterTable,
+    /// The process is going down: stop accepting, finish what runs.
+    pub draining: bool,
+}

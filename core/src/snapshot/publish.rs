@@ -1,0 +1,77 @@
+//! The one pointer between control and shards: published by swap, adopted once per turn.
+//!
+//! What it leaves to others: what is in a snapshot; waking shards (`control` has their wakers).
+
+use super::Snapshot;
+use arc_swap::ArcSwap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The newest snapshot. Shared by control, shards and admin.
+#[derive(Debug)]
+pub struct Publisher {
+    current: ArcSwap<Snapshot>,
+    /// The version of `current`; looked at once per turn instead of touching the shared count.
+    version: AtomicU64,
+}
+
+impl Publisher {
+    /// Starts with this snapshot.
+    #[must_use]
+    pub fn new(snapshot: Snapshot) -> Publisher {
+        let version = AtomicU64::new(snapshot.version);
+        Publisher { current: ArcSwap::from_pointee(snapshot), version }
+    }
+
+    /// Makes `snapshot` the newest.
+    ///
+    /// # Panics
+    ///
+    /// When its version is not larger than the current one's.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        assert!(version > self.version.load(Ordering::Relaxed), "snapshots are published in order");
+        self.current.store(Arc::new(snapshot));
+        self.version.store(version, Ordering::Release);
+    }
+
+    /// The newest snapshot, for readers off the request path.
+    #[must_use]
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+}
+
+/// A shard's view of the publisher. Streams pin a snapshot by a plain (not atomic) count.
+#[derive(Debug)]
+#[allow(clippy::redundant_allocation)] // the outer count is plain, the inner one shared by all shards
+pub struct Adopted {
+    publisher: Arc<Publisher>,
+    snapshot: Rc<Arc<Snapshot>>,
+}
+
+impl Adopted {
+    /// Adopts the newest snapshot.
+    #[must_use]
+    pub fn new(publisher: Arc<Publisher>) -> Adopted {
+        let snapshot = Rc::new(publisher.load());
+        Adopted { publisher, snapshot }
+    }
+
+    /// Adopts a newer snapshot if there is one, and says whether there was. One relaxed-cost load when there is none.
+    pub fn refresh(&mut self) -> bool {
+        if self.publisher.version.load(Ordering::Acquire) == self.snapshot.version {
+            return false;
+        }
+        self.snapshot = Rc::new(self.publisher.load());
+        true
+    }
+
+    /// The adopted snapshot; cloning the `Rc` pins it.
+    #[must_use]
+    #[allow(clippy::redundant_allocation)]
+    pub fn snapshot(&self) -> &Rc<Arc<Snapshot>> {
+        &self.snapshot
+    }
+}

@@ -1,0 +1,20 @@
+//! Stats: per-shard arrays of numbers, merged when somebody looks.
+//!
+//! A shard writes only its own cells (a relaxed load and store, no lock, no allocation); the admin thread
+//! reads every shard's. Names exist only on the control and admin side, in the [`Registry`].
+//!
+//! What it leaves to others: what to count (`shard`, `proxy`), and the pages (`admin`).
+
+pub mod histogram;
+pub mod names;
+pub mod registry;
+pub mod shard;
+
+pub use histogram::{Bucket, Histogram};
+pub use names::{ClusterStat, HostStat, HttpStat, ListenerStat, ServerStat};
+pub use registry::{Kind, Registry, Scope, StatTable, Value};
+pub use shard::{ShardStats, Stat};
+
+/// The number of one stat: the same cell in every shard's array.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct StatId(pub u32);

@@ -1,0 +1,197 @@
+//! Every stat that shards count, by Envoy's names, grouped by the scope that it belongs to.
+//!
+//! What it leaves to others: storage. A scope of a kind has one cell per stat of the kind, in this order.
+
+use super::Kind;
+use super::shard::Stat;
+
+/// For each stat of a table, how many histograms stand before it.
+const fn histogram_indices<const N: usize>(table: &[(&str, Kind)]) -> [u32; N] {
+    let mut indices = [0; N];
+    let (mut stat, mut before) = (0, 0);
+    while stat < N {
+        indices[stat] = before;
+        if matches!(table[stat].1, Kind::Histogram) {
+            before += 1;
+        }
+        stat += 1;
+    }
+    indices
+}
+
+macro_rules! stats {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $kind:ident $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        #[allow(missing_docs)] // each is Envoy's stat of that name
+        pub enum $name { $($variant,)* }
+
+        impl $name {
+            /// Name and kind of each, in order of their cells.
+            pub const ALL: &'static [(&'static str, Kind)] = &[$(($text, Kind::$kind),)*];
+
+            const HISTOGRAM_INDICES: [u32; Self::ALL.len()] = histogram_indices(Self::ALL);
+        }
+
+        impl Stat for $name {
+            #[inline]
+            fn index(self) -> u32 {
+                self as u32
+            }
+
+            #[inline]
+            fn histogram_index(self) -> u32 {
+                Self::HISTOGRAM_INDICES[self as usize]
+            }
+
+            #[inline]
+            fn kind(self) -> Kind {
+                Self::ALL[self as usize].1
+            }
+        }
+    };
+}
+
+stats! {
+    /// Under `server.` and `io.`; gauges of a shard add up.
+    ServerStat {
+        IoTurns = Counter "io.turns",
+        IoEnters = Counter "io.enters",
+        IoSubmissions = Counter "io.submissions",
+        IoCompletions = Counter "io.completions",
+        IoNoBuffers = Counter "io.no_buffers",
+        IoOverflows = Counter "io.overflows",
+        IoRearms = Counter "io.rearms",
+        IoBuffersInUse = Gauge "io.buffers_in_use",
+        IoSockets = Gauge "io.sockets",
+        IoUringEnabled = Gauge "io_uring.enabled",
+        SnapshotsAdopted = Counter "server.snapshots_adopted",
+        DescriptorsExhausted = Counter "server.descriptors_exhausted",
+    }
+}
+
+stats! {
+    /// Under `listener.<address>.`
+    ListenerStat {
+        DownstreamCxTotal = Counter "downstream_cx_total",
+        DownstreamCxActive = Gauge "downstream_cx_active",
+        DownstreamCxDestroy = Counter "downstream_cx_destroy",
+        DownstreamCxOverflow = Counter "downstream_cx_overflow",
+        NoFilterChainMatch = Counter "no_filter_chain_match",
+        DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Under `http.<stat_prefix>.`
+    HttpStat {
+        DownstreamCxTotal = Counter "downstream_cx_total",
+        DownstreamCxHttp1Total = Counter "downstream_cx_http1_total",
+        DownstreamCxActive = Gauge "downstream_cx_active",
+        DownstreamCxHttp1Active = Gauge "downstream_cx_http1_active",
+        DownstreamCxDestroy = Counter "downstream_cx_destroy",
+        DownstreamCxDestroyRemote = Counter "downstream_cx_destroy_remote",
+        DownstreamCxDestroyLocal = Counter "downstream_cx_destroy_local",
+        DownstreamCxDestroyActiveRq = Counter "downstream_cx_destroy_active_rq",
+        DownstreamCxDestroyLocalActiveRq = Counter "downstream_cx_destroy_local_active_rq",
+        DownstreamCxDestroyRemoteActiveRq = Counter "downstream_cx_destroy_remote_active_rq",
+        DownstreamCxIdleTimeout = Counter "downstream_cx_idle_timeout",
+        DownstreamCxMaxDurationReached = Counter "downstream_cx_max_duration_reached",
+        DownstreamCxMaxRequestsReached = Counter "downstream_cx_max_requests_reached",
+        DownstreamCxDelayedCloseTimeout = Counter "downstream_cx_delayed_close_timeout",
+        DownstreamCxDrainClose = Counter "downstream_cx_drain_close",
+        DownstreamCxProtocolError = Counter "downstream_cx_protocol_error",
+        DownstreamCxUpgradesTotal = Counter "downstream_cx_upgrades_total",
+        DownstreamCxUpgradesActive = Gauge "downstream_cx_upgrades_active",
+        DownstreamCxRxBytesTotal = Counter "downstream_cx_rx_bytes_total",
+        DownstreamCxTxBytesTotal = Counter "downstream_cx_tx_bytes_total",
+        DownstreamFlowControlPausedReadingTotal = Counter "downstream_flow_control_paused_reading_total",
+        DownstreamFlowControlResumedReadingTotal = Counter "downstream_flow_control_resumed_reading_total",
+        DownstreamRqTotal = Counter "downstream_rq_total",
+        DownstreamRqHttp1Total = Counter "downstream_rq_http1_total",
+        DownstreamRqActive = Gauge "downstream_rq_active",
+        DownstreamRqCompleted = Counter "downstream_rq_completed",
+        DownstreamRq1xx = Counter "downstream_rq_1xx",
+        DownstreamRq2xx = Counter "downstream_rq_2xx",
+        DownstreamRq3xx = Counter "downstream_rq_3xx",
+        DownstreamRq4xx = Counter "downstream_rq_4xx",
+        DownstreamRq5xx = Counter "downstream_rq_5xx",
+        DownstreamRqIdleTimeout = Counter "downstream_rq_idle_timeout",
+        DownstreamRqTimeout = Counter "downstream_rq_timeout",
+        DownstreamRqHeaderTimeout = Counter "downstream_rq_header_timeout",
+        DownstreamRqRxReset = Counter "downstream_rq_rx_reset",
+        DownstreamRqTxReset = Counter "downstream_rq_tx_reset",
+        DownstreamRqWsOnNonWsRoute = Counter "downstream_rq_ws_on_non_ws_route",
+        NoRoute = Counter "no_route",
+        NoCluster = Counter "no_cluster",
+        RqDirectResponse = Counter "rq_direct_response",
+        RqRedirect = Counter "rq_redirect",
+        RqTotal = Counter "rq_total",
+        DownstreamRqTime = Histogram "downstream_rq_time",
+        DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Under `cluster.<name>.`
+    ClusterStat {
+        UpstreamCxTotal = Counter "upstream_cx_total",
+        UpstreamCxHttp1Total = Counter "upstream_cx_http1_total",
+        UpstreamCxActive = Gauge "upstream_cx_active",
+        UpstreamCxConnectFail = Counter "upstream_cx_connect_fail",
+        UpstreamCxConnectTimeout = Counter "upstream_cx_connect_timeout",
+        UpstreamCxOverflow = Counter "upstream_cx_overflow",
+        UpstreamCxDestroy = Counter "upstream_cx_destroy",
+        UpstreamCxDestroyLocal = Counter "upstream_cx_destroy_local",
+        UpstreamCxDestroyRemote = Counter "upstream_cx_destroy_remote",
+        UpstreamCxDestroyWithActiveRq = Counter "upstream_cx_destroy_with_active_rq",
+        UpstreamCxDestroyLocalWithActiveRq = Counter "upstream_cx_destroy_local_with_active_rq",
+        UpstreamCxDestroyRemoteWithActiveRq = Counter "upstream_cx_destroy_remote_with_active_rq",
+        UpstreamCxIdleTimeout = Counter "upstream_cx_idle_timeout",
+        UpstreamCxMaxRequests = Counter "upstream_cx_max_requests",
+        UpstreamCxNoneHealthy = Counter "upstream_cx_none_healthy",
+        UpstreamCxProtocolError = Counter "upstream_cx_protocol_error",
+        UpstreamCxRxBytesTotal = Counter "upstream_cx_rx_bytes_total",
+        UpstreamCxTxBytesTotal = Counter "upstream_cx_tx_bytes_total",
+        UpstreamFlowControlPausedReadingTotal = Counter "upstream_flow_control_paused_reading_total",
+        UpstreamFlowControlResumedReadingTotal = Counter "upstream_flow_control_resumed_reading_total",
+        UpstreamRqTotal = Counter "upstream_rq_total",
+        UpstreamRqActive = Gauge "upstream_rq_active",
+        UpstreamRqPendingTotal = Counter "upstream_rq_pending_total",
+        UpstreamRqPendingActive = Gauge "upstream_rq_pending_active",
+        UpstreamRqPendingOverflow = Counter "upstream_rq_pending_overflow",
+        UpstreamRqPendingFailureEject = Counter "upstream_rq_pending_failure_eject",
+        UpstreamRqCancelled = Counter "upstream_rq_cancelled",
+        UpstreamRqTimeout = Counter "upstream_rq_timeout",
+        UpstreamRqRxReset = Counter "upstream_rq_rx_reset",
+        UpstreamRqTxReset = Counter "upstream_rq_tx_reset",
+        UpstreamRqRetry = Counter "upstream_rq_retry",
+        UpstreamRqRetrySuccess = Counter "upstream_rq_retry_success",
+        UpstreamRqReplayed = Counter "upstream_rq_replayed",
+        UpstreamRqCompleted = Counter "upstream_rq_completed",
+        UpstreamRq1xx = Counter "upstream_rq_1xx",
+        UpstreamRq2xx = Counter "upstream_rq_2xx",
+        UpstreamRq3xx = Counter "upstream_rq_3xx",
+        UpstreamRq4xx = Counter "upstream_rq_4xx",
+        UpstreamRq5xx = Counter "upstream_rq_5xx",
+        LbHealthyPanic = Counter "lb_healthy_panic",
+        UpstreamRqTime = Histogram "upstream_rq_time",
+        UpstreamCxConnectMs = Histogram "upstream_cx_connect_ms",
+        UpstreamCxLengthMs = Histogram "upstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Of one host of a cluster; shown by `/clusters`, not by `/stats`.
+    HostStat {
+        CxTotal = Counter "cx_total",
+        CxActive = Gauge "cx_active",
+        CxConnectFail = Counter "cx_connect_fail",
+        RqTotal = Counter "rq_total",
+        RqActive = Gauge "rq_active",
+        RqSuccess = Counter "rq_success",
+        RqError = Counter "rq_error",
+        RqTimeout = Counter "rq_timeout",
+    }
+}
