@@ -161,7 +161,7 @@ impl Io for SimIo {
     }
 
     fn output(&mut self) -> Output {
-        Output::default()
+        self.state.borrow().nodes[self.node.0].memory.output()
     }
 
     fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {

@@ -11,7 +11,7 @@ use crate::{Errno, Outcome, Output};
 
 impl State {
     /// Begins to send `output`.
-    pub fn send(&mut self, id: EndpointId, mut output: Output) {
+    pub fn send(&mut self, id: EndpointId, output: Output) {
         assert!(!output.is_empty(), "an empty output cannot be sent");
         let endpoint = &mut self.endpoints[id];
         assert!(endpoint.sending.is_none(), "a send is in flight on this socket");
@@ -19,7 +19,7 @@ impl State {
             self.complete(id, Outcome::Sent(Err(Errno(libc::EPIPE))));
             return;
         }
-        endpoint.sending = Some(Sending { bytes: memory::bytes_of(&mut output), done: 0, output });
+        endpoint.sending = Some(Sending { bytes: memory::bytes_of(&output), done: 0, output });
         self.send_some(id);
     }
 
