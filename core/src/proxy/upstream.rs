@@ -185,6 +185,7 @@ impl<I: Io> Shard<I> {
             pool.starved = false;
             let host = pool.host.clone();
             self.connect(&entry, &host);
+            self.pools.forget(id);
         }
     }
 
