@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod log;
+pub mod proxy;
 pub mod reply;
 pub mod shard;
 pub mod snapshot;

@@ -99,7 +99,8 @@ fn serve(
     }
     let shards = control::shards::start(count, &cpus, choice.backend, &publisher, &registry)
         .map_err(|error| Failure::Environment(format!("cannot start the shards: {error}")))?;
-    log::info(Component::Main, format_args!("{count} shards on {}", choice.backend));
+    let backend = control::shards::backend_name(choice.backend);
+    log::info(Component::Main, format_args!("{count} shards on {backend}"));
     end(run_control(control, shards)?)
 }
 
@@ -112,8 +113,8 @@ fn run_control(control: Control, shards: Vec<control::Shard>) -> Result<Ending, 
 fn end(ending: Ending) -> Result<(), Failure> {
     match ending {
         Ending::Drained | Ending::DrainTimedOut | Ending::Quit => Ok(()),
-        Ending::ShardDied(index) => {
-            Err(Failure::Running(format!("the thread of shard {index} has ended")))
+        Ending::ShardDied(index, error) => {
+            Err(Failure::Running(format!("shard {index} has ended: {error}")))
         }
     }
 }

@@ -22,6 +22,7 @@ pub use state::{ServerState, State};
 
 use crate::config::{Admin, Bootstrap};
 use crate::log::{self, Component, Level};
+use crate::shard::ShardState;
 use crate::snapshot::Publisher;
 use crate::stats::Registry;
 use build::Prepared;
@@ -33,7 +34,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -56,17 +57,15 @@ const SHARD_LOOK: Duration = Duration::from_secs(1);
 pub struct Shard {
     /// Makes it look for a newer snapshot.
     pub wake: Box<dyn Fn() + Send>,
-    /// It has finished what ran when the draining snapshot came.
-    pub drained: Arc<AtomicBool>,
-    /// Its downstream connections now.
-    pub connections: Arc<AtomicU64>,
-    /// Its thread, which ends only by a fault.
-    pub thread: JoinHandle<()>,
+    /// What it says of itself.
+    pub state: Arc<ShardState>,
+    /// Its thread, which ends only by a fault, or when `state.stop` asks for it.
+    pub thread: JoinHandle<io::Result<()>>,
 }
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("Shard").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -88,7 +87,7 @@ pub enum Command {
 pub type Commands = mpsc::Sender<Command>;
 
 /// How the process ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub enum Ending {
     /// Everything that ran was finished.
     Drained,
@@ -96,8 +95,8 @@ pub enum Ending {
     DrainTimedOut,
     /// Asked for: by a second signal, or by `/quitquitquit`.
     Quit,
-    /// The thread of this shard has ended.
-    ShardDied(usize),
+    /// A shard's thread has ended by itself; what it said, and its number.
+    ShardDied(usize, io::Error),
 }
 
 /// What the control thread is made of.
@@ -204,8 +203,8 @@ impl Control {
                     listeners_end = None;
                     self.stop_listeners();
                 },
-                _ = look.tick() => if let Some(index) = self.dead_shard() {
-                    return Ok(Ending::ShardDied(index));
+                _ = look.tick() => if let Some(ending) = self.dead_shard() {
+                    return Ok(ending);
                 },
             }
         }
@@ -334,7 +333,8 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
-                    if self.shards.iter().all(|shard| shard.drained.load(Ordering::Acquire)) {
+                    if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
+                        self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
                         return Ending::Drained;
                     }
@@ -342,6 +342,7 @@ impl Control {
                         let left = self.connections();
                         let text = format_args!("{seconds} s are over, closing {left} connections");
                         log::warning(Component::Main, text);
+                        self.stop_shards();
                         return Ending::DrainTimedOut;
                     }
                 }
@@ -350,11 +351,32 @@ impl Control {
     }
 
     fn connections(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.connections.load(Ordering::Relaxed)).sum()
+        self.shards.iter().map(|shard| shard.state.connections.load(Ordering::Relaxed)).sum()
     }
 
-    fn dead_shard(&self) -> Option<usize> {
-        self.shards.iter().position(|shard| shard.thread.is_finished())
+    /// The end of all when a shard's thread has ended: the others would go on with their part of the connections,
+    /// while its part of every listener is answered by nobody.
+    fn dead_shard(&mut self) -> Option<Ending> {
+        let index = self.shards.iter().position(|shard| shard.thread.is_finished())?;
+        let error = match self.shards.remove(index).thread.join() {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => io::Error::other("it ended"),
+            Err(_) => io::Error::other("it panicked"),
+        };
+        Some(Ending::ShardDied(index, error))
+    }
+
+    /// Ends the shards' threads, so that what they have not written yet is written.
+    fn stop_shards(&mut self) {
+        for shard in &self.shards {
+            shard.state.stop.store(true, Ordering::Release);
+            (shard.wake)();
+        }
+        for shard in self.shards.drain(..) {
+            if let Ok(Err(error)) = shard.thread.join() {
+                log::error(Component::Main, format_args!("a shard's end: {error}"));
+            }
+        }
     }
 
     fn now(&self) -> tidegate_io::Instant {

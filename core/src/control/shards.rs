@@ -10,7 +10,17 @@ use crate::stats::{Registry, ServerStat};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use tidegate_io::IoOptions;
 use tidegate_io::backend::Chosen;
+
+/// The backend's name, as in `--io-backend`.
+#[must_use]
+pub fn backend_name(backend: Chosen) -> &'static str {
+    match backend {
+        Chosen::IoUring => "io_uring",
+        Chosen::Epoll => "epoll",
+    }
+}
 
 /// The CPUs that we may use. When the kernel does not say, shards are not pinned.
 #[must_use]
@@ -34,24 +44,24 @@ pub fn start(
     publisher: &Arc<Publisher>,
     registry: &Registry,
 ) -> io::Result<Vec<Shard>> {
-    let server_scope = registry.scope("", ServerStat::ALL);
+    let server = registry.scope("", ServerStat::ALL);
     let mut shards = Vec::with_capacity(count);
     for index in 0..count {
         let handle = shard::spawn(ShardOptions {
             index,
             // Two shards on one CPU would only wait for each other: then the kernel places them.
             cpu: if count <= cpus.len() { cpus.get(index).copied() } else { None },
-            backend,
+            io_uring: backend == Chosen::IoUring,
+            io: IoOptions::default(),
             publisher: publisher.clone(),
             stats: registry.shard(index),
-            server_scope,
+            server,
             seed: RandomState::new().build_hasher().finish(),
         })?;
         let waker = handle.waker;
         shards.push(Shard {
             wake: Box::new(move || waker.wake()),
-            drained: handle.drained,
-            connections: handle.connections,
+            state: handle.state,
             thread: handle.thread,
         });
     }
