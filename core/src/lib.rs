@@ -7,6 +7,9 @@
 
 pub mod access_log;
 pub mod config;
+pub mod proxy;
 pub mod reply;
+pub mod shard;
 pub mod snapshot;
 pub mod stats;
+pub mod upstream;

@@ -12,11 +12,18 @@ use std::time::Duration;
 pub struct RouteTable {
     /// What was asked for.
     pub config: Arc<config::RouteConfiguration>,
+    routes: Vec<CompiledRoute>,
 }
+
+/// A route's place in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteId(pub u32);
 
 /// One route, with everything looked up that can be.
 #[derive(Debug)]
 pub struct CompiledRoute {
+    /// Its place in the table.
+    pub id: RouteId,
     /// `name`
     pub name: String,
     /// Name of the virtual host.
@@ -47,6 +54,31 @@ pub enum CompiledTarget {
     DirectResponse(config::DirectResponse),
 }
 
+/// The cluster that a request goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClusterChoice {
+    /// Its place in `action.clusters`, which has its name.
+    pub index: usize,
+    /// Its number; `None` when it does not exist.
+    pub id: Option<ClusterId>,
+}
+
+impl CompiledTarget {
+    /// Chooses a cluster by weight, the same for the same `random`; `None` when nothing is forwarded.
+    #[must_use]
+    pub fn choose_cluster(&self, random: u64) -> Option<ClusterChoice> {
+        let CompiledTarget::Forward { clusters, total_weight, .. } = self else { return None };
+        let index = match clusters.len() {
+            1 => 0,
+            _ => {
+                let point = random.checked_rem(*total_weight)?;
+                clusters.partition_point(|(cumulative, _)| *cumulative <= point)
+            }
+        };
+        clusters.get(index).map(|&(_, id)| ClusterChoice { index, id })
+    }
+}
+
 impl RouteTable {
     /// Compiles a route configuration. `cluster` gives the number of a cluster's name.
     #[must_use]
@@ -55,7 +87,13 @@ impl RouteTable {
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> RouteTable {
         let _ = cluster;
-        RouteTable { config }
+        RouteTable { config, routes: Vec::new() }
+    }
+
+    /// The route at this place.
+    #[must_use]
+    pub fn get(&self, id: RouteId) -> &CompiledRoute {
+        &self.routes[id.0 as usize]
     }
 
     /// The first route that matches: virtual host by `authority` (Envoy's precedence), then the first route in
