@@ -2,8 +2,7 @@
 //!
 //! What it leaves to others: finding out.
 
-use crate::config::ConfigErrors;
-use crate::control::BindError;
+use crate::control::{BindError, Refused};
 use std::fmt;
 
 /// Why the program ends.
@@ -12,7 +11,7 @@ pub enum Failure {
     /// The command line does not make sense; what is wrong and what to write.
     Usage(String),
     /// The configuration is not valid.
-    Configuration(ConfigErrors),
+    Configuration(Refused),
     /// These addresses cannot be listened on.
     Bind(Vec<BindError>),
     /// The machine does not allow something: what, and the remedy.
@@ -39,7 +38,7 @@ impl fmt::Display for Failure {
             Failure::Usage(text) | Failure::Environment(text) | Failure::Running(text) => {
                 write!(f, "error: {text}")
             }
-            Failure::Configuration(errors) => errors.fmt(f),
+            Failure::Configuration(refused) => refused.fmt(f),
             Failure::Bind(errors) => {
                 let lines: Vec<_> = errors.iter().map(|error| format!("error: {error}")).collect();
                 f.write_str(&lines.join("\n"))

@@ -17,7 +17,7 @@ pub mod state;
 pub mod stats;
 
 pub use listeners::BindError;
-pub use source::ConfigSource;
+pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
 use crate::config::{Admin, Bootstrap};
@@ -242,8 +242,8 @@ impl Control {
                     }
                 }
             }
-            Err(errors) => {
-                for error in errors.0 {
+            Err(refused) => {
+                for error in refused.errors.0 {
                     log::error(Component::Config, format_args!("{error}"));
                 }
                 false
