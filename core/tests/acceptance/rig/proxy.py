@@ -31,6 +31,7 @@ class Proxy:
         self.path = self.directory / f"{name}.yaml"
         self.log_path = self.directory / f"{name}.log"
         self.write(config)
+        self.stopped = False
         self.started = time.monotonic()
         self.process = self._spawn(list(args), list(confine), concurrency)
         self.pid = self.process.pid
@@ -138,6 +139,9 @@ class Proxy:
 
     def stop(self):
         """Ends it without a drain and fails if it had panicked or died."""
+        if self.stopped:
+            return
+        self.stopped = True
         died = self.process.poll()
         if died is None:
             self.process.kill()
