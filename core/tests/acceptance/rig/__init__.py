@@ -7,11 +7,12 @@ from .config import bootstrap, cluster, listener, route, to_yaml
 from .fixture import Rig, alone, limit, once, only, soak
 from .http1 import Closed, Reader, Response
 from .client import Client, get
+from .load import Load
 from .origin import HttpOrigin, Nginx, RawOrigin
 from .proxy import Proxy
 
 __all__ = [
-    "Client", "Closed", "HttpOrigin", "Nginx", "Proxy", "RawOrigin", "Reader", "Response", "Rig",
+    "Client", "Closed", "HttpOrigin", "Load", "Nginx", "Proxy", "RawOrigin", "Reader", "Response", "Rig",
     "alone", "bootstrap", "cluster", "get", "limit", "listener", "once", "only", "route", "soak",
     "to_yaml",
 ]

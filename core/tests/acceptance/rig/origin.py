@@ -137,7 +137,7 @@ worker_processes 1; daemon off; master_process off; pid {where}/pid; error_log {
 worker_rlimit_nofile 4096;
 events {{ worker_connections 4000; }}
 http {{
-  {temporary} access_log {where}/access.log;
+  {temporary}
   keepalive_requests 1000000000; keepalive_timeout 3600s; client_max_body_size 0;
   log_format plain '$status'; access_log {where}/access.log plain;
   server {{ listen 127.0.0.1:{port} backlog=4096;
