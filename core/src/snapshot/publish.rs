@@ -45,6 +45,7 @@ impl Publisher {
 
 /// A shard's view of the publisher. Streams pin a snapshot by a plain (not atomic) count.
 #[derive(Debug)]
+#[allow(clippy::redundant_allocation)] // the outer count is plain, the inner one shared by all shards
 pub struct Adopted {
     publisher: Arc<Publisher>,
     snapshot: Rc<Arc<Snapshot>>,
@@ -69,6 +70,7 @@ impl Adopted {
 
     /// The adopted snapshot; cloning the `Rc` pins it.
     #[must_use]
+    #[allow(clippy::redundant_allocation)]
     pub fn snapshot(&self) -> &Rc<Arc<Snapshot>> {
         &self.snapshot
     }

@@ -12,11 +12,18 @@ use std::time::Duration;
 pub struct RouteTable {
     /// What was asked for.
     pub config: Arc<config::RouteConfiguration>,
+    routes: Vec<CompiledRoute>,
 }
+
+/// A route's place in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteId(pub u32);
 
 /// One route, with everything looked up that can be.
 #[derive(Debug)]
 pub struct CompiledRoute {
+    /// Its place in the table.
+    pub id: RouteId,
     /// `name`
     pub name: String,
     /// Name of the virtual host.
@@ -55,7 +62,13 @@ impl RouteTable {
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> RouteTable {
         let _ = cluster;
-        RouteTable { config }
+        RouteTable { config, routes: Vec::new() }
+    }
+
+    /// The route at this place.
+    #[must_use]
+    pub fn get(&self, id: RouteId) -> &CompiledRoute {
+        &self.routes[id.0 as usize]
     }
 
     /// The first route that matches: virtual host by `authority` (Envoy's precedence), then the first route in

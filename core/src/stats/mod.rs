@@ -5,13 +5,15 @@
 //!
 //! What it leaves to others: what to count (`shard`, `proxy`), and the pages (`admin`).
 
+pub mod histogram;
 pub mod names;
 pub mod registry;
 pub mod shard;
 
+pub use histogram::{Bucket, Histogram};
 pub use names::{ClusterStat, HostStat, HttpStat, ListenerStat, ServerStat};
-pub use registry::{Histogram, Kind, Registry, Scope, Value};
-pub use shard::ShardStats;
+pub use registry::{Kind, Registry, Scope, StatTable, Value};
+pub use shard::{ShardStats, Stat};
 
 /// The number of one stat: the same cell in every shard's array.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

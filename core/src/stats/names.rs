@@ -3,6 +3,21 @@
 //! What it leaves to others: storage. A scope of a kind has one cell per stat of the kind, in this order.
 
 use super::Kind;
+use super::shard::Stat;
+
+/// For each stat of a table, how many histograms stand before it.
+const fn histogram_indices<const N: usize>(table: &[(&str, Kind)]) -> [u32; N] {
+    let mut indices = [0; N];
+    let (mut stat, mut before) = (0, 0);
+    while stat < N {
+        indices[stat] = before;
+        if matches!(table[stat].1, Kind::Histogram) {
+            before += 1;
+        }
+        stat += 1;
+    }
+    indices
+}
 
 macro_rules! stats {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $kind:ident $text:literal,)* }) => {
@@ -15,6 +30,25 @@ macro_rules! stats {
         impl $name {
             /// Name and kind of each, in order of their cells.
             pub const ALL: &'static [(&'static str, Kind)] = &[$(($text, Kind::$kind),)*];
+
+            const HISTOGRAM_INDICES: [u32; Self::ALL.len()] = histogram_indices(Self::ALL);
+        }
+
+        impl Stat for $name {
+            #[inline]
+            fn index(self) -> u32 {
+                self as u32
+            }
+
+            #[inline]
+            fn histogram_index(self) -> u32 {
+                Self::HISTOGRAM_INDICES[self as usize]
+            }
+
+            #[inline]
+            fn kind(self) -> Kind {
+                Self::ALL[self as usize].1
+            }
         }
     };
 }
