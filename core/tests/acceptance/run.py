@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Runs the acceptance tests: every `test_*` function of every `test_*.py`, on each I/O backend.
 
-    run.py --binary target/quick/tidegate [--backends io_uring,epoll] [--jobs 3] [--soak] [name part ...]
+    run.py --binary target/quick/tidegate [--backends io_uring,epoll] [--jobs 3] [--soak] [part ...]
     run.py --kind envoy [--binary envoy]        the same tests on the reference, for comparison
 
-Each test runs in a process of its own, with a time limit; a hung one is killed with all that it started. The last
-line says `N passed, N failed`, and the exit status is 1 when one failed.
+Each test runs in a process of its own, with a time limit; a hung one is killed with all that it
+started. The last line says `N passed, N failed`, and the exit status is 1 when one failed.
 """
 import argparse
 import importlib
@@ -73,7 +73,7 @@ def child(job, asked):
     for step in (lambda: job.function(rig), rig.close):
         try:
             step()
-        except BaseException:  # pylint: disable=broad-except # anything at all is this test's failure
+        except BaseException:  # anything at all is this test's failure
             failure = (failure or "") + traceback.format_exc()
     with open(job.result, "wb") as file:
         pickle.dump((rig.cases, failure), file)

@@ -1,7 +1,9 @@
-"""Responses of an origin that two parsers may read in two ways: the client must not get them as they came.
+"""Responses of an origin that two parsers may read in two ways: the client must not get them as
+they came.
 
-Each row is one response to one GET (or HEAD): the client gets 502, or a body that visibly does not end, or, where a row
-says so, one normalised reading. What it leaves to others: requests (`test_ambiguous_requests.py`).
+Each row is one response to one GET (or HEAD): the client gets 502, or a body that visibly does not
+end, or, where a row says so, one normalised reading. What it leaves to others: requests
+(`test_ambiguous_requests.py`).
 """
 from rig import Client, Closed, only
 
@@ -14,7 +16,8 @@ REFUSED = "502"
 # 502, or a body cut off without its end (when the head had already gone out)
 BROKEN = "502 or cut off"
 
-# name, the origin's bytes, what the client must get: REFUSED, BROKEN or (status, body, values of fields)
+# name, the origin's bytes, what the client must get: REFUSED, BROKEN or (status, body, values of
+# fields)
 ROWS = [
     ("CL and TE", OK + b"Content-Length: 4\r\n" + TE + b": chunked\r\n\r\n" + BODY_AB, REFUSED),
     ("two different CL", OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", REFUSED),

@@ -1,4 +1,5 @@
-"""What users and origins get wrong: each ends in one clear message or reply; never a panic, a hang or a leak.
+"""What users and origins get wrong: each ends in one clear message or reply; never a panic, a hang
+or a leak.
 
 What it leaves to others: every single field's validation (the configuration's own tests).
 """
@@ -48,7 +49,8 @@ def test_no_configuration(_):
 @once
 @only("tidegate")
 def test_wrong_fields(rig):
-    """All errors at once, each with file:line:column, the path of the message and the nearest name."""
+    """All errors at once, each with file:line:column, the path of the message and the nearest
+    name."""
     good = to_yaml(bootstrap([listener(rig.port())], [cluster(1)], rig.port()))
     with rig.case("a good one"):
         path = rig.tmp / "good.yaml"
@@ -64,7 +66,8 @@ def test_wrong_fields(rig):
                                   "HttpConnectionManager", "Cluster")
         assert start.count("stat_prefex") == validate.count("stat_prefex")
     with rig.case("wrong type"):
-        refused(rig, good.replace("port_value: 1\n", "port_value: one\n"), "port_value", "asked.yaml:")
+        text = good.replace("port_value: 1\n", "port_value: one\n")
+        refused(rig, text, "port_value", "asked.yaml:")
     with rig.case("port out of range"):
         refused(rig, good.replace("port_value: 1\n", "port_value: 70000\n"), "port_value", "70000")
     with rig.case("wrong enum"):

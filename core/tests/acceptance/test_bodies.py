@@ -65,7 +65,8 @@ def test_download_a_gibibyte(rig):
 @alone
 @limit(180)
 def test_upload_a_gibibyte(rig):
-    """1 GiB goes up counted (socket) and chunked (curl), with the right checksum, in bounded memory."""
+    """1 GiB goes up counted (socket) and chunked (curl), with the right checksum, in bounded
+    memory."""
     def answer(connection):
         while True:
             found = hashlib.sha256()
@@ -97,7 +98,8 @@ def test_upload_a_gibibyte(rig):
 @alone
 @limit(90)
 def test_slow_reader_holds_the_origin_back(rig):
-    """A client that does not read stops the origin after a bounded number of bytes, and loses none."""
+    """A client that does not read stops the origin after a bounded number of bytes, and loses
+    none."""
     sent = []
 
     def answer(connection):
@@ -151,7 +153,8 @@ def test_slow_origin_holds_the_client_back(rig):
 
 
 def test_origin_dies_in_the_body(rig):
-    """However a body is framed, its cut end is visible to the client, and nothing is left behind."""
+    """However a body is framed, its cut end is visible to the client, and nothing is left
+    behind."""
     heads = {
         "/counted": b"Content-Length: 1000\r\n\r\nhalf",
         "/chunked": b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",

@@ -19,7 +19,8 @@ def run(*command, seconds=60, **options):
 
 
 def test_curl(rig):
-    """GET, HEAD, POST with and without Expect, ranges of methods, keep-alive over one connection."""
+    """GET, HEAD, POST with and without Expect, ranges of methods, keep-alive over one
+    connection."""
     origin = rig.origin(lambda r: (200, [("X-Method", r.method)], r.body or b"hello"))
     _, port = rig.front(origin.port)
     url = f"http://127.0.0.1:{port}/path?query=1"
@@ -127,7 +128,8 @@ def websocket_echo():
             await socket.send(message)
 
     async def serve():
-        async with websockets.serve(echo, "127.0.0.1", 0, max_size=None, compression=None) as server:
+        options = {"max_size": None, "compression": None}
+        async with websockets.serve(echo, "127.0.0.1", 0, **options) as server:
             port.append(server.sockets[0].getsockname()[1])
             ready.set()
             await asyncio.Future()

@@ -1,6 +1,7 @@
 """No descriptors left: who is connected is served, nobody spins, and it recovers.
 
-What it leaves to others: memory pressure. The limit is lowered on the running process, as an operator's unit would.
+What it leaves to others: memory pressure. The limit is lowered on the running process, as an
+operator's unit would.
 """
 import socket
 import time
@@ -13,7 +14,8 @@ from rig.proxy import wait_until
 @limit(60)
 @only("tidegate")
 def test_out_of_descriptors(rig):
-    """Connections beyond the limit wait in the backlog without costing CPU, and are served later."""
+    """Connections beyond the limit wait in the backlog without costing CPU, and are served
+    later."""
     origin = rig.origin(keep=False)
     proxy, port = rig.front(origin.port)
     with Client(port) as early:

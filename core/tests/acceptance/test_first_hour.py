@@ -69,10 +69,12 @@ static_resources:
 
 @only("tidegate")
 def test_one_liner(rig):
-    """`tidegate reverse-proxy --from --to` answers soon after exec, balances, and ends on SIGTERM."""
+    """`tidegate reverse-proxy --from --to` answers soon after exec, balances, and ends on
+    SIGTERM."""
     origins = [rig.origin(lambda r, n=n: (200, [], n)) for n in (b"one", b"two")]
     port = rig.port()
-    command = [binary(), "reverse-proxy", "--from", f"127.0.0.1:{port}", "--io-backend", rig.backend]
+    command = [binary(), "reverse-proxy", "--from", f"127.0.0.1:{port}",
+               "--io-backend", rig.backend]
     for origin in origins:
         command += ["--to", f"127.0.0.1:{origin.port}"]
     began = time.monotonic()
@@ -97,7 +99,8 @@ def test_one_liner(rig):
 @only("tidegate")
 @limit(60)
 def test_envoys_demo(rig):
-    """Envoy's own first example runs as it is; a request leaves a line in the access log on stdout."""
+    """Envoy's own first example runs as it is; a request leaves a line in the access log on
+    stdout."""
     origin = rig.origin()
     port = rig.port()
     path = rig.tmp / "envoy-demo.yaml"
@@ -124,7 +127,8 @@ def test_envoys_demo(rig):
 @once
 @only("tidegate")
 def test_typo_is_located(rig):
-    """A misspelt field: file, line, column, the suggestion; and following the suggestion mends it."""
+    """A misspelt field: file, line, column, the suggestion; and following the suggestion mends
+    it."""
     text = DEMO.format(port=rig.port(), origin=1).replace("port_value:", "prot_value:", 1)
     path = rig.tmp / "typo.yaml"
     path.write_text(text)

@@ -1,7 +1,7 @@
 """An origin that closes idle connections just as they are wanted again: no request may fail of it.
 
-What it leaves to others: retry policies. None is configured here: the replay of a request that died on a reused
-connection before any byte of a response is the proxy's own duty.
+What it leaves to others: retry policies. None is configured here: the replay of a request that died
+on a reused connection before any byte of a response is the proxy's own duty.
 """
 import random
 import socket
@@ -33,7 +33,8 @@ def closing_origin(rig, reset):
 
 
 def race(rig, reset, method="GET", count=REQUESTS):
-    """Sends sequential requests with gaps up to a millisecond: (failures, what the origin served)."""
+    """Sends sequential requests with gaps up to a millisecond: (failures, what the origin
+    served)."""
     origin, served = closing_origin(rig, reset)
     _, port = rig.front(origin.port, proxy={"concurrency": 1})
     failures = []

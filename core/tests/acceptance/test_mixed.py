@@ -1,6 +1,8 @@
-"""A mixed run: random bodies both ways, all sums compared, memory and descriptors flat, all counts equal.
+"""A mixed run: random bodies both ways, all sums compared, memory and descriptors flat, all counts
+equal.
 
-30 s by default, ten minutes with `--soak`. What it leaves to others: load at full speed (`test_clients.py`).
+30 s by default, ten minutes with `--soak`. What it leaves to others: load at full speed
+(`test_clients.py`).
 """
 import asyncio
 

@@ -1,6 +1,7 @@
 """SIGHUP and SIGTERM under load: no request fails of either.
 
-What it leaves to others: updates over xDS. SIGHUP reads the file again through the same path as a start.
+What it leaves to others: updates over xDS. SIGHUP reads the file again through the same path as a
+start.
 """
 import signal
 import threading
@@ -19,7 +20,8 @@ def named(rig, name):
 @limit(120)
 @only("tidegate")
 def test_reload_under_load(rig):
-    """Routes, clusters, endpoints and other listeners change 30 times; 0 failures on the listener that stays."""
+    """Routes, clusters, endpoints and other listeners change 30 times; 0 failures on the listener
+    that stays."""
     origins = {name: named(rig, name) for name in ("a", "b", "c")}
     stays, comes, admin = rig.port(), rig.port(), rig.port()
 
@@ -46,7 +48,8 @@ def test_reload_under_load(rig):
 
 @only("tidegate")
 def test_reload_changes_listeners(rig):
-    """A listener that comes is served, one that goes is closed, and its running request is finished."""
+    """A listener that comes is served, one that goes is closed, and its running request is
+    finished."""
     release = threading.Event()
 
     def answer(request):
@@ -75,14 +78,15 @@ def test_reload_changes_listeners(rig):
 
 @only("tidegate")
 def test_bad_file_changes_nothing(rig):
-    """Files that are wrong in several ways: each is refused with its reason, and service goes on."""
+    """Files that are wrong in several ways: each is refused with its reason, and service goes
+    on."""
     origin = named(rig, "a")
     proxy, port = rig.front(origin.port)
     good = proxy.path.read_text()
     wrong = {
         "not YAML": (good.replace("admin:", "admin: ["), proxy.path.name),
         "unknown field": (good.replace("stat_prefix:", "stat_prefex:", 1), "stat_prefix"),
-        "unknown cluster": (good.replace("cluster: \"origin\"", "cluster: \"orogin\"", 1), "orogin"),
+        "unknown cluster": (good.replace('cluster: "origin"', 'cluster: "orogin"', 1), "orogin"),
         "a mere word": ("nothing", proxy.path.name),
     }
     load = Load(port)
@@ -112,7 +116,8 @@ def test_bad_file_changes_nothing(rig):
 @limit(60)
 @only("tidegate")
 def test_terminate_under_load(rig):
-    """SIGTERM with requests under way: all are answered, connections end with close, exit status 0."""
+    """SIGTERM with requests under way: all are answered, connections end with close, exit status
+    0."""
     def answer(request):
         time.sleep(0.02)
         return 200, [], b"x" * 2000

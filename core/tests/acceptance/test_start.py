@@ -18,7 +18,8 @@ def served(port, count=200):
 
 @only("tidegate")
 def test_as_nobody_with_little(rig):
-    """As nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what is limited."""
+    """As nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
+    is limited."""
     origin = rig.origin(keep=False)
     confine = ["--memlock", "65536", "--nofile", "256", "--user", "nobody"]
     proxy, port = rig.front(origin.port, proxy={"confine": confine})
@@ -36,7 +37,8 @@ def test_as_nobody_with_little(rig):
 @only("tidegate")
 @limit(60)
 def test_io_uring_refused(rig):
-    """Under seccomp: auto serves on epoll after one warning that names the reason; forced ends with the remedy."""
+    """Under seccomp: auto serves on epoll after one warning that names the reason; forced ends
+    with the remedy."""
     for code in ("EPERM", "ENOSYS"):
         confine = ["--no-io-uring", code]
         origin = rig.origin(keep=False)

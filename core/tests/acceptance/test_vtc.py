@@ -1,8 +1,9 @@
 """The varnishtest scripts in `vtc/`: each scripts a client and an origin around one running proxy.
 
-A script finds the proxy at `${proxy}` and lets its server listen on `${origin}`. Hosts: `upgrade.test` allows
-WebSocket upgrades, `unrouted.test` has no routes, `plain.test` and all others go to the origin.
-What it leaves to others: messages that varnishtest itself refuses to write or read.
+A script finds the proxy at `${proxy}` and lets its server listen on `${origin}`. Hosts:
+`upgrade.test` allows WebSocket upgrades, `unrouted.test` has no routes, `plain.test` and all others
+go to the origin. What it leaves to others: messages that varnishtest itself refuses to write or
+read.
 """
 import subprocess
 from pathlib import Path
@@ -25,7 +26,8 @@ def configuration(rig, port, origin):
 
 @limit(180)
 def test_scripts(rig):
-    """Every script, each on a fresh proxy, so that no pooled connection leads from one to the next."""
+    """Every script, each on a fresh proxy, so that no pooled connection leads from one to the
+    next."""
     for script in SCRIPTS:
         with rig.case(script.stem):
             run_script(rig, script)

@@ -12,7 +12,7 @@ from .origin import HttpOrigin, Nginx, RawOrigin
 from .proxy import Proxy
 
 __all__ = [
-    "Client", "Closed", "HttpOrigin", "Load", "Nginx", "Proxy", "RawOrigin", "Reader", "Response", "Rig",
-    "alone", "bootstrap", "cluster", "get", "limit", "listener", "once", "only", "route", "soak",
-    "to_yaml",
+    "Client", "Closed", "HttpOrigin", "Load", "Nginx", "Proxy", "RawOrigin", "Reader", "Response",
+    "Rig", "alone", "bootstrap", "cluster", "get", "limit", "listener", "once", "only", "route",
+    "soak", "to_yaml",
 ]

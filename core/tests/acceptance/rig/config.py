@@ -1,7 +1,7 @@
 """Envoy bootstraps as Python values, and their YAML.
 
-What it leaves to others: starting a proxy on one (`proxy.py`). Every configuration made here is also
-accepted by Envoy 1.40, so that any test can be run against it for comparison.
+What it leaves to others: starting a proxy on one (`proxy.py`). Every configuration made here is
+also accepted by Envoy 1.40, so that any test can be run against it for comparison.
 """
 import json
 
@@ -43,7 +43,8 @@ def listener(port, routes=None, name="main", host="127.0.0.1", virtual_hosts=Non
 
 
 def cluster(port, name="origin", host="127.0.0.1", **fields):
-    """A STATIC cluster of one endpoint (or several, when `port` is a list) without effective limits."""
+    """A STATIC cluster of one endpoint (or several, when `port` is a list) without effective
+    limits."""
     ports = port if isinstance(port, list) else [port]
     endpoints = [{"endpoint": {"address": address(p, host)}} for p in ports]
     threshold = {"max_connections": NO_LIMIT, "max_pending_requests": NO_LIMIT,

@@ -1,8 +1,10 @@
 """Runs a command with less than usual: resource limits, another user, io_uring refused by seccomp.
 
-    confine.py [--memlock BYTES] [--nofile N] [--user NAME] [--no-io-uring EPERM|ENOSYS] -- command ...
+    confine.py [--memlock BYTES] [--nofile N] [--user NAME]
+               [--no-io-uring EPERM|ENOSYS] -- command ...
 
-What it leaves to others: what the command then does. It changes only its own process, so nothing global is touched.
+What it leaves to others: what the command then does. It changes only its own process, so nothing
+global is touched.
 """
 import argparse
 import ctypes
@@ -22,7 +24,8 @@ IO_URING_CALLS = (425, 426, 427)
 
 
 def deny_io_uring(code):
-    """Installs a filter that answers the three io_uring calls with `code`, as container runtimes do."""
+    """Installs a filter that answers the three io_uring calls with `code`, as container runtimes
+    do."""
     program = [(LOAD_WORD, 0, 0, 0)]
     for index, number in enumerate(IO_URING_CALLS):
         program.append((JUMP_EQUAL, len(IO_URING_CALLS) - index, 0, number))
@@ -40,7 +43,8 @@ def deny_io_uring(code):
 
 
 def main():
-    """Applies the limits in the order in which they can still be applied, then becomes the command."""
+    """Applies the limits in the order in which they can still be applied, then becomes the
+    command."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--memlock", type=int)
     parser.add_argument("--nofile", type=int)

@@ -105,7 +105,7 @@ class Rig:
         try:
             yield
             failure = None
-        except Exception:  # pylint: disable=broad-except # whatever it was, it is this row's failure
+        except Exception:  # whatever it was, it is this row's failure
             failure = traceback.format_exc()
         self.cases.append((name, time.monotonic() - start, failure))
 

@@ -1,7 +1,7 @@
 """A small, strict HTTP/1.1 reader, independent of the proxy's codec.
 
-What it leaves to others: sockets' life (`client.py`, `origin.py`). It reads exactly one message at a time and
-keeps what follows, so that a test can see bytes which should not be there.
+What it leaves to others: sockets' life (`client.py`, `origin.py`). It reads exactly one message at
+a time and keeps what follows, so that a test can see bytes which should not be there.
 """
 import socket
 
@@ -52,7 +52,8 @@ class Request(Message):
 
 
 class Response(Message):
-    """A response, with its start line taken apart; `until_close` when the end of the body was a close."""
+    """A response, with its start line taken apart; `until_close` when the end of the body was a
+    close."""
 
     def __init__(self, raw_head):
         super().__init__(raw_head)

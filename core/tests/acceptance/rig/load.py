@@ -1,7 +1,8 @@
 """Steady load that counts every failed request and forgives none.
 
-What it leaves to others: speed (wrk). A request failed when its connection broke after the request was sent, when its
-answer is not the expected one, or when nothing accepted it although something should have.
+What it leaves to others: speed (wrk). A request failed when its connection broke after the request
+was sent, when its answer is not the expected one, or when nothing accepted it although something
+should have.
 """
 import threading
 
@@ -64,11 +65,13 @@ class Load:
         return True
 
     def expect_end(self):
-        """From now on a refused connection is no failure (a request lost on an open one still is)."""
+        """From now on a refused connection is no failure (a request lost on an open one still
+        is)."""
         self.ending = True
 
     def stop(self):
-        """Lets each thread finish its request; fails when any request failed. How many were done."""
+        """Lets each thread finish its request; fails when any request failed. How many were
+        done."""
         self.stopping.set()
         for thread in self.threads:
             thread.join(20)

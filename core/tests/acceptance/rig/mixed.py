@@ -1,7 +1,8 @@
-"""Random traffic with every body's SHA-256 known on both sides: a client and an origin that compare notes.
+"""Random traffic with every body's SHA-256 known on both sides: a client and an origin that compare
+notes.
 
-What it leaves to others: what to conclude (`test_mixed.py`). Every body is a slice of one block of random bytes, so that
-both sides can make and check megabytes cheaply.
+What it leaves to others: what to conclude (`test_mixed.py`). Every body is a slice of one block of
+random bytes, so that both sides can make and check megabytes cheaply.
 """
 import asyncio
 import hashlib
@@ -154,7 +155,8 @@ class Clients:
         self.rng = random.Random(seed)
         self.count = connections
         self.seconds = seconds
-        self.opened = self.requests = self.answers = self.cut = self.half_heads = self.sent_bytes = 0
+        self.opened = self.requests = self.answers = 0
+        self.cut = self.half_heads = self.sent_bytes = 0
         self.failures = []
 
     async def run(self, watch):

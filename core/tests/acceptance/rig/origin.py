@@ -1,6 +1,7 @@
 """Origins: one that does exactly what a test scripts, one that answers HTTP, and nginx for load.
 
-What it leaves to others: what to answer. All of them count what they saw, as the other side of the ledger.
+What it leaves to others: what to answer. All of them count what they saw, as the other side of the
+ledger.
 """
 import socket
 import subprocess
@@ -40,7 +41,8 @@ class Connection:
 
 
 class RawOrigin:
-    """Listens on an ephemeral port and runs `handler(connection)` on a thread for each connection."""
+    """Listens on an ephemeral port and runs `handler(connection)` on a thread for each
+    connection."""
 
     def __init__(self, handler, backlog=1024, timeout=30.0):
         self.handler = handler
@@ -86,7 +88,8 @@ class RawOrigin:
 
 
 class HttpOrigin(RawOrigin):
-    """Answers each request with `answer(request) -> (status, headers, body)`; keeps the requests."""
+    """Answers each request with `answer(request) -> (status, headers, body)`; keeps the
+    requests."""
 
     def __init__(self, answer=None, keep=True):
         self.answer = answer or (lambda request: (200, [], b"origin\n"))

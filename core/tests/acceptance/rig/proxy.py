@@ -1,7 +1,8 @@
 """The proxy as a process: start, ask its admin, reload, measure, stop.
 
-What it leaves to others: its configuration (`config.py`). `PROXY_BINARY` names the binary and `PROXY_KIND` says
-which command line it has: `tidegate` (the default) or `envoy`, so that a test can be tried on the reference.
+What it leaves to others: its configuration (`config.py`). `PROXY_BINARY` names the binary and
+`PROXY_KIND` says which command line it has: `tidegate` (the default) or `envoy`, so that a test can
+be tried on the reference.
 """
 import json
 import os
@@ -78,7 +79,8 @@ class Proxy:
         end = time.monotonic() + seconds
         while True:
             if self.process.poll() is not None:
-                raise AssertionError(f"exited with {self.process.returncode}:\n{self.log()[-3000:]}")
+                code, said = self.process.returncode, self.log()[-3000:]
+                raise AssertionError(f"exited with {code}:\n{said}")
             try:
                 if self.fetch("/ready")[0] == 200:
                     return
