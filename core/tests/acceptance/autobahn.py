@@ -6,6 +6,7 @@ is right; the proxy must not change what it does.
 """
 import collections
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -38,30 +39,39 @@ def verdicts(python2, where, port, name):
     return {case: entry["behavior"] for case, entry in index.items()}
 
 
-def main():
-    """Compares; exit status 1 when the proxy changes a verdict."""
-    python2, where, binary, backend = sys.argv[1:]
-    os.environ.update(PROXY_BINARY=str(Path(binary).resolve()))
-    os.environ.setdefault("PROXY_KIND", "tidegate")
+def through_proxy(python2, where, origin, backend):
+    """Verdicts through a proxy on one backend."""
     rig = Rig(backend)
     try:
-        origin = websocket_echo()
         upgrade = route("/", "origin", upgrade_configs=[{"upgrade_type": "websocket"}],
                         timeout="0s")
         _, port = rig.front(origin, routes=[upgrade])
-        direct = verdicts(python2, Path(where), origin, "direct")
-        through = verdicts(python2, Path(where), port, "through")
+        return verdicts(python2, where, port, backend or "through")
     finally:
         rig.close()
-    for name, found in (("direct", direct), ("through", through)):
-        print(f"{name:8s} {dict(collections.Counter(found.values()))}")
-    differing = [c for c in direct if direct[c] != through.get(c)]
-    hard = [c for c in differing if not {direct[c], through.get(c)} <= TIMING]
-    for case in differing:
-        print(f"case {case}: {direct[case]} directly, {through.get(case)} through the proxy")
-    failed = len(hard) + max(0, len(differing) - len(hard) - TIMING_MAX)
-    print(f"{len(direct) - failed} passed, {failed} failed")
-    return 1 if failed or not direct else 0
+
+
+def main():
+    """Compares; exit status 1 when the proxy changes a verdict."""
+    python2, where, binary, backends = sys.argv[1:]
+    os.environ.update(PROXY_BINARY=str(Path(binary).resolve()))
+    os.environ.setdefault("PROXY_KIND", "tidegate")
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    origin = websocket_echo()
+    direct = verdicts(python2, Path(where), origin, "direct")
+    print(f"directly: {dict(collections.Counter(direct.values()))}")
+    passed = failed = 0
+    for backend in backends.split(","):
+        through = through_proxy(python2, Path(where), origin, backend)
+        print(f"{backend}: {dict(collections.Counter(through.values()))}")
+        differing = [c for c in direct if direct[c] != through.get(c)]
+        hard = [c for c in differing if not {direct[c], through.get(c)} <= TIMING]
+        for case in differing:
+            print(f"  case {case}: {direct[case]} directly, {through.get(case)} through the proxy")
+        wrong = len(hard) + max(0, len(differing) - len(hard) - TIMING_MAX)
+        passed, failed = passed + len(direct) - wrong, failed + wrong
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
 
 
 if __name__ == "__main__":
