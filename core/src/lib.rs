@@ -7,8 +7,8 @@
 
 pub mod access_log;
 pub mod config;
-pub mod reply;
 pub mod proxy;
+pub mod reply;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;

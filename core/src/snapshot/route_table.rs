@@ -54,6 +54,31 @@ pub enum CompiledTarget {
     DirectResponse(config::DirectResponse),
 }
 
+/// The cluster that a request goes to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClusterChoice {
+    /// Its place in `action.clusters`, which has its name.
+    pub index: usize,
+    /// Its number; `None` when it does not exist.
+    pub id: Option<ClusterId>,
+}
+
+impl CompiledTarget {
+    /// Chooses a cluster by weight, the same for the same `random`; `None` when nothing is forwarded.
+    #[must_use]
+    pub fn choose_cluster(&self, random: u64) -> Option<ClusterChoice> {
+        let CompiledTarget::Forward { clusters, total_weight, .. } = self else { return None };
+        let index = match clusters.len() {
+            1 => 0,
+            _ => {
+                let point = random.checked_rem(*total_weight)?;
+                clusters.partition_point(|(cumulative, _)| *cumulative <= point)
+            }
+        };
+        clusters.get(index).map(|&(_, id)| ClusterChoice { index, id })
+    }
+}
+
 impl RouteTable {
     /// Compiles a route configuration. `cluster` gives the number of a cluster's name.
     #[must_use]
