@@ -44,7 +44,7 @@ const MODULE_EDGES: &[(&str, &[&str], &str)] = &[
     ),
     (
         "core/src/snapshot",
-        &["tokio", "prost", "envoy_types", "hyper", "tidegate_io"],
+        &["tokio", "prost", "envoy_types", "hyper", "std::sync::RwLock"],
         "plain data that shards read",
     ),
     ("core/src/control", &["prost_reflect", "envoy_types"], "protobuf stops at config"),
