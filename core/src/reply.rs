@@ -3,6 +3,8 @@
 //!
 //! What it leaves to others: when to give which (`proxy`), and writing it (`tidegate-http`).
 
+use tidegate_http::HttpError;
+
 /// Envoy's response flags, as a set (`data.accesslog.v3.ResponseFlags`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ResponseFlags(pub u32);
@@ -113,6 +115,26 @@ impl ResponseFlags {
     pub const NONE: ResponseFlags = ResponseFlags(0);
 }
 
+impl LocalReply {
+    /// The answer to a request that is not HTTP. The connection closes after it.
+    #[must_use]
+    pub fn malformed(error: &HttpError) -> LocalReply {
+        let body = match error.status {
+            400 => "Bad Request",
+            408 => "Request Timeout",
+            414 => "URI Too Long",
+            417 => "Expectation Failed",
+            426 => "Upgrade Required",
+            431 => "Request Header Fields Too Large",
+            501 => "Not Implemented",
+            505 => "HTTP Version Not Supported",
+            _ => "",
+        };
+        let flags = ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR;
+        LocalReply { status: error.status, body, flags, details: error.details }
+    }
+}
+
 local_replies! {
     /// No virtual host or route matched.
     ROUTE_NOT_FOUND: 404, "", NO_ROUTE_FOUND, "route_not_found";
@@ -147,7 +169,7 @@ local_replies! {
     /// `request_timeout` passed before the request was complete.
     REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION, "request_overall_timeout";
     /// `request_headers_timeout` passed before the head was complete.
-    REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", DOWNSTREAM_CONNECTION_TERMINATION,
+    REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
     /// Nothing happened on the stream for `stream_idle_timeout`.
     STREAM_IDLE_TIMEOUT: 408, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";

@@ -14,6 +14,27 @@ pub struct Span {
     pub length: u32,
 }
 
+impl Span {
+    pub(crate) fn new(start: usize, length: usize) -> Span {
+        debug_assert!(start + length <= u32::MAX as usize);
+        Span { start: start as u32, length: length as u32 }
+    }
+
+    pub(crate) fn range(self) -> core::ops::Range<usize> {
+        self.start as usize..self.end()
+    }
+
+    pub(crate) fn end(self) -> usize {
+        self.start as usize + self.length as usize
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.length == 0
+    }
+}
+
 /// One field line. The name is in lower case in the arena.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
@@ -27,11 +48,14 @@ pub struct Field {
 
 /// Field lines in order, with the arena that holds their bytes (and, in a head, the start line's).
 ///
-/// Removing a field only forgets it; adding one appends to the arena.
+/// Removing a field only forgets it; adding one appends to the arena, as a whole line
+/// `name: value CRLF`: a writer copies lines that stand side by side in the arena with one copy.
 #[derive(Clone, Default, Debug)]
 pub struct Headers {
     pub(crate) arena: Vec<u8>,
     pub(crate) fields: Vec<Field>,
+    /// Bits of the names in `fields`, and perhaps of some that were removed: never of fewer.
+    pub(crate) seen: u64,
 }
 
 impl Headers {
@@ -39,12 +63,13 @@ impl Headers {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.fields.clear();
+        self.seen = 0;
     }
 
     /// The bytes of a span.
     #[must_use]
     pub fn bytes(&self, span: Span) -> &[u8] {
-        &self.arena[span.start as usize..(span.start + span.length) as usize]
+        &self.arena[span.range()]
     }
 
     /// Name and value of each field, in order.
@@ -58,10 +83,25 @@ impl Headers {
         &self.fields
     }
 
+    /// Whether there are no fields.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// The first value of a known name.
     #[must_use]
     pub fn get(&self, id: Name) -> Option<&[u8]> {
+        if self.seen & id.bit() == 0 {
+            return None;
+        }
         self.fields.iter().find(|f| f.id == id).map(|f| self.bytes(f.value))
+    }
+
+    /// Every value of a known name, in order.
+    pub fn get_all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
+        let fields = if self.seen & id.bit() == 0 { &[] } else { &self.fields[..] };
+        fields.iter().filter(move |f| f.id == id).map(|f| self.bytes(f.value))
     }
 
     /// The first value of any name; `lower` is in lower case.
@@ -70,36 +110,122 @@ impl Headers {
         self.iter().find(|(name, _)| *name == lower).map(|(_, value)| value)
     }
 
-    /// Appends a field. `lower` is a valid name in lower case, `value` a valid value: the caller's promise.
+    /// Appends a field. `lower` is a valid name in lower case, `value` a valid value: the caller's
+    /// promise.
     pub fn append(&mut self, lower: &[u8], value: &[u8]) {
-        let name = self.store(lower);
-        let value = self.store(value);
-        self.fields.push(Field { id: Name::of(lower), name, value });
+        let field = self.store_line(Name::of(lower), lower, value);
+        self.push(field);
+    }
+
+    /// Appends a field whose name's number is known, as [`Headers::append`].
+    pub fn append_known(&mut self, id: Name, lower: &[u8], value: &[u8]) {
+        debug_assert_eq!(Name::of(lower), id);
+        let field = self.store_line(id, lower, value);
+        self.push(field);
     }
 
     /// Removes every field with this known name.
     pub fn remove(&mut self, id: Name) {
-        self.fields.retain(|f| f.id != id);
+        if self.seen & id.bit() != 0 {
+            self.fields.retain(|f| f.id != id);
+            if id != Name::Other {
+                self.seen &= !id.bit();
+            }
+        }
     }
 
     /// Removes every field with this name, in lower case.
     pub fn remove_name(&mut self, lower: &[u8]) {
-        let arena = &self.arena;
-        self.fields.retain(|f| {
-            &arena[f.name.start as usize..(f.name.start + f.name.length) as usize] != lower
-        });
+        match Name::of(lower) {
+            Name::Other => {
+                let arena = &self.arena;
+                self.fields.retain(|f| &arena[f.name.range()] != lower);
+            }
+            id => self.remove(id),
+        }
     }
 
     /// Replaces the first field with this name and removes the others, or appends it.
     pub fn set(&mut self, lower: &[u8], value: &[u8]) {
-        self.remove_name(lower);
-        self.append(lower, value);
+        let field = self.store_line(Name::of(lower), lower, value);
+        let (arena, mut replaced) = (&self.arena, false);
+        self.fields.retain_mut(|f| {
+            if f.id != field.id || &arena[f.name.range()] != lower {
+                return true;
+            }
+            let is_first = !replaced;
+            if is_first {
+                *f = field;
+                replaced = true;
+            }
+            is_first
+        });
+        if !replaced {
+            self.push(field);
+        }
     }
 
     /// Copies bytes into the arena.
     pub fn store(&mut self, bytes: &[u8]) -> Span {
-        let start = self.arena.len() as u32;
+        let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
-        Span { start, length: bytes.len() as u32 }
+        Span::new(start, bytes.len())
+    }
+
+    pub(crate) fn push(&mut self, field: Field) {
+        self.seen |= field.id.bit();
+        self.fields.push(field);
+    }
+
+    fn store_line(&mut self, id: Name, lower: &[u8], value: &[u8]) -> Field {
+        self.arena.reserve(lower.len() + value.len() + 4);
+        let name = self.store(lower);
+        self.arena.extend_from_slice(b": ");
+        let value = self.store(value);
+        self.arena.extend_from_slice(b"\r\n");
+        Field { id, name, value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(headers: &Headers) -> alloc::string::String {
+        headers
+            .iter()
+            .map(|(n, v)| alloc::format!("{}={} ", n.escape_ascii(), v.escape_ascii()))
+            .collect()
+    }
+
+    #[test]
+    fn set_keeps_the_place_of_the_first() {
+        let mut headers = Headers::default();
+        for (name, value) in [("a", "1"), ("via", "x"), ("b", "2"), ("via", "y"), ("a", "3")] {
+            headers.append(name.as_bytes(), value.as_bytes());
+        }
+        headers.set(b"via", b"z");
+        headers.set(b"a", b"4");
+        headers.set(b"new", b"5");
+        assert_eq!(lines(&headers), "a=4 via=z b=2 new=5 ");
+        assert_eq!(headers.get(Name::Via), Some(&b"z"[..]));
+        assert_eq!(headers.get_name(b"b"), Some(&b"2"[..]));
+        assert_eq!(headers.get(Name::Host), None);
+    }
+
+    #[test]
+    fn removal_forgets_all_of_a_name_and_no_other() {
+        let mut headers = Headers::default();
+        for name in ["via", "x", "via", "y"] {
+            headers.append(name.as_bytes(), b"");
+        }
+        headers.remove(Name::Via);
+        assert_eq!(headers.get(Name::Via), None);
+        headers.remove_name(b"x");
+        assert_eq!(lines(&headers), "y= ");
+        headers.append(b"via", b"again");
+        assert_eq!(headers.get_all(Name::Via).count(), 1);
+        headers.clear();
+        assert!(headers.is_empty());
     }
 }

@@ -1,8 +1,9 @@
 //! HTTP codecs for Tidegate: bytes in, events and spans out; heads in, bytes out.
 //!
-//! What it leaves to others: it performs no IO, reads no clock, spawns nothing, allocates nothing per
-//! message in steady state, and knows no configuration beyond the [`Limits`] and [`h1::Options`] given
-//! to it. It does not route, rewrite or retry. CI builds it for a target without an operating system.
+//! What it leaves to others: it performs no IO, reads no clock, spawns nothing, allocates nothing
+//! per message in steady state, and knows no configuration beyond the [`Limits`] and
+//! [`h1::Options`] given to it. It does not route, rewrite or retry. CI builds it for a target
+//! without an operating system.
 //!
 //! `no_std`: only `core` and `alloc`.
 #![no_std]
@@ -20,5 +21,5 @@ pub mod names;
 pub use error::{Fault, HttpError};
 pub use headers::{Field, Headers, Span};
 pub use limits::Limits;
-pub use message::{BodyLength, Method, RequestHead, ResponseHead, Version};
+pub use message::{BodyLength, Method, RequestHead, ResponseHead, Scheme, Version};
 pub use names::Name;

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: how they look on the wire.
 
-use crate::{Headers, Span};
+use crate::{Headers, Name, Span};
 
 /// The protocol version that a head arrived with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,6 +42,34 @@ impl Method {
     }
 }
 
+impl Method {
+    /// The method with this name; case matters (RFC 9110 9.1).
+    #[must_use]
+    pub fn of(name: &[u8]) -> Method {
+        match name {
+            b"GET" => Method::Get,
+            b"HEAD" => Method::Head,
+            b"POST" => Method::Post,
+            b"PUT" => Method::Put,
+            b"DELETE" => Method::Delete,
+            b"CONNECT" => Method::Connect,
+            b"OPTIONS" => Method::Options,
+            b"TRACE" => Method::Trace,
+            b"PATCH" => Method::Patch,
+            _ => Method::Extension,
+        }
+    }
+}
+
+/// The scheme of an absolute-form target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
 /// How long a body is and how its end is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum BodyLength {
@@ -70,14 +98,20 @@ pub struct RequestHead {
     pub method_name: Span,
     /// Path and query; `*` for `OPTIONS *`; empty for CONNECT.
     pub path: Span,
-    /// Host and port: from an absolute-form or authority-form target, else from `host`. The `host` field
-    /// itself is still in `headers` and holds the same value.
+    /// Host and port: from an absolute-form or authority-form target, else from `host`. The `host`
+    /// field itself is still in `headers` and holds the same value. Empty only for HTTP/1.0 without
+    /// `host`.
     pub authority: Span,
+    /// The scheme that the target named, if it was in absolute-form. Envoy refuses `https` on a
+    /// connection without TLS with 403, `http1.https_url_on_plaintext_connection`; only the proxy
+    /// knows about TLS.
+    pub scheme: Option<Scheme>,
     /// How the body ends.
     pub body: BodyLength,
     /// The declared `content-length`, zero included.
     pub content_length: Option<u64>,
-    /// The connection must close after this exchange: `connection: close`, or HTTP/1.0 without keep-alive.
+    /// The connection must close after this exchange: `connection: close`, HTTP/1.0 without
+    /// keep-alive, or CONNECT (what follows a refused CONNECT may be meant for the tunnel).
     pub close: bool,
     /// `expect: 100-continue` on HTTP/1.1.
     pub expect_continue: bool,
@@ -92,7 +126,8 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// Version on the wire.
     pub version: Version,
-    /// Status code, 100 to 599.
+    /// Status code, 100 to 999. What is above 599 is no one's (RFC 9110 15) and passed on, as Envoy
+    /// does.
     pub status: u16,
     /// Reason phrase as it was sent (may be empty).
     pub reason: Span,
@@ -138,6 +173,17 @@ impl RequestHead {
     pub fn set_path(&mut self, path: &[u8]) {
         self.path = self.headers.store(path);
     }
+
+    /// Replaces host and port, in the `host` field too.
+    pub fn set_authority(&mut self, authority: &[u8]) {
+        self.headers.set(b"host", authority);
+        self.authority = self
+            .headers
+            .fields()
+            .iter()
+            .find(|f| f.id == Name::Host)
+            .map_or(Span::default(), |f| f.value);
+    }
 }
 
 impl ResponseHead {
@@ -146,5 +192,11 @@ impl ResponseHead {
         let mut headers = core::mem::take(&mut self.headers);
         headers.clear();
         *self = ResponseHead { headers, ..ResponseHead::default() };
+    }
+
+    /// The reason phrase.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        self.headers.bytes(self.reason)
     }
 }

@@ -15,14 +15,24 @@
 //! for that socket is reported any more, while buffers that the kernel still holds stay alive until
 //! the kernel lets go of them. So a connection can be forgotten at any moment, in any state.
 
+// The only package of the workspace that may say `unsafe`; every block names what upholds it.
+#![allow(unsafe_code)]
+
+pub mod backend;
 pub mod buffer;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;
+pub mod options;
 pub mod output;
+mod pool;
+mod region;
 pub mod sim;
+mod slots;
 pub mod socket;
+mod sys;
 pub mod uring;
+mod wake;
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,6 +42,7 @@ use std::time::Duration;
 
 pub use buffer::Buffer;
 pub use clock::{Instant, Now};
+pub use options::IoOptions;
 pub use output::Output;
 
 /// Names the owner of a socket in every completion of that socket.
@@ -182,7 +193,8 @@ pub trait Io {
     /// Submits what was asked for, waits until something happened or `timeout` has passed (`None`:
     /// without bound), and appends what happened to `completions`.
     ///
-    /// Returns the time at which it woke up; this is where time enters a shard.
+    /// Returns the time at which it woke up; this is where time enters a shard. It may return early
+    /// with nothing appended, when what happened concerned only the backend.
     fn turn(
         &mut self,
         timeout: Option<Duration>,

@@ -1,5 +1,8 @@
-//! The side towards origins: choosing a host, and keeping connections to it.
+//! What a shard knows of upstream hosts: balancers and connection pools.
 //!
-//! What it leaves to others: requests and responses (`proxy`), which hosts there are (`snapshot`).
+//! What it leaves to others: what is said on a connection (`proxy::upstream`), which hosts there are (`snapshot`).
 
 pub mod balancer;
+mod pool;
+
+pub use pool::{ClusterPool, Pool, Pools};

@@ -1,35 +1,86 @@
 //! Writing heads, chunks and trailers.
 //!
-//! What it leaves to others: deciding which fields to add or remove, except the framing fields, which are
-//! written from the body length alone so that what is sent is always framed once.
+//! Field lines that stand side by side in the head's arena, as they arrive and as
+//! [`Headers::append`] stores them, are copied together: a head that was not changed is one copy.
+//!
+//! What it leaves to others: deciding which fields to add or remove, except the framing fields,
+//! which are written from the body length alone so that what is sent is always framed once.
 
-use crate::{BodyLength, Headers, RequestHead, ResponseHead};
+use super::bytes::{is_decimal_of, push_decimal};
+use crate::{BodyLength, Field, Headers, Method, Name, RequestHead, ResponseHead, Span};
 use alloc::vec::Vec;
+use core::ops::Range;
 
-/// Removes the hop-by-hop fields of RFC 9110 7.6.1: everything that `connection` names, and `connection`,
-/// `proxy-connection`, `keep-alive`, `te` (except `trailers`), `transfer-encoding` and `upgrade`; `content-length`
-/// too, since framing fields are written anew. With `keep_upgrade`, `connection: upgrade` and `upgrade` stay.
-/// A name that must not be removed this way (`host`, `content-length`, `:authority`, …) is ignored in `connection`.
-pub fn strip_hop_by_hop(headers: &mut Headers, keep_upgrade: bool) {
-    let _ = (headers, keep_upgrade);
-}
-
-/// Writes a request head for an upstream, with `body` as its framing: `content-length` for `Exact`, also
-/// `content-length: 0` when `head.content_length` is `Some(0)`; `transfer-encoding: chunked` for `Chunked`.
-/// Field names come out in lower case. `host` is written from `head.authority`, at the place of the `host` field.
+/// Writes a request head for an upstream, with `body` as its framing: `content-length` for `Exact`,
+/// also `content-length: 0` when `head.content_length` is `Some(0)`; `transfer-encoding: chunked`
+/// for `Chunked`. Field names come out in lower case. `host` is written from `head.authority`, at
+/// the place of the `host` field, or first. The version is always HTTP/1.1.
 pub fn encode_request(head: &RequestHead, body: BodyLength, out: &mut Vec<u8>) {
-    let _ = (head, body, out);
+    let mut lines = LineCopier::new(&head.headers, out);
+    let target = if head.method == Method::Connect { head.authority } else { head.path };
+    lines.request_line(head.method_name, target);
+    let has_host = head.headers.get(Name::Host).is_some();
+    if !has_host {
+        lines.field(b"host", head.headers.bytes(head.authority));
+    }
+    let mut framing = Framing::new(body, head.content_length);
+    let mut is_host_written = !has_host;
+    for field in head.headers.fields() {
+        match field.id {
+            Name::Host if is_host_written => {}
+            Name::Host => {
+                is_host_written = true;
+                if field.value == head.authority {
+                    lines.copy(field);
+                } else {
+                    lines.field(b"host", head.headers.bytes(head.authority));
+                }
+            }
+            Name::ContentLength | Name::TransferEncoding => framing.copy(field, &mut lines),
+            _ => lines.copy(field),
+        }
+    }
+    framing.finish(&mut lines);
+    lines.finish();
 }
 
-/// Writes a response head, as HTTP/1.1. `close` adds `connection: close`. `content-length` of HEAD and 304 comes
-/// from `head.content_length`.
+/// Writes a response head, as HTTP/1.1. `close` adds `connection: close`, and an until-close body
+/// always does; a tunnel never. `content-length` of HEAD and 304 comes from `head.content_length`.
+///
+/// With [`BodyLength::None`] and no `content_length` nothing says where the response ends: right
+/// for an answer to HEAD, for 1xx, 204 and 304; a response of one's own to anything else needs
+/// `content_length: Some(0)`.
 pub fn encode_response(head: &ResponseHead, body: BodyLength, close: bool, out: &mut Vec<u8>) {
-    let _ = (head, body, close, out);
+    let mut lines = LineCopier::new(&head.headers, out);
+    lines.status_line(head.status, head.reason);
+    let is_without_framing = head.status < 200 || head.status == 204;
+    let mut framing = if is_without_framing {
+        Framing::new(BodyLength::None, None)
+    } else {
+        Framing::new(body, head.content_length)
+    };
+    for field in head.headers.fields() {
+        match field.id {
+            Name::ContentLength | Name::TransferEncoding => framing.copy(field, &mut lines),
+            _ => lines.copy(field),
+        }
+    }
+    framing.finish(&mut lines);
+    if (close && body != BodyLength::Tunnel) || body == BodyLength::UntilClose {
+        lines.field(b"connection", b"close");
+    }
+    lines.finish();
 }
 
 /// Writes the line before a chunk's data. `length` is not zero.
 pub fn encode_chunk_start(length: usize, out: &mut Vec<u8>) {
-    let _ = (length, out);
+    debug_assert!(length > 0, "a chunk of zero bytes would end the body");
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = (usize::BITS - length.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        out.push(DIGITS[(length >> (digit * 4)) & 0xf]);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes the line end after a chunk's data.
@@ -39,5 +90,152 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
 
 /// Writes the last chunk and the trailers, if any.
 pub fn encode_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
-    let _ = (trailers, out);
+    out.extend_from_slice(b"0\r\n");
+    match trailers {
+        Some(trailers) => {
+            let mut lines = LineCopier::new(trailers, out);
+            for field in trailers.fields() {
+                lines.copy(field);
+            }
+            lines.finish();
+        }
+        None => out.extend_from_slice(b"\r\n"),
+    }
+}
+
+/// Copies lines out of an arena, as many at a time as stand side by side.
+struct LineCopier<'h, 'o> {
+    arena: &'h [u8],
+    /// Lines of the arena that are still to be copied; they come after all that is in `out`.
+    run: Range<usize>,
+    out: &'o mut Vec<u8>,
+}
+
+impl<'h, 'o> LineCopier<'h, 'o> {
+    fn new(headers: &'h Headers, out: &'o mut Vec<u8>) -> LineCopier<'h, 'o> {
+        // Room for the arena and for what is commonly added to it; more than that is grown.
+        out.reserve(headers.arena.len() + 128);
+        LineCopier { arena: &headers.arena, run: 0..0, out }
+    }
+
+    fn request_line(&mut self, method: Span, target: Span) {
+        const END: &[u8] = b" HTTP/1.1\r\n";
+        if target.start as usize == method.end() + 1 && self.has_at(target.end(), END) {
+            self.run = method.start as usize..target.end() + END.len();
+            return;
+        }
+        self.out.extend_from_slice(&self.arena[method.range()]);
+        self.out.push(b' ');
+        self.out.extend_from_slice(&self.arena[target.range()]);
+        self.out.extend_from_slice(END);
+    }
+
+    fn status_line(&mut self, status: u16, reason: Span) {
+        const START: &[u8] = b"HTTP/1.1 ";
+        let status = [
+            b'0' + (status / 100 % 10) as u8,
+            b'0' + (status / 10 % 10) as u8,
+            b'0' + (status % 10) as u8,
+            b' ',
+        ];
+        let is_unchanged = reason.start as usize == START.len() + status.len()
+            && self.arena.starts_with(START)
+            && self.has_at(START.len(), &status)
+            && self.has_at(reason.end(), b"\r\n");
+        if is_unchanged {
+            self.run = 0..reason.end() + 2;
+            return;
+        }
+        self.out.extend_from_slice(START);
+        self.out.extend_from_slice(&status);
+        self.out.extend_from_slice(&self.arena[reason.range()]);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// Copies a field line, from the arena if it stands there just as it is to be written.
+    #[inline]
+    fn copy(&mut self, field: &Field) {
+        let end = field.value.end();
+        let is_line = field.value.start as usize == field.name.end() + 2
+            && self.has_at(field.name.end(), b": ")
+            && self.has_at(end, b"\r\n");
+        if !is_line {
+            let arena = self.arena;
+            self.field(&arena[field.name.range()], &arena[field.value.range()]);
+        } else if field.name.start as usize == self.run.end {
+            self.run.end = end + 2;
+        } else {
+            self.flush();
+            self.run = field.name.start as usize..end + 2;
+        }
+    }
+
+    /// Writes a field line that is not in the arena.
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.flush();
+        self.out.extend_from_slice(name);
+        self.out.extend_from_slice(b": ");
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    fn flush(&mut self) {
+        let run = core::mem::take(&mut self.run);
+        if !run.is_empty() {
+            self.out.extend_from_slice(&self.arena[run]);
+        }
+    }
+
+    fn finish(mut self) {
+        self.flush();
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    #[inline]
+    fn has_at(&self, at: usize, bytes: &[u8]) -> bool {
+        self.arena.get(at..at + bytes.len()) == Some(bytes)
+    }
+}
+
+/// The one framing field that a head may have, and whether it is written.
+struct Framing {
+    length: Option<u64>,
+    is_chunked: bool,
+}
+
+impl Framing {
+    fn new(body: BodyLength, declared: Option<u64>) -> Framing {
+        let length = match body {
+            BodyLength::Exact(length) => Some(length),
+            BodyLength::None => declared,
+            BodyLength::Chunked | BodyLength::UntilClose | BodyLength::Tunnel => None,
+        };
+        Framing { length, is_chunked: body == BodyLength::Chunked }
+    }
+
+    /// Copies a framing field of the head if it is the right one, in its one right spelling.
+    fn copy(&mut self, field: &Field, lines: &mut LineCopier<'_, '_>) {
+        let value = &lines.arena[field.value.range()];
+        if field.id == Name::ContentLength {
+            if self.length.is_some_and(|length| is_decimal_of(value, length)) {
+                lines.copy(field);
+                self.length = None;
+            }
+        } else if self.is_chunked && value == b"chunked" {
+            lines.copy(field);
+            self.is_chunked = false;
+        }
+    }
+
+    fn finish(self, lines: &mut LineCopier<'_, '_>) {
+        if self.is_chunked {
+            lines.field(b"transfer-encoding", b"chunked");
+        }
+        if let Some(length) = self.length {
+            lines.flush();
+            lines.out.extend_from_slice(b"content-length: ");
+            push_decimal(length, lines.out);
+            lines.out.extend_from_slice(b"\r\n");
+        }
+    }
 }

@@ -1,33 +1,62 @@
 //! HTTP/1.1 (RFC 9112), both sides, without IO.
 //!
-//! What it leaves to others: holding input that was not consumed, timeouts, and what to do with a message.
+//! What it leaves to others: holding input that was not consumed, timeouts, and what to do with a
+//! message.
 //!
 //! # How to drive a decoder
 //!
-//! Give [`RequestDecoder::decode`] the unread input. It consumes some of it from the front and says what
-//! that was. Call it again with the rest until it answers [`Event::NeedMore`]; then wait for input. What it
-//! consumed is never needed again: a head is copied into the head's own arena, body bytes are named by a
-//! range of the input that was passed in, and a partial head is kept inside the decoder.
+//! Give [`RequestDecoder::decode`] the unread input. It consumes some of it from the front and says
+//! what that was. Call it again with the rest until it answers [`Event::NeedMore`]; then wait for
+//! input. What it consumed is never needed again: a head is copied into the head's own arena, body
+//! bytes are named by a range of the input that was passed in, and a partial head is kept inside
+//! the decoder. The answers do not depend on how the input was cut, except that [`Event::Data`] may
+//! come in other pieces.
+//!
+//! Input is left unconsumed together with [`Event::NeedMore`] in one case: after a request that
+//! asks for another protocol; see [`RequestDecoder::is_waiting`].
+//!
+//! # What is accepted
+//!
+//! The default is strict: what RFC 9112 lets a recipient refuse is refused wherever two readers
+//! could disagree. Departures from Envoy's defaults: bare LF, obs-fold, a repeated `host` (see
+//! [`Options::envoy_lenient`] for these), a CR within a value, a backslash in a path, white space
+//! or empty extensions in a chunk's line, and more data in a chunk than it declared are errors; any
+//! token is accepted as a method, as by Envoy with `allow_custom_methods`; an `expect` other than
+//! `100-continue` is answered 417. As by Envoy: a `content-length` next to `transfer-encoding`,
+//! repeated `content-length`, and any `transfer-encoding` but `chunked` are errors.
 
 mod body;
+mod bytes;
+mod chunked;
 mod encode;
+mod framing;
 mod head;
+mod hop_by_hop;
+mod lines;
+mod request;
+mod response;
+mod target;
 
 use core::ops::Range;
 
-use crate::{Headers, HttpError, Limits, RequestHead, ResponseHead};
-
-pub use encode::*;
+pub use encode::{
+    encode_chunk_end, encode_chunk_start, encode_last_chunk, encode_request, encode_response,
+};
+pub use hop_by_hop::strip_hop_by_hop;
+pub use request::RequestDecoder;
+pub use response::ResponseDecoder;
 
 /// Policies of the HTTP/1 codec. The default is strict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// Be as lenient as Envoy 1.40 where it is more lenient than the default: bare LF line ends, obs-fold
-    /// joined by SP, equal duplicate `host`. Never anything that two parsers may frame differently.
+    /// Be as lenient as Envoy 1.40 where it is more lenient than the default: bare LF line ends in
+    /// a head, obs-fold joined by SP, equal duplicate `host`, backslash in a path. Never anything
+    /// that two parsers may frame differently: chunks and trailers stay strict.
     pub envoy_lenient: bool,
-    /// Envoy's `accept_http_10`; otherwise HTTP/1.0 (and 0.9) requests are answered 426.
+    /// Envoy's `accept_http_10`; otherwise HTTP/1.0 requests are answered 426. HTTP/0.9 is always.
     pub accept_http_10: bool,
-    /// Envoy's `allow_absolute_url` (default true in Envoy): accept absolute-form targets.
+    /// The opposite of Envoy's `allow_absolute_url` (default true in Envoy): refuse targets in
+    /// absolute-form.
     pub reject_absolute_url: bool,
     /// Envoy's `enable_trailers`: report trailers; otherwise they are parsed, checked and dropped.
     pub enable_trailers: bool,
@@ -48,7 +77,8 @@ pub enum Event {
     Trailers,
     /// The message is complete. The decoder is ready for the next one.
     End,
-    /// Everything from here on is another protocol's; decode is not called any more.
+    /// Everything from here on is another protocol's, this input included; decode is not called any
+    /// more.
     Tunnel,
 }
 
@@ -61,85 +91,8 @@ pub struct Step {
     pub event: Event,
 }
 
-/// Reads requests from one downstream connection, one after the other (pipelining included).
-#[derive(Debug)]
-pub struct RequestDecoder {}
-
-impl RequestDecoder {
-    /// A decoder before its first request.
-    #[must_use]
-    pub fn new(options: Options, limits: Limits) -> RequestDecoder {
-        let _ = (options, limits);
-        RequestDecoder {}
-    }
-
-    /// Takes one step; see the module's page. `head` is overwritten when a head is complete.
-    ///
-    /// After [`Event::Head`] the caller may look at the head and must go on with the same decoder: a body
-    /// is never skipped by itself. After an error the decoder is of no further use.
-    pub fn decode(&mut self, input: &[u8], head: &mut RequestHead) -> Result<Step, HttpError> {
-        let _ = (input, head);
-        Ok(Step { consumed: 0, event: Event::NeedMore })
-    }
-
-    /// Whether a request has begun and its head is not complete: what `request_headers_timeout` bounds.
-    #[must_use]
-    pub fn is_in_head(&self) -> bool {
-        false
-    }
-
-    /// Whether no byte of a further request has been read: the connection is idle.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        true
-    }
-
-    /// The trailers of the request that just ended.
-    #[must_use]
-    pub fn trailers(&self) -> Option<&Headers> {
-        None
-    }
-}
-
-/// Reads responses from one upstream connection.
-#[derive(Debug)]
-pub struct ResponseDecoder {}
-
-impl ResponseDecoder {
-    /// A decoder before its first response.
-    #[must_use]
-    pub fn new(options: Options, limits: Limits) -> ResponseDecoder {
-        let _ = (options, limits);
-        ResponseDecoder {}
-    }
-
-    /// Announces the request whose response comes next: HEAD and CONNECT change how it is framed, and 101
-    /// is only accepted when an upgrade was asked for.
-    pub fn expect(&mut self, request: &RequestHead) {
-        let _ = request;
-    }
-
-    /// Takes one step, as [`RequestDecoder::decode`]. Bytes without an announced request are an error.
-    pub fn decode(&mut self, input: &[u8], head: &mut ResponseHead) -> Result<Step, HttpError> {
-        let _ = (input, head);
-        Ok(Step { consumed: 0, event: Event::NeedMore })
-    }
-
-    /// The peer finished sending. [`Event::End`] when that ends an until-close body, [`Event::NeedMore`]
-    /// when no response was under way, an error when a message was cut off.
-    pub fn eof(&mut self) -> Result<Event, HttpError> {
-        Ok(Event::NeedMore)
-    }
-
-    /// Whether no response is expected and none has begun: the connection may be reused.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        true
-    }
-
-    /// The trailers of the response that just ended.
-    #[must_use]
-    pub fn trailers(&self) -> Option<&Headers> {
-        None
+impl Step {
+    fn new(consumed: usize, event: Event) -> Step {
+        Step { consumed, event }
     }
 }

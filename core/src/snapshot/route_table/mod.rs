@@ -35,9 +35,18 @@ struct CompiledVirtualHost {
     routes: Vec<CompiledRoute>,
 }
 
+/// A route's place in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteId {
+    virtual_host: u32,
+    route: u32,
+}
+
 /// One route, with everything looked up that can be.
 #[derive(Debug)]
 pub struct CompiledRoute {
+    /// Its place in the table.
+    pub id: RouteId,
     /// `name`
     pub name: String,
     /// Name of the virtual host.
@@ -101,9 +110,14 @@ impl RouteTable {
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> RouteTable {
         let mut failures = 0;
-        let virtual_hosts = config.virtual_hosts.iter().map(|host| CompiledVirtualHost {
-            paths: Paths::new(host.routes.iter().map(|route| &route.matches), &mut failures),
-            routes: host.routes.iter().map(|r| CompiledRoute::new(host, r, &cluster)).collect(),
+        let virtual_hosts = (0..).zip(&config.virtual_hosts).map(|(virtual_host, host)| {
+            let routes = (0..).zip(&host.routes).map(|(route, config)| {
+                CompiledRoute::new(RouteId { virtual_host, route }, host, config, &cluster)
+            });
+            CompiledVirtualHost {
+                paths: Paths::new(host.routes.iter().map(|route| &route.matches), &mut failures),
+                routes: routes.collect(),
+            }
         });
         let virtual_hosts = virtual_hosts.collect();
         let domains = (0_u32..).zip(&config.virtual_hosts).flat_map(|(number, host)| {
@@ -119,6 +133,12 @@ impl RouteTable {
     #[must_use]
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&CompiledRoute> {
         self.find_stepwise(authority, path, || ())
+    }
+
+    /// The route at this place of this table.
+    #[must_use]
+    pub fn get(&self, id: RouteId) -> &CompiledRoute {
+        &self.virtual_hosts[id.virtual_host as usize].routes[id.route as usize]
     }
 
     /// Says what is wrong with a `safe_regex`, if anything is, as one sentence for the operator. A regex that
@@ -148,6 +168,7 @@ impl RouteTable {
 
 impl CompiledRoute {
     fn new(
+        id: RouteId,
         host: &config::VirtualHost,
         route: &config::Route,
         cluster: impl Fn(&str) -> Option<ClusterId>,
@@ -160,6 +181,7 @@ impl CompiledRoute {
             }
         };
         CompiledRoute {
+            id,
             name: route.name.clone(),
             virtual_host: host.name.clone(),
             path: route.matches.path.clone(),

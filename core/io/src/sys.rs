@@ -1,0 +1,99 @@
+//! The few system calls that both kernel backends make on a descriptor.
+//!
+//! What it leaves to others: when to make them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+
+use crate::Errno;
+
+/// The error of the system call that just failed on this thread.
+pub(crate) fn last_errno() -> Errno {
+    errno_of(&io::Error::last_os_error())
+}
+
+/// The errno inside an error; `EIO` when it carries none.
+pub(crate) fn errno_of(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Runs `action` on a descriptor that a slot keeps open for the duration of the call.
+fn with_socket<T>(fd: RawFd, action: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: the slots close a descriptor only when they forget it; it is open during this call.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    action(SockRef::from(&borrowed))
+}
+
+/// Whether accepting and connecting descriptors wait: io_uring wants blocking ones, for it turns
+/// `EAGAIN` of a non-blocking one into a failed operation instead of waiting.
+pub(crate) fn set_nonblocking(fd: &OwnedFd, nonblocking: bool) -> io::Result<()> {
+    with_socket(fd.as_raw_fd(), |socket| socket.set_nonblocking(nonblocking))
+}
+
+/// A TCP socket for connecting to `address`, with `TCP_NODELAY` and close-on-exec.
+pub(crate) fn connecting_socket(address: &SocketAddr, nonblocking: bool) -> io::Result<OwnedFd> {
+    let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
+    let socket =
+        RawSocket::new_raw(Domain::for_address(*address), kind.cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}
+
+/// Makes the coming close send a reset and drop what is unsent.
+pub(crate) fn set_reset_on_close(fd: RawFd) {
+    // A failure (the socket is already dead) leaves an ordinary close, which is all that is left to do.
+    let _ = with_socket(fd, |socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+}
+
+/// Sends FIN.
+pub(crate) fn shutdown_write(fd: RawFd) {
+    // Fails with ENOTCONN when the peer is gone, which receiving reports.
+    let _ = with_socket(fd, |socket| socket.shutdown(std::net::Shutdown::Write));
+}
+
+/// The peer's address, unless the peer is gone.
+pub(crate) fn peer_address(fd: RawFd) -> Option<SocketAddr> {
+    with_socket(fd, |socket| socket.peer_addr()).ok()?.as_socket()
+}
+
+/// The descriptor's own address.
+pub(crate) fn local_address(fd: RawFd) -> Option<SocketAddr> {
+    with_socket(fd, |socket| socket.local_addr()).ok()?.as_socket()
+}
+
+/// Closes a descriptor that a slot owned.
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: the slot that owned the descriptor has just forgotten it.
+    unsafe { libc::close(fd) };
+}
+
+/// Errors of accept that concern one connection that is gone already, and not the listener: accept(2)
+/// asks to treat them like a retry.
+pub(crate) fn accept_error_passes_by(errno: Errno) -> bool {
+    matches!(
+        errno.0,
+        libc::ECANCELED
+            | libc::EAGAIN
+            | libc::EINTR
+            | libc::ECONNABORTED
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENOPROTOOPT
+            | libc::EHOSTDOWN
+            | libc::ENONET
+            | libc::EHOSTUNREACH
+            | libc::EOPNOTSUPP
+            | libc::ENETUNREACH
+    )
+}
+
+/// `RLIMIT_MEMLOCK` in bytes; `None` when it is unlimited.
+pub(crate) fn memlock_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a writable rlimit.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
+    (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}

@@ -1,0 +1,671 @@
+//! A downstream connection: one client, one request after the other.
+//!
+//! What it leaves to others: what becomes of a request (`stream`, `router`), back-pressure (`flow`).
+
+use super::deadline::{Alarm, earliest};
+use super::stream::{Phase, Stream};
+use crate::config::HttpConnectionManager;
+use crate::reply::LocalReply;
+use crate::shard::{DownstreamKey, Owner, Shard, StreamKey, limits};
+use crate::snapshot::ListenerEntry;
+use crate::stats::{HttpStat, ListenerStat};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use tidegate_http::h1::{Event, Options, RequestDecoder};
+use tidegate_http::{HttpError, Limits, RequestHead};
+use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
+
+/// What a downstream connection does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Life {
+    /// Reads requests.
+    Open,
+    /// Reads no further request; closes when everything is sent.
+    Closing,
+    /// Everything is sent, FIN included; reads and drops what still comes, until the peer closes or time is up, so that
+    /// the peer is not reset before it has read our answer (RFC 9112 9.6).
+    Lingering {
+        /// When time is up.
+        until: Instant,
+        /// Bytes dropped so far.
+        dropped: u64,
+    },
+}
+
+/// A downstream connection.
+#[derive(Debug)]
+pub struct Downstream {
+    pub(crate) socket: Socket,
+    /// Its listener, as of the last request.
+    pub(crate) listener: Rc<Arc<ListenerEntry>>,
+    /// The version of the snapshot in which `listener` was looked up.
+    version: u64,
+    /// The listener is gone: this connection closes after its next response.
+    listener_gone: bool,
+    decoder: RequestDecoder,
+    /// The request under way.
+    pub(crate) stream: Option<StreamKey>,
+    /// Input that is not read yet: requests after the one under way.
+    held: VecDeque<Buffer>,
+    pub(crate) output: Option<Output>,
+    pub(crate) sending: bool,
+    pub(crate) touched: bool,
+    pub(crate) life: Life,
+    /// The peer finished sending.
+    eof: bool,
+    /// Reading is stopped for back-pressure or because enough is held.
+    pub(crate) paused: bool,
+    /// The FIN of a tunnel goes out when the output is sent.
+    pub(crate) finish: bool,
+    requests: u32,
+    /// `max_connection_duration` has passed.
+    aged: bool,
+    accepted: Instant,
+    /// When the connection had nothing to do last, or a head began.
+    idle_since: Instant,
+    alarm: Alarm,
+}
+
+impl Downstream {
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(socket: Socket, listener: Rc<Arc<ListenerEntry>>, now: Instant) -> Downstream {
+        let config = &listener.http.config;
+        Downstream {
+            socket,
+            decoder: RequestDecoder::new(codec_options(config), codec_limits(config)),
+            listener,
+            version: 0,
+            listener_gone: false,
+            aged: false,
+            stream: None,
+            held: VecDeque::new(),
+            output: None,
+            sending: false,
+            touched: false,
+            life: Life::Open,
+            eof: false,
+            paused: false,
+            finish: false,
+            requests: 0,
+            accepted: now,
+            idle_since: now,
+            alarm: Alarm::default(),
+        }
+    }
+
+    fn config(&self) -> &HttpConnectionManager {
+        &self.listener.http.config
+    }
+
+    /// The timeouts of the connection itself, and which reply a request that ends with it gets.
+    fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
+        if let Life::Lingering { until, .. } = self.life {
+            return Some(until);
+        }
+        let config = self.config();
+        let age = config.max_connection_duration.map(|duration| self.accepted + duration);
+        if self.stream.is_some() {
+            return if self.aged { None } else { age };
+        }
+        let head = if self.decoder.is_in_head() { config.request_headers_timeout } else { None };
+        let wait = earliest(
+            config.idle_timeout.map(|timeout| self.idle_since + timeout),
+            head.map(|timeout| self.idle_since + timeout),
+        );
+        let drain = draining_since.map(|since| since.max(self.idle_since) + limits::DRAIN_IDLE);
+        earliest(age, earliest(wait, drain))
+    }
+
+    /// Unsent bytes that wait for the kernel.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.as_ref().map_or(0, Output::len)
+    }
+}
+
+fn codec_options(config: &HttpConnectionManager) -> Options {
+    Options {
+        envoy_lenient: false,
+        accept_http_10: config.http1.accept_http_10,
+        reject_absolute_url: config.http1.reject_absolute_url,
+        enable_trailers: config.http1.enable_trailers,
+    }
+}
+
+fn codec_limits(config: &HttpConnectionManager) -> Limits {
+    Limits {
+        head_bytes_max: config.max_request_headers_bytes as usize,
+        fields_max: config.max_headers_count as usize,
+        ..Limits::default()
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// A connection was accepted: start to read.
+    pub(crate) fn open_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        for stat in [
+            HttpStat::DownstreamCxTotal,
+            HttpStat::DownstreamCxActive,
+            HttpStat::DownstreamCxHttp1Total,
+            HttpStat::DownstreamCxHttp1Active,
+        ] {
+            self.stats.inc(http, stat);
+        }
+        self.io.recv(downstream.socket);
+        self.arm_downstream(key);
+    }
+
+    pub(crate) fn downstream_completion(&mut self, key: DownstreamKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Received(buffer) => self.downstream_received(key, buffer),
+            Outcome::Sent(Ok(())) => self.downstream_sent(key),
+            Outcome::Eof => self.downstream_eof(key),
+            Outcome::RecvFailed(errno) | Outcome::Sent(Err(errno)) => {
+                self.downstream_failed(key, errno);
+            }
+            outcome => debug_assert!(false, "a downstream completed with {outcome:?}"),
+        }
+    }
+
+    fn downstream_received(&mut self, key: DownstreamKey, buffer: Buffer) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.add(http, HttpStat::DownstreamCxRxBytesTotal, buffer.len() as u64);
+        match &mut downstream.life {
+            Life::Open if downstream.held.is_empty() => self.read_downstream(key, buffer),
+            Life::Open => self.hold(key, buffer),
+            // A request that began before we decided to close gets no answer: RFC 9112 9.6.
+            Life::Closing => {}
+            Life::Lingering { dropped, .. } => {
+                *dropped += buffer.len() as u64;
+                if *dropped > limits::LINGER_BYTES_MAX {
+                    self.close_downstream(key);
+                }
+            }
+        }
+    }
+
+    /// Keeps input for later, and reads no more when that is enough.
+    fn hold(&mut self, key: DownstreamKey, buffer: Buffer) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.held.push_back(buffer);
+        let held: usize = downstream.held.iter().map(|buffer| buffer.len()).sum();
+        if held > limits::HELD_BYTES_MAX && !downstream.paused {
+            downstream.paused = true;
+            self.io.pause(downstream.socket);
+        }
+    }
+
+    /// Reads on in what was held, when its time has come.
+    fn read_held(&mut self, key: DownstreamKey) {
+        while let Some(downstream) = self.downstreams.get_mut(key) {
+            if downstream.life != Life::Open || !self.wants_input(key) {
+                return;
+            }
+            let Some(downstream) = self.downstreams.get_mut(key) else { return };
+            let Some(buffer) = downstream.held.pop_front() else { break };
+            self.read_downstream(key, buffer);
+        }
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if downstream.stream.is_some() || downstream.life != Life::Open {
+            return;
+        }
+        if downstream.eof {
+            self.downstream_gone(key);
+        } else if downstream.paused {
+            downstream.paused = false;
+            self.io.recv(downstream.socket);
+        }
+    }
+
+    /// Whether the next bytes can be dealt with now: not while a complete request waits for its response.
+    fn wants_input(&self, key: DownstreamKey) -> bool {
+        let Some(downstream) = self.downstreams.get(key) else { return false };
+        let Some(stream) = downstream.stream.and_then(|key| self.streams.get(key)) else {
+            return true;
+        };
+        stream.tunnel || !stream.request_complete
+    }
+
+    /// Decodes a buffer to its end, or as far as the requests in it can be begun.
+    fn read_downstream(&mut self, key: DownstreamKey, buffer: Buffer) {
+        let mut at = 0;
+        let mut head = None;
+        loop {
+            if !self.wants_input(key) {
+                break;
+            }
+            let Some(downstream) = self.downstreams.get_mut(key) else { break };
+            if downstream.life != Life::Open {
+                at = buffer.len();
+                break;
+            }
+            if let Some(stream) = downstream.stream
+                && self.streams.get(stream).is_some_and(|stream| stream.tunnel)
+            {
+                self.tunnel_upstream(stream, buffer.slice(at..buffer.len()));
+                at = buffer.len();
+                break;
+            }
+            let was_in_head = downstream.decoder.is_in_head();
+            let memory = head.get_or_insert_with(|| self.request_heads.pop().unwrap_or_default());
+            let step = match downstream.decoder.decode(&buffer[at..], memory) {
+                Ok(step) => step,
+                Err(error) => {
+                    at = buffer.len();
+                    self.request_malformed(key, error);
+                    break;
+                }
+            };
+            match step.event {
+                Event::NeedMore => {
+                    at += step.consumed;
+                    if !was_in_head && downstream.decoder.is_in_head() {
+                        downstream.idle_since = self.now.instant;
+                        self.arm_downstream(key);
+                    }
+                    break;
+                }
+                Event::Head => {
+                    let memory = head.take().unwrap_or_default();
+                    self.open_stream(key, memory);
+                }
+                Event::Data(range) => {
+                    self.request_data(key, buffer.slice(at + range.start..at + range.end));
+                }
+                Event::Trailers | Event::InterimHead | Event::Tunnel => {}
+                Event::End => self.request_end(key),
+            }
+            at += step.consumed;
+        }
+        if let Some(memory) = head {
+            self.reclaim_request(memory);
+        }
+        if at < buffer.len() {
+            self.hold(key, buffer.slice(at..buffer.len()));
+        }
+    }
+
+    /// A head is complete: a stream begins.
+    fn open_stream(&mut self, key: DownstreamKey, request: RequestHead) {
+        let snapshot = self.adopted.snapshot().clone();
+        let response = self.response_head_memory();
+        self.follow_listener(key);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.requests += 1;
+        let listener = downstream.listener.clone();
+        let config = &listener.http.config;
+        let now = self.now;
+        let stream = Stream {
+            downstream: key,
+            phase: Phase::Routing,
+            request_body: request.body,
+            response_body: tidegate_http::BodyLength::None,
+            backlog: None,
+            request_complete: false,
+            body_seen: false,
+            replayed: false,
+            fresh_connection: false,
+            tunnel: false,
+            upgrade: false,
+            finished: [false; 2],
+            route: None,
+            cluster: None,
+            counted: false,
+            upstream_address: None,
+            flags: crate::reply::ResponseFlags::NONE,
+            details: "-",
+            status: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            started: now.instant,
+            started_unix_us: now.unix_us,
+            request_sent: None,
+            upstream_service_ms: None,
+            timeout: None,
+            response_deadline: None,
+            request_deadline: config.request_timeout.map(|timeout| now.instant + timeout),
+            idle_timeout: config.stream_idle_timeout,
+            active: now.instant,
+            snapshot,
+            listener,
+            request,
+            response,
+        };
+        let http = stream.listener.http.stats;
+        let stream = self.streams.insert(stream);
+        downstream.stream = Some(stream);
+        for stat in [
+            HttpStat::DownstreamRqTotal,
+            HttpStat::DownstreamRqHttp1Total,
+            HttpStat::DownstreamRqActive,
+        ] {
+            self.stats.inc(http, stat);
+        }
+        self.route(stream);
+        self.arm_downstream(key);
+    }
+
+    /// Looks the connection's listener up again when a newer snapshot was adopted.
+    fn follow_listener(&mut self, key: DownstreamKey) {
+        let version = self.adopted.snapshot().version;
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        if downstream.version == version {
+            return;
+        }
+        let entry = self.listener_entry(downstream.listener.id);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.version = version;
+        downstream.listener_gone = entry.is_none();
+        if let Some(entry) = entry {
+            downstream.listener = entry;
+        }
+    }
+
+    /// Body bytes of the request under way.
+    fn request_data(&mut self, key: DownstreamKey, data: Buffer) {
+        let Some(stream_key) = self.downstreams.get(key).and_then(|d| d.stream) else { return };
+        let Some(stream) = self.streams.get_mut(stream_key) else { return };
+        stream.bytes_received += data.len() as u64;
+        stream.active = self.now.instant;
+        stream.body_seen = true;
+        if stream.phase != Phase::Answered {
+            self.send_request_data(stream_key, data);
+        }
+    }
+
+    /// The request under way is complete.
+    fn request_end(&mut self, key: DownstreamKey) {
+        let Some(stream_key) = self.downstreams.get(key).and_then(|d| d.stream) else { return };
+        let Some(stream) = self.streams.get_mut(stream_key) else { return };
+        if stream.request_complete {
+            return;
+        }
+        stream.request_complete = true;
+        stream.request_deadline = None;
+        stream.active = self.now.instant;
+        stream.response_deadline = stream.timeout.map(|timeout| self.now.instant + timeout);
+        if stream.phase == Phase::Answered {
+            self.end_exchange(stream_key);
+        } else {
+            self.send_request_end(stream_key);
+            self.arm_downstream(key);
+        }
+    }
+
+    /// Both halves are complete: the connection goes on with the next request, or closes.
+    pub(crate) fn end_exchange(&mut self, stream_key: StreamKey) {
+        let Some(stream) = self.streams.get(stream_key) else { return };
+        debug_assert!(stream.request_complete && stream.phase == Phase::Answered);
+        let key = stream.downstream;
+        self.finish_stream(stream_key);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.stream = None;
+        downstream.idle_since = self.now.instant;
+        if downstream.life == Life::Open {
+            downstream.decoder.resume();
+        }
+        self.arm_downstream(key);
+        self.touch_downstream(key);
+    }
+
+    /// Whether the response that begins now is the connection's last.
+    pub(crate) fn is_last_response(&mut self, stream_key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(stream_key) else { return true };
+        self.follow_listener(stream.downstream);
+        let Some(stream) = self.streams.get(stream_key) else { return true };
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return true };
+        let config = downstream.config();
+        let http = downstream.listener.http.stats;
+        let unread_body = !stream.request_complete
+            && stream.request_body != tidegate_http::BodyLength::None
+            && stream.upstream().is_none();
+        if stream.request.close || unread_body || downstream.aged || downstream.life != Life::Open {
+            return true;
+        }
+        if config.max_requests_per_connection.is_some_and(|max| downstream.requests >= max) {
+            self.stats.inc(http, HttpStat::DownstreamCxMaxRequestsReached);
+            return true;
+        }
+        if self.draining_since.is_some() || downstream.listener_gone {
+            self.stats.inc(http, HttpStat::DownstreamCxDrainClose);
+            return true;
+        }
+        false
+    }
+
+    /// Reads no further request; closes when everything is sent.
+    pub(crate) fn close_after_output(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if downstream.life == Life::Open {
+            downstream.life = Life::Closing;
+        }
+        self.touch_downstream(key);
+    }
+
+    fn request_malformed(&mut self, key: DownstreamKey, error: HttpError) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
+        match downstream.stream {
+            // The body is broken: the upstream must not take what it got for a whole request.
+            Some(stream) => {
+                self.reset_upstream(stream);
+                self.local_reply(stream, LocalReply::malformed(&error));
+            }
+            None => self.reply_without_stream(key, &LocalReply::malformed(&error)),
+        }
+    }
+
+    fn downstream_eof(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.eof = true;
+        let tunnel = downstream
+            .stream
+            .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
+        match (downstream.life, tunnel) {
+            (Life::Open, Some(stream)) => self.tunnel_finished_downstream(stream),
+            // What is held was not read yet: the client sent requests and then FIN. They are answered.
+            (Life::Open, None) if !downstream.held.is_empty() => {}
+            (Life::Closing, _) => {}
+            _ => self.downstream_gone(key),
+        }
+    }
+
+    fn downstream_failed(&mut self, key: DownstreamKey, _errno: Errno) {
+        self.downstream_gone(key);
+    }
+
+    /// The client is gone: so is its request.
+    fn downstream_gone(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
+        if let Some(stream_key) = downstream.stream {
+            self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
+            self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
+            self.stats.inc(http, HttpStat::DownstreamRqRxReset);
+            if let Some(stream) = self.streams.get_mut(stream_key) {
+                stream.flags.insert(crate::reply::ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                stream.details = "downstream_remote_disconnect";
+            }
+        }
+        self.close_downstream(key);
+    }
+
+    fn downstream_sent(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.sending = false;
+        if let Some(stream) = downstream.stream.and_then(|key| self.streams.get_mut(key)) {
+            stream.active = self.now.instant;
+        }
+        self.touch_downstream(key);
+    }
+
+    pub(crate) fn touch_downstream(&mut self, key: DownstreamKey) {
+        if let Some(downstream) = self.downstreams.get_mut(key)
+            && !downstream.touched
+        {
+            downstream.touched = true;
+            self.touched_downstreams.push(key);
+        }
+    }
+
+    /// Sends what is to be sent, closes what is to be closed, reads on where that is possible again.
+    pub(crate) fn settle_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.touched = false;
+        if !downstream.sending
+            && let Some(output) = downstream.output.take_if(|output| !output.is_empty())
+        {
+            let http = downstream.listener.http.stats;
+            self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
+            downstream.sending = true;
+            self.io.send(downstream.socket, output);
+        }
+        if downstream.sending {
+            return;
+        }
+        if downstream.finish {
+            downstream.finish = false;
+            self.io.shutdown_write(downstream.socket);
+        }
+        if let Some(stream) = downstream.stream {
+            self.end_tunnel(stream);
+        }
+        self.resume_upstream(key);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        match downstream.life {
+            Life::Closing => self.linger(key),
+            Life::Open if !downstream.held.is_empty() || downstream.paused || downstream.eof => {
+                self.read_held(key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN and waits a little.
+    fn linger(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let stream = downstream.stream.and_then(|key| self.streams.get(key));
+        let unread =
+            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_idle();
+        let delay = downstream.config().delayed_close_timeout;
+        match delay {
+            Some(delay) if unread && !downstream.eof => {
+                let until = self.now.instant + delay;
+                downstream.life = Life::Lingering { until, dropped: 0 };
+                downstream.held.clear();
+                self.io.shutdown_write(downstream.socket);
+                if downstream.paused {
+                    downstream.paused = false;
+                    self.io.recv(downstream.socket);
+                }
+                self.arm_downstream(key);
+            }
+            _ => self.close_downstream(key),
+        }
+    }
+
+    /// Closes the connection now. A stream under way ends with it.
+    pub(crate) fn close_downstream(&mut self, key: DownstreamKey) {
+        if let Some(stream) = self.downstreams.get(key).and_then(|d| d.stream) {
+            self.reset_upstream(stream);
+            self.finish_stream(stream);
+        }
+        let Some(mut downstream) = self.downstreams.remove(key) else { return };
+        downstream.alarm.cancel(&mut self.timers);
+        self.io.close(downstream.socket);
+        let listener = &downstream.listener;
+        let http = listener.http.stats;
+        let age_ms = (self.now.instant - downstream.accepted).as_millis() as u64;
+        self.stats.dec(http, HttpStat::DownstreamCxActive);
+        self.stats.dec(http, HttpStat::DownstreamCxHttp1Active);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroy);
+        self.stats.record(http, HttpStat::DownstreamCxLengthMs, age_ms);
+        self.stats.dec(listener.stats, ListenerStat::DownstreamCxActive);
+        self.stats.inc(listener.stats, ListenerStat::DownstreamCxDestroy);
+        self.stats.record(listener.stats, ListenerStat::DownstreamCxLengthMs, age_ms);
+    }
+
+    /// Ends a response that cannot be completed: the client must not take what it got for whole.
+    pub(crate) fn abort_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamRqTxReset);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocalActiveRq);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
+        self.io.abort(downstream.socket);
+        self.close_downstream(key);
+    }
+
+    pub(crate) fn arm_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let stream = downstream.stream.and_then(|key| self.streams.get(key));
+        let deadline =
+            earliest(downstream.deadline(self.draining_since), stream.and_then(Stream::deadline));
+        downstream.alarm.arm(deadline, Owner::Downstream(key).token(), &mut self.timers);
+    }
+
+    /// The process drains: an idle connection closes after a while.
+    pub(crate) fn drain_downstream(&mut self, key: DownstreamKey) {
+        self.arm_downstream(key);
+    }
+
+    pub(crate) fn downstream_timer(&mut self, key: DownstreamKey) {
+        let now = self.now.instant;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.alarm.fired();
+        if let Some(stream) = downstream.stream
+            && self.streams.get(stream).and_then(Stream::deadline).is_some_and(|at| at <= now)
+        {
+            self.stream_timeout(stream);
+        }
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        if downstream.deadline(self.draining_since).is_some_and(|at| at <= now) {
+            self.connection_timeout(key);
+        }
+        self.arm_downstream(key);
+    }
+
+    /// One of the connection's own timeouts ended.
+    fn connection_timeout(&mut self, key: DownstreamKey) {
+        let now = self.now.instant;
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let config = downstream.config();
+        let http = downstream.listener.http.stats;
+        let past = |limit: Option<std::time::Duration>, since: Instant| {
+            limit.is_some_and(|limit| since + limit <= now)
+        };
+        if matches!(downstream.life, Life::Lingering { .. }) {
+            self.stats.inc(http, HttpStat::DownstreamCxDelayedCloseTimeout);
+            self.close_downstream(key);
+        } else if downstream.stream.is_some() {
+            // Only `max_connection_duration` ends while a request is under way: let it finish.
+            self.stats.inc(http, HttpStat::DownstreamCxMaxDurationReached);
+            if let Some(downstream) = self.downstreams.get_mut(key) {
+                downstream.aged = true;
+            }
+        } else if downstream.decoder.is_in_head()
+            && past(config.request_headers_timeout, downstream.idle_since)
+        {
+            self.stats.inc(http, HttpStat::DownstreamRqHeaderTimeout);
+            self.reply_without_stream(key, &LocalReply::REQUEST_HEADERS_TIMEOUT);
+        } else {
+            let stat = if past(config.idle_timeout, downstream.idle_since) {
+                HttpStat::DownstreamCxIdleTimeout
+            } else if past(config.max_connection_duration, downstream.accepted) {
+                HttpStat::DownstreamCxMaxDurationReached
+            } else {
+                HttpStat::DownstreamCxDrainClose
+            };
+            self.stats.inc(http, stat);
+            self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
+            self.close_downstream(key);
+        }
+    }
+}

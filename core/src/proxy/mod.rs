@@ -1,0 +1,21 @@
+//! One request's way through a shard: from a downstream connection to an upstream one and back.
+//!
+//! Every function here is a method of [`Shard`](crate::shard::Shard), in the file of the noun that it is about. One completion
+//! is one chain of calls down and one return; nothing waits.
+//!
+//! What it leaves to others: bytes on the wire (`tidegate-http`), sockets (`tidegate-io`), which host (`upstream`).
+
+mod deadline;
+mod downstream;
+mod flow;
+mod local_reply;
+mod mutate;
+mod response;
+mod router;
+mod stream;
+mod tunnel;
+mod upstream;
+
+pub use downstream::Downstream;
+pub use stream::Stream;
+pub use upstream::Upstream;

@@ -1,0 +1,142 @@
+//! The response's way from the upstream to the client.
+//!
+//! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
+
+use super::mutate::prepare_response;
+use super::stream::Phase;
+use crate::reply::ResponseFlags;
+use crate::shard::{Shard, StreamKey, UpstreamKey};
+use crate::stats::ClusterStat;
+use tidegate_http::BodyLength;
+use tidegate_http::h1::{
+    encode_chunk_end, encode_chunk_start, encode_last_chunk, encode_response, strip_hop_by_hop,
+};
+use tidegate_io::{Buffer, Io};
+
+impl<I: Io> Shard<I> {
+    /// The final response head is in `stream.response`: it goes downstream.
+    pub(crate) fn response_head(&mut self, key: StreamKey, upstream: UpstreamKey) {
+        let last = self.is_last_response(key);
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let now = self.now.instant;
+        let service = stream.request_sent.unwrap_or(stream.started);
+        let service_ms = (now - service).as_millis() as u64;
+        stream.upstream_service_ms = Some(service_ms);
+        stream.active = now;
+        stream.response_deadline = None;
+        stream.phase = Phase::Responding(upstream);
+        stream.status = stream.response.status;
+        stream.details = "via_upstream";
+        let upgraded = stream.status == 101;
+        let config = &stream.listener.http.config;
+        let date = self.date.as_bytes();
+        prepare_response(&mut stream.response, config, upgraded, Some(service_ms), date);
+        // An upstream's body that ends with its connection gets chunks, so that the client's connection stays.
+        stream.response_body = match stream.response.body {
+            BodyLength::UntilClose | BodyLength::Chunked if !stream.is_http_10() => {
+                BodyLength::Chunked
+            }
+            BodyLength::Chunked => BodyLength::UntilClose,
+            body => body,
+        };
+        let close = !upgraded && (last || stream.response_body == BodyLength::UntilClose);
+        stream.request.close = close;
+        let (stats, status) = (stream.cluster().map(|cluster| cluster.stats), stream.status);
+        self.encode_response_head(key, close);
+        let Some(stats) = stats else { return };
+        self.stats.record(stats, ClusterStat::UpstreamRqTime, service_ms);
+        self.stats.inc(stats, ClusterStat::UpstreamRqCompleted);
+        let class = match status / 100 {
+            1 => ClusterStat::UpstreamRq1xx,
+            2 => ClusterStat::UpstreamRq2xx,
+            3 => ClusterStat::UpstreamRq3xx,
+            4 => ClusterStat::UpstreamRq4xx,
+            _ => ClusterStat::UpstreamRq5xx,
+        };
+        self.stats.inc(stats, class);
+    }
+
+    /// Writes `stream.response` to the downstream connection.
+    pub(crate) fn encode_response_head(&mut self, key: StreamKey, close: bool) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let downstream_key = stream.downstream;
+        let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
+        let output = downstream.output.get_or_insert_with(|| self.io.output());
+        encode_response(&stream.response, stream.response_body, close, output.tail());
+        self.touch_downstream(downstream_key);
+    }
+
+    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0 clients
+    /// (RFC 9110 15.2).
+    pub(crate) fn interim_response(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.active = self.now.instant;
+        if stream.response.status == 100 || stream.is_http_10() {
+            return;
+        }
+        strip_hop_by_hop(&mut stream.response.headers, false);
+        stream.response_body = BodyLength::None;
+        self.encode_response_head(key, false);
+    }
+
+    /// Body bytes of the response.
+    pub(crate) fn response_data(&mut self, key: StreamKey, data: Buffer) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let downstream_key = stream.downstream;
+        let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
+        stream.bytes_sent += data.len() as u64;
+        stream.active = self.now.instant;
+        let output = downstream.output.get_or_insert_with(|| self.io.output());
+        if stream.response_body == BodyLength::Chunked {
+            encode_chunk_start(data.len(), output.tail());
+            output.push(data);
+            encode_chunk_end(output.tail());
+        } else {
+            output.push(data);
+        }
+        self.touch_downstream(downstream_key);
+        self.pause_upstream(key);
+    }
+
+    /// The response is complete: the upstream is free, and the exchange over if the request is complete too.
+    pub(crate) fn response_end(&mut self, key: StreamKey, upstream: UpstreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if stream.response_body == BodyLength::Chunked
+            && let Some(downstream) = self.downstreams.get_mut(stream.downstream)
+        {
+            let output = downstream.output.get_or_insert_with(|| self.io.output());
+            encode_last_chunk(None, output.tail());
+        }
+        stream.phase = Phase::Answered;
+        self.finish_upstream(upstream, key);
+        self.end_response(key);
+    }
+
+    /// Everything of the response is on its way downstream.
+    pub(crate) fn end_response(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let downstream = stream.downstream;
+        stream.idle_timeout = stream.listener.http.config.stream_idle_timeout;
+        // A body that nobody reads any more: the connection cannot be used for another request.
+        let close = stream.request.close
+            || !stream.request_complete && stream.request_body != BodyLength::None;
+        if close {
+            self.close_after_output(downstream);
+        } else {
+            self.touch_downstream(downstream);
+        }
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.request_complete {
+            self.end_exchange(key);
+        }
+    }
+
+    /// The response cannot be completed: the client must notice.
+    pub(crate) fn cut_off(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
+        stream.details = "upstream_reset_after_response_started{connection_termination}";
+        let downstream = stream.downstream;
+        self.abort_downstream(downstream);
+    }
+}

@@ -1,0 +1,241 @@
+//! Routing: which route a request takes, and the first step on it.
+//!
+//! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
+
+use super::mutate;
+use super::stream::Phase;
+use crate::config::{RedirectAction, RedirectPath, RouteAction};
+use crate::reply::LocalReply;
+use crate::shard::{Shard, StreamKey};
+use crate::snapshot::{
+    Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit,
+};
+use crate::stats::{ClusterStat, HttpStat};
+use std::sync::Arc;
+use tidegate_http::h1::encode_request;
+use tidegate_http::{Method, Name};
+use tidegate_io::Io;
+
+/// What a request's route asks for.
+enum Step {
+    Forward(Option<ClusterId>),
+    Reply(LocalReply),
+    Redirect { status: u16, location: Vec<u8> },
+    Direct,
+}
+
+impl<I: Io> Shard<I> {
+    /// Finds the request's route and takes the first step on it.
+    pub(crate) fn route(&mut self, key: StreamKey) {
+        let random = self.random.next();
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let listener = stream.listener.clone();
+        let http = &listener.http;
+        let is_connect = stream.request.method == Method::Connect;
+        let found = if is_connect {
+            None // CONNECT needs a `connect_matcher`, which is refused in configurations.
+        } else {
+            http.routes.find(stream.request.authority(), stream.request.path())
+        };
+        let step = match found {
+            None => {
+                self.stats.inc(http.stats, HttpStat::NoRoute);
+                Step::Reply(LocalReply::ROUTE_NOT_FOUND)
+            }
+            Some(route) => {
+                stream.route = Some(route.id);
+                match &route.target {
+                    CompiledTarget::Forward { action, timeout, .. } => {
+                        stream.timeout = *timeout;
+                        if let Some(idle) = action.idle_timeout {
+                            stream.idle_timeout = idle;
+                        }
+                        match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
+                            Ok(upgrade) => {
+                                stream.upgrade = upgrade;
+                                let choice = route.target.choose_cluster(random);
+                                Step::Forward(choice.and_then(|choice| choice.id))
+                            }
+                            Err(reply) => {
+                                self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
+                                Step::Reply(reply)
+                            }
+                        }
+                    }
+                    CompiledTarget::Redirect(action) => {
+                        self.stats.inc(http.stats, HttpStat::RqRedirect);
+                        let location = redirect_location(&stream.request, route, action);
+                        Step::Redirect { status: action.status, location }
+                    }
+                    CompiledTarget::DirectResponse(_) => {
+                        self.stats.inc(http.stats, HttpStat::RqDirectResponse);
+                        Step::Direct
+                    }
+                }
+            }
+        };
+        self.stats.inc(http.stats, HttpStat::RqTotal);
+        match step {
+            Step::Forward(cluster) => self.forward(key, cluster),
+            Step::Reply(reply) => self.local_reply(key, reply),
+            Step::Redirect { status, location } => self.redirect(key, status, &location),
+            Step::Direct => self.direct_response(key),
+        }
+    }
+
+    /// The request goes to this cluster: its head is made ready, and a host chosen.
+    fn forward(&mut self, key: StreamKey, cluster: Option<ClusterId>) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.cluster = cluster;
+        if stream.cluster().is_none() {
+            self.stats.inc(stream.listener.http.stats, HttpStat::NoCluster);
+            let mut reply = LocalReply::CLUSTER_NOT_FOUND;
+            if let Some(CompiledTarget::Forward { action, .. }) = stream.route().map(|r| &r.target)
+            {
+                reply.status = action.cluster_not_found_status;
+            }
+            self.local_reply(key, reply);
+            return;
+        }
+        self.prepare_request(key);
+        self.answer_expectation(key);
+        self.dispatch(key);
+    }
+
+    /// `expect: 100-continue` is answered here, as Envoy does by default (RFC 9110 10.1.1).
+    fn answer_expectation(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let downstream_key = stream.downstream;
+        if stream.request.expect_continue
+            && let Some(downstream) = self.downstreams.get_mut(downstream_key)
+        {
+            let output = downstream.output.get_or_insert_with(|| self.io.output());
+            output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.touch_downstream(downstream_key);
+        }
+    }
+
+    /// Chooses a host and takes a connection to it, or waits for one.
+    pub(crate) fn dispatch(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) else {
+            self.local_reply(key, LocalReply::CLUSTER_NOT_FOUND);
+            return;
+        };
+        let stats = cluster.entry.stats;
+        let Some(pick) = cluster.balancer.pick() else {
+            self.stats.inc(stats, ClusterStat::UpstreamCxNoneHealthy);
+            self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
+            return;
+        };
+        if pick.panic {
+            self.stats.inc(stats, ClusterStat::LbHealthyPanic);
+        }
+        let host = &cluster.entry.endpoints.hosts[pick.host];
+        stream.upstream_address = Some(host.address);
+        let host_id = host.id;
+        if !stream.fresh_connection
+            && let Some(upstream) = self.pools.get(host_id).and_then(|pool| pool.idle.pop())
+        {
+            if !self.attach(key, upstream) {
+                self.release_upstream(upstream);
+            }
+        } else if let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) {
+            let entry = cluster.entry.clone();
+            let host = entry.endpoints.hosts[pick.host].clone();
+            self.wait(key, &entry, &host);
+        }
+    }
+
+    /// No connection is free: the request waits for one, which is made if need be.
+    fn wait(&mut self, key: StreamKey, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let limit = entry.config.circuit_breakers.default.max_pending_requests;
+        if Breakers::acquire(&entry.breakers.pending, limit) == Permit::Refused {
+            self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingOverflow);
+            self.local_reply(key, LocalReply::OVERFLOW);
+            return;
+        }
+        self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
+        self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
+        if let Some(stream) = self.streams.get_mut(key) {
+            let mut backlog = self.io.output();
+            encode_request(&stream.request, stream.request_body, backlog.tail());
+            stream.backlog = Some(backlog);
+            stream.phase = Phase::Waiting(host.id);
+        }
+        self.pools.of(host).waiting.push_back(key);
+        self.connect(entry, host);
+    }
+}
+
+/// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy does. An upgrade to h2c
+/// is ignored: the request stays HTTP/1.1.
+fn admit_upgrade(
+    request: &mut tidegate_http::RequestHead,
+    action: &RouteAction,
+    enabled: &[String],
+) -> Result<bool, LocalReply> {
+    if !request.upgrade {
+        return Ok(false);
+    }
+    let Some(wanted) = request.headers.get(Name::Upgrade) else { return Ok(false) };
+    if wanted.eq_ignore_ascii_case(b"h2c") {
+        request.upgrade = false;
+        request.headers.remove(Name::Http2Settings);
+        return Ok(false);
+    }
+    let is = |name: &str| wanted.eq_ignore_ascii_case(name.as_bytes());
+    let allowed = match action.upgrades.iter().find(|(name, _)| is(name)) {
+        Some((_, allowed)) => *allowed,
+        None => enabled.iter().any(|name| is(name)),
+    };
+    if allowed { Ok(true) } else { Err(LocalReply::UPGRADE_FAILED) }
+}
+
+/// The `location` of a redirect, absolute as Envoy's.
+fn redirect_location(
+    request: &tidegate_http::RequestHead,
+    route: &CompiledRoute,
+    action: &RedirectAction,
+) -> Vec<u8> {
+    let scheme = action.scheme.as_deref().unwrap_or("http");
+    let (host, port) = mutate::split_port(request.authority());
+    let default_port: &[u8] = if scheme == "https" { b"443" } else { b"80" };
+    let mut location = Vec::with_capacity(128);
+    location.extend_from_slice(scheme.as_bytes());
+    location.extend_from_slice(b"://");
+    location.extend_from_slice(action.host.as_ref().map_or(host, |host| host.as_bytes()));
+    let port = match (action.port, &action.host) {
+        (Some(port), _) => Some(port.to_string().into_bytes()),
+        (None, None) => port.map(<[u8]>::to_vec),
+        (None, Some(_)) => None,
+    };
+    // A port that was implied by the old scheme would be wrong with a new one, as in Envoy.
+    if let Some(port) = port
+        && (port != default_port && !(action.scheme.is_some() && matches!(&*port, b"80" | b"443")))
+    {
+        location.push(b':');
+        location.extend_from_slice(&port);
+    }
+    let (path, query) = mutate::split_query(request.path());
+    let mut replaced_query = false;
+    match &action.path {
+        RedirectPath::Keep => location.extend_from_slice(path),
+        RedirectPath::Replace(new) => {
+            location.extend_from_slice(new.as_bytes());
+            replaced_query = new.contains('?');
+        }
+        RedirectPath::PrefixRewrite(new) => {
+            location.extend_from_slice(new.as_bytes());
+            location.extend_from_slice(&path[route.matched_length(path).min(path.len())..]);
+        }
+    }
+    if !action.strip_query
+        && !replaced_query
+        && let Some(query) = query
+    {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
+}

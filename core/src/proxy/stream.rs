@@ -1,0 +1,253 @@
+//! A stream: one request and its response, on any HTTP version.
+//!
+//! ```text
+//!            1 open            2 dispatch             3 attach
+//!   (head) ---------> Routing -----------> Waiting ------------> Attached --- 5 response head --> Responding
+//!                        |                    |  ^                  |                                |
+//!                        | 6 local reply      |  '---- 4 replay ----'                                | 7 end
+//!                        v                    v                                                      v
+//!                     Answered <--------------'                                                    (gone)
+//! ```
+//!
+//! 1 `open_stream` 2 `dispatch` 3 `attach` 4 `upstream_failed` (a reused connection that died before any answer)
+//! 5 `response_head` 6 `local_reply` 7 `finish_stream`, when both the request and the response are complete.
+//!
+//! What it leaves to others: how each step is taken (the other files of `proxy`).
+
+use super::deadline::earliest;
+use crate::access_log::Record;
+use crate::reply::ResponseFlags;
+use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
+use crate::snapshot::{ClusterEntry, ClusterId};
+use crate::snapshot::{CompiledRoute, HostId, HttpEntry, ListenerEntry, RouteId, Snapshot};
+use crate::stats::HttpStat;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_http::{BodyLength, RequestHead, ResponseHead, Version};
+use tidegate_io::{Instant, Io, Output};
+
+/// Where a stream is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// No upstream was chosen, or none is needed.
+    Routing,
+    /// Waits for a connection to this host.
+    Waiting(HostId),
+    /// Has a connection; no response head yet.
+    Attached(UpstreamKey),
+    /// The response head went downstream; its body follows.
+    Responding(UpstreamKey),
+    /// The response is complete; the upstream is no longer ours.
+    Answered,
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Stream {
+    /// The connection that it came on.
+    pub downstream: DownstreamKey,
+    /// The one snapshot that it sees.
+    pub snapshot: Rc<Arc<Snapshot>>,
+    /// Listener and connection manager.
+    pub listener: Rc<Arc<ListenerEntry>>,
+    /// Where it is.
+    pub phase: Phase,
+    /// The request, as it is (or would be) sent upstream.
+    pub request: RequestHead,
+    /// The response, as it is sent downstream.
+    pub response: ResponseHead,
+    /// How the request's body is framed upstream.
+    pub request_body: BodyLength,
+    /// How the response's body is framed downstream.
+    pub response_body: BodyLength,
+    /// What is to be sent upstream while there is no connection.
+    pub backlog: Option<Output>,
+    /// The whole request was read.
+    pub request_complete: bool,
+    /// Some of the request's body was read: it cannot be sent again.
+    pub body_seen: bool,
+    /// A replay was used up.
+    pub replayed: bool,
+    /// The connection must be a new one.
+    pub fresh_connection: bool,
+    /// Bytes pass unread both ways (101).
+    pub tunnel: bool,
+    /// In a tunnel: the client, the upstream sent FIN.
+    pub finished: [bool; 2],
+    /// The client wants an upgrade, and it is enabled.
+    pub upgrade: bool,
+    /// The route, once found.
+    pub route: Option<RouteId>,
+    /// The cluster, once chosen.
+    pub cluster: Option<ClusterId>,
+    /// Counted in the cluster's `requests`.
+    pub counted: bool,
+    /// The host, once chosen.
+    pub upstream_address: Option<SocketAddr>,
+    /// Response flags so far.
+    pub flags: ResponseFlags,
+    /// Response code details.
+    pub details: &'static str,
+    /// Status sent downstream; 0 before.
+    pub status: u16,
+    /// Body bytes received from downstream.
+    pub bytes_received: u64,
+    /// Body bytes sent downstream.
+    pub bytes_sent: u64,
+    /// When its head was complete.
+    pub started: Instant,
+    /// The same on the wall clock, in microseconds since 1970.
+    pub started_unix_us: u64,
+    /// When the whole request had been sent on.
+    pub request_sent: Option<Instant>,
+    /// Milliseconds from then to the response head.
+    pub upstream_service_ms: Option<u64>,
+    /// The route's `timeout`, from the end of the request on.
+    pub timeout: Option<Duration>,
+    /// When the route's timeout ends.
+    pub response_deadline: Option<Instant>,
+    /// When `request_timeout` ends.
+    pub request_deadline: Option<Instant>,
+    /// `stream_idle_timeout`, or the route's.
+    pub idle_timeout: Option<Duration>,
+    /// When something happened last.
+    pub active: Instant,
+}
+
+impl Stream {
+    /// The HTTP connection manager that it belongs to.
+    #[must_use]
+    pub fn http(&self) -> &HttpEntry {
+        &self.listener.http
+    }
+
+    /// Its route, once found.
+    #[must_use]
+    pub fn route(&self) -> Option<&CompiledRoute> {
+        Some(self.http().routes.get(self.route?))
+    }
+
+    /// Its cluster, once chosen; in the snapshot that it sees.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<ClusterEntry>> {
+        self.snapshot.clusters.get(self.cluster?)
+    }
+
+    /// Its connection, while it has one.
+    #[must_use]
+    pub fn upstream(&self) -> Option<UpstreamKey> {
+        match self.phase {
+            Phase::Attached(key) | Phase::Responding(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Whether a response head went downstream.
+    #[must_use]
+    pub fn response_started(&self) -> bool {
+        self.status != 0
+    }
+
+    /// When the first of its timeouts ends.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let idle = self.idle_timeout.map(|timeout| self.active + timeout);
+        earliest(idle, earliest(self.response_deadline, self.request_deadline))
+    }
+
+    /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC 9110 9.2.2).
+    #[must_use]
+    pub fn may_replay(&self) -> bool {
+        !self.replayed
+            && !self.body_seen
+            && !self.upgrade
+            && self.request_body == BodyLength::None
+            && self.request.method.is_idempotent()
+    }
+
+    /// Whether the client speaks HTTP/1.0: no interim responses, no chunks.
+    #[must_use]
+    pub fn is_http_10(&self) -> bool {
+        self.request.version == Version::Http10
+    }
+}
+
+impl<I: Io> Shard<I> {
+    /// The request is complete and so is the response: counts it, logs it, and takes it off its connection.
+    pub(crate) fn finish_stream(&mut self, key: StreamKey) {
+        let Some(mut stream) = self.streams.remove(key) else { return };
+        debug_assert!(stream.upstream().is_none(), "a stream ended with a connection");
+        if stream.counted
+            && let Some(cluster) = stream.cluster()
+        {
+            crate::snapshot::Breakers::release(&cluster.breakers.requests);
+        }
+        let http = &stream.listener.http;
+        let status_class = match stream.status / 100 {
+            1 => Some(HttpStat::DownstreamRq1xx),
+            2 => Some(HttpStat::DownstreamRq2xx),
+            3 => Some(HttpStat::DownstreamRq3xx),
+            4 => Some(HttpStat::DownstreamRq4xx),
+            5 => Some(HttpStat::DownstreamRq5xx),
+            _ => None,
+        };
+        if let Some(stat) = status_class {
+            self.stats.inc(http.stats, stat);
+            self.stats.inc(http.stats, HttpStat::DownstreamRqCompleted);
+        }
+        self.stats.dec(http.stats, HttpStat::DownstreamRqActive);
+        let duration = self.now.instant - stream.started;
+        self.stats.record(http.stats, HttpStat::DownstreamRqTime, duration.as_millis() as u64);
+        if !http.access_log.is_empty() {
+            self.log_stream(&stream, duration);
+        }
+        self.reclaim_request(std::mem::take(&mut stream.request));
+        self.reclaim_response(std::mem::take(&mut stream.response));
+    }
+
+    fn log_stream(&mut self, stream: &Stream, duration: Duration) {
+        let socket = self.downstreams.get(stream.downstream).map(|d| d.socket);
+        let record = Record {
+            start_unix_us: stream.started_unix_us,
+            duration_us: duration.as_micros() as u64,
+            request: Some(&stream.request),
+            response: stream.response_started().then_some(&stream.response),
+            status: stream.status,
+            flags: stream.flags,
+            details: stream.details,
+            bytes_received: stream.bytes_received,
+            bytes_sent: stream.bytes_sent,
+            upstream_host: stream.upstream_address,
+            upstream_cluster: stream.cluster().map(|cluster| cluster.config.name.as_str()),
+            upstream_service_ms: stream.upstream_service_ms,
+            downstream_remote_address: socket.and_then(|socket| self.io.peer_address(socket)),
+            downstream_local_address: socket.and_then(|socket| self.io.local_address(socket)),
+            route_name: stream.route().map(|route| route.name.as_str()),
+        };
+        self.logs.record(&stream.listener.http.access_log, &record, self.now);
+    }
+
+    pub(crate) fn request_head(&mut self) -> RequestHead {
+        self.request_heads.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn response_head_memory(&mut self) -> ResponseHead {
+        self.response_heads.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn reclaim_request(&mut self, mut head: RequestHead) {
+        if self.request_heads.len() < limits::SPARE_HEADS_MAX {
+            head.clear();
+            self.request_heads.push(head);
+        }
+    }
+
+    fn reclaim_response(&mut self, mut head: ResponseHead) {
+        if self.response_heads.len() < limits::SPARE_HEADS_MAX {
+            head.clear();
+            self.response_heads.push(head);
+        }
+    }
+}

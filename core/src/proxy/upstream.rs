@@ -1,0 +1,598 @@
+//! An upstream connection: one request after the other, from the pool and back to it.
+//!
+//! What it leaves to others: which host (`upstream::balancer`), what the response's head becomes (`response`).
+
+use super::deadline::Alarm;
+use super::stream::Phase;
+use crate::reply::LocalReply;
+use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
+use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
+use crate::stats::{ClusterStat, HostStat, Scope};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tidegate_http::Limits;
+use tidegate_http::h1::{Event, Options, ResponseDecoder, encode_request};
+use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
+
+/// What an upstream connection does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Is being made.
+    Connecting,
+    /// Waits in its pool. A receive is armed, so that its end is noticed at once.
+    Idle,
+    /// Carries a stream's request and response.
+    Busy(StreamKey),
+}
+
+/// An upstream connection.
+#[derive(Debug)]
+pub struct Upstream {
+    pub(crate) socket: Socket,
+    pub(crate) host: HostId,
+    host_stats: Scope,
+    /// Its cluster, as of when it was made: for limits, counters and timeouts.
+    pub(crate) cluster: Arc<ClusterEntry>,
+    pub(crate) work: Work,
+    decoder: ResponseDecoder,
+    pub(crate) output: Option<Output>,
+    pub(crate) sending: bool,
+    pub(crate) touched: bool,
+    /// Reading is stopped until downstream takes more.
+    pub(crate) paused: bool,
+    /// The FIN of a tunnel goes out when the output is sent.
+    pub(crate) finish: bool,
+    /// The peer takes no more; output is dropped.
+    broken: bool,
+    /// Requests that it has carried.
+    requests: u32,
+    /// Some byte of the response under way has arrived.
+    answered: bool,
+    opened: Instant,
+    /// Since when it connects or is idle.
+    since: Instant,
+    alarm: Alarm,
+}
+
+impl Upstream {
+    /// Whether it waits in its pool.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.work == Work::Idle
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.work {
+            Work::Connecting => Some(self.since + self.cluster.config.connect_timeout),
+            Work::Idle => self.cluster.config.idle_timeout.map(|timeout| self.since + timeout),
+            Work::Busy(_) => None,
+        }
+    }
+
+    /// Unsent bytes that wait for the kernel.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.as_ref().map_or(0, Output::len)
+    }
+}
+
+/// Why an upstream connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// The peer closed or reset it.
+    Remote,
+    /// What it sent is not HTTP.
+    Protocol,
+}
+
+impl<I: Io> Shard<I> {
+    /// Makes a connection to `host` for those who wait, unless enough are being made.
+    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let pool = self.pools.of(host);
+        if pool.connecting >= pool.waiting.len() {
+            return;
+        }
+        let thresholds = &entry.config.circuit_breakers.default;
+        if Breakers::acquire(&entry.breakers.connections, thresholds.max_connections)
+            == Permit::Refused
+            && !self.make_room(entry)
+        {
+            self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
+            // With a connection of our own, those who wait get it in turn; else another shard has to give way.
+            if thresholds.max_connections == 0 {
+                self.fail_waiting(host.id, LocalReply::OVERFLOW);
+            } else if self.pools.of(host).open == 0 {
+                self.starve(entry, host);
+            }
+            return;
+        }
+        let socket = match self.io.connect(&host.address, Owner::Shard.token()) {
+            Ok(socket) => socket,
+            Err(_) => {
+                Breakers::release(&entry.breakers.connections);
+                self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
+                self.stats.inc(host.stats, HostStat::CxConnectFail);
+                if self.pools.of(host).open == 0 {
+                    self.fail_waiting(host.id, LocalReply::OUT_OF_DESCRIPTORS);
+                }
+                return;
+            }
+        };
+        let limits = Limits {
+            fields_max: entry.config.max_response_headers_count as usize,
+            ..Limits::default()
+        };
+        let now = self.now.instant;
+        let key = self.upstreams.insert(Upstream {
+            socket,
+            host: host.id,
+            host_stats: host.stats,
+            cluster: entry.clone(),
+            work: Work::Connecting,
+            decoder: ResponseDecoder::new(Options::default(), limits),
+            output: None,
+            sending: false,
+            touched: false,
+            paused: false,
+            finish: false,
+            broken: false,
+            requests: 0,
+            answered: false,
+            opened: now,
+            since: now,
+            alarm: Alarm::default(),
+        });
+        self.io.set_token(socket, Owner::Upstream(key).token());
+        let pool = self.pools.of(host);
+        pool.connecting += 1;
+        pool.open += 1;
+        for stat in [
+            ClusterStat::UpstreamCxTotal,
+            ClusterStat::UpstreamCxHttp1Total,
+            ClusterStat::UpstreamCxActive,
+        ] {
+            self.stats.inc(entry.stats, stat);
+        }
+        self.stats.inc(host.stats, HostStat::CxTotal);
+        self.stats.inc(host.stats, HostStat::CxActive);
+        self.arm_upstream(key);
+    }
+
+    /// The cluster's connection limit is reached: an idle connection to another of its hosts gives way.
+    fn make_room(&mut self, entry: &ClusterEntry) -> bool {
+        let Some(idle) = self.pools.idle_in(entry.id) else { return false };
+        self.close_upstream(idle);
+        let limit = entry.config.circuit_breakers.default.max_connections;
+        Breakers::acquire(&entry.breakers.connections, limit) == Permit::Granted
+    }
+
+    /// Asks the other shards for a connection permit, until there is one or nobody waits for it any more.
+    fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let pool = self.pools.of(host);
+        if !pool.starved {
+            pool.starved = true;
+            self.starved.push((host.id, entry.clone()));
+            entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
+            self.adopted.publisher().wake_all();
+        }
+        self.retry_soon();
+    }
+
+    /// Tries again to connect for those that other shards kept from it.
+    pub(crate) fn connect_starved(&mut self) {
+        for (id, entry) in std::mem::take(&mut self.starved) {
+            entry.breakers.starved.fetch_sub(1, Ordering::Relaxed);
+            let Some(pool) = self.pools.get(id) else { continue };
+            pool.starved = false;
+            let host = pool.host.clone();
+            self.connect(&entry, &host);
+            self.pools.forget(id);
+        }
+    }
+
+    pub(crate) fn upstream_completion(&mut self, key: UpstreamKey, outcome: Outcome) {
+        match outcome {
+            Outcome::Received(buffer) => self.upstream_received(key, &buffer),
+            Outcome::Sent(Ok(())) => self.upstream_sent(key),
+            Outcome::Connected(Ok(())) => self.upstream_connected(key),
+            Outcome::Connected(Err(_)) => self.connect_failed(key, LocalReply::CONNECTION_FAILURE),
+            Outcome::Eof => self.upstream_eof(key),
+            Outcome::RecvFailed(_) => self.upstream_ended(key, End::Remote),
+            Outcome::Sent(Err(errno)) => self.upstream_send_failed(key, errno),
+            outcome => debug_assert!(false, "an upstream completed with {outcome:?}"),
+        }
+    }
+
+    fn upstream_connected(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let connect_ms = (self.now.instant - upstream.since).as_millis() as u64;
+        self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
+        self.io.recv(upstream.socket);
+        if let Some(pool) = self.pools.get(upstream.host) {
+            pool.connecting -= 1;
+        }
+        self.release_upstream(key);
+    }
+
+    /// The connection could not be made: who cannot be served by those still being made gets `reply`.
+    fn connect_failed(&mut self, key: UpstreamKey, reply: LocalReply) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let (host, stats) = (upstream.host, upstream.cluster.stats);
+        self.stats.inc(stats, ClusterStat::UpstreamCxConnectFail);
+        self.stats.inc(upstream.host_stats, HostStat::CxConnectFail);
+        self.stats.inc(upstream.host_stats, HostStat::RqError);
+        while let Some(pool) = self.pools.get(host)
+            && pool.waiting.len() >= pool.connecting
+            && let Some(stream) = pool.waiting.front().copied()
+        {
+            self.stop_waiting(stream);
+            self.stats.inc(stats, ClusterStat::UpstreamRqPendingFailureEject);
+            self.local_reply(stream, reply);
+        }
+        self.close_upstream(key);
+    }
+
+    fn fail_waiting(&mut self, host: HostId, reply: LocalReply) {
+        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+            self.stop_waiting(stream);
+            self.local_reply(stream, reply);
+        }
+    }
+
+    /// Takes a stream out of the queue for a connection.
+    pub(crate) fn stop_waiting(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Phase::Waiting(host) = stream.phase else { return };
+        stream.phase = Phase::Routing;
+        if let Some(pool) = self.pools.get(host) {
+            pool.waiting.retain(|waiting| *waiting != key);
+        }
+        if let Some(cluster) = stream.cluster() {
+            Breakers::release(&cluster.breakers.pending);
+            self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
+        }
+    }
+
+    /// A connection is free: it serves who waits longest, goes into its pool, or closes.
+    pub(crate) fn release_upstream(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.work = Work::Idle;
+        upstream.answered = false;
+        let limit = upstream.cluster.config.max_requests_per_connection;
+        let host = upstream.host;
+        if limit.is_some_and(|max| upstream.requests >= max) {
+            self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxMaxRequests);
+            self.close_upstream(key);
+            return;
+        }
+        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+            self.stop_waiting(stream);
+            if self.attach(stream, key) {
+                return;
+            }
+        }
+        let Some(pool) = self.pools.get(host) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let starved = upstream.cluster.breakers.starved.load(Ordering::Relaxed) > 0;
+        if pool.gone || starved {
+            self.close_upstream(key);
+        } else {
+            upstream.since = self.now.instant;
+            pool.idle.push(key);
+            self.arm_upstream(key);
+        }
+    }
+
+    /// The stream has its connection: the request goes out. Otherwise the connection is still free, and the stream
+    /// was answered.
+    pub(crate) fn attach(&mut self, stream_key: StreamKey, key: UpstreamKey) -> bool {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return false };
+        let Some(stream) = self.streams.get_mut(stream_key) else { return false };
+        debug_assert!(upstream.output.is_none() && !upstream.sending, "a free connection is busy");
+        let Some(cluster) = stream.snapshot.clusters.get(upstream.cluster.id) else { return false };
+        if !stream.counted {
+            let limit = cluster.config.circuit_breakers.default.max_requests;
+            if Breakers::acquire(&cluster.breakers.requests, limit) == Permit::Refused {
+                self.stats.inc(cluster.stats, ClusterStat::UpstreamRqPendingOverflow);
+                self.local_reply(stream_key, LocalReply::OVERFLOW);
+                return false;
+            }
+            stream.counted = true;
+        }
+        upstream.work = Work::Busy(stream_key);
+        upstream.requests += 1;
+        upstream.decoder.expect(&stream.request);
+        stream.phase = Phase::Attached(key);
+        upstream.output = Some(stream.backlog.take().unwrap_or_else(|| {
+            let mut output = self.io.output();
+            encode_request(&stream.request, stream.request_body, output.tail());
+            output
+        }));
+        if stream.request_complete {
+            stream.request_sent = Some(self.now.instant);
+        }
+        self.stats.inc(cluster.stats, ClusterStat::UpstreamRqTotal);
+        self.stats.inc(cluster.stats, ClusterStat::UpstreamRqActive);
+        self.stats.inc(upstream.host_stats, HostStat::RqTotal);
+        self.stats.inc(upstream.host_stats, HostStat::RqActive);
+        self.touch_upstream(key);
+        true
+    }
+
+    fn upstream_received(&mut self, key: UpstreamKey, buffer: &Buffer) {
+        if let Some(upstream) = self.upstreams.get_mut(key) {
+            upstream.answered = true;
+            let stats = upstream.cluster.stats;
+            self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
+        }
+        let mut at = 0;
+        while let Some(upstream) = self.upstreams.get_mut(key) {
+            let Work::Busy(stream_key) = upstream.work else {
+                if at < buffer.len() {
+                    // Nobody asked: it could be taken for the next answer (RFC 9112 6.3).
+                    self.upstream_ended(key, End::Protocol);
+                }
+                return;
+            };
+            let Some(stream) = self.streams.get_mut(stream_key) else { return };
+            if stream.tunnel {
+                self.tunnel_downstream(stream_key, buffer.slice(at..buffer.len()));
+                return;
+            }
+            let Ok(step) = upstream.decoder.decode(&buffer[at..], &mut stream.response) else {
+                self.upstream_ended(key, End::Protocol);
+                return;
+            };
+            match step.event {
+                Event::NeedMore => return,
+                Event::Head => self.response_head(stream_key, key),
+                Event::InterimHead => self.interim_response(stream_key),
+                Event::Data(range) => {
+                    let data = buffer.slice(at + range.start..at + range.end);
+                    self.response_data(stream_key, data);
+                }
+                Event::Trailers => {}
+                Event::Tunnel => self.begin_tunnel(stream_key),
+                Event::End => self.response_end(stream_key, key),
+            }
+            at += step.consumed;
+        }
+    }
+
+    fn upstream_eof(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        if let Work::Busy(stream_key) = upstream.work {
+            if self.streams.get(stream_key).is_some_and(|stream| stream.tunnel) {
+                self.tunnel_finished_upstream(stream_key);
+                return;
+            }
+            if upstream.decoder.eof() == Ok(Event::End) {
+                if let Some(stream) = self.streams.get_mut(stream_key) {
+                    stream.response.close = true;
+                }
+                self.response_end(stream_key, key);
+                return;
+            }
+        }
+        self.upstream_ended(key, End::Remote);
+    }
+
+    /// The peer takes no more, but may have answered before it closed: what it sent is still read, up to its end.
+    fn upstream_send_failed(&mut self, key: UpstreamKey, errno: Errno) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.sending = false;
+        if matches!(errno.0, libc::EPIPE | libc::ECONNRESET) && !upstream.paused {
+            upstream.broken = true;
+            upstream.output = None;
+        } else {
+            self.upstream_ended(key, End::Remote);
+        }
+    }
+
+    /// The connection ended, or has to: its stream gets another one, a reply, or is cut off.
+    fn upstream_ended(&mut self, key: UpstreamKey, end: End) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let stats = upstream.cluster.stats;
+        self.stats.inc(stats, ClusterStat::UpstreamCxDestroyRemote);
+        if end == End::Protocol {
+            self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
+        }
+        let Work::Busy(stream_key) = upstream.work else {
+            self.close_upstream(key);
+            return;
+        };
+        let reused = upstream.requests > 1;
+        let answered = upstream.answered;
+        self.stats.inc(stats, ClusterStat::UpstreamCxDestroyWithActiveRq);
+        self.stats.inc(stats, ClusterStat::UpstreamCxDestroyRemoteWithActiveRq);
+        self.stats.inc(upstream.host_stats, HostStat::RqError);
+        self.detach(stream_key);
+        let Some(stream) = self.streams.get_mut(stream_key) else { return };
+        if stream.response_started() {
+            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
+            self.cut_off(stream_key);
+        } else if end == End::Remote && reused && !answered && stream.may_replay() {
+            // The origin closed an idle connection while our request was on its way.
+            stream.replayed = true;
+            stream.fresh_connection = true;
+            self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
+            self.dispatch(stream_key);
+        } else {
+            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
+            let reply = match end {
+                End::Remote => LocalReply::CONNECTION_TERMINATION,
+                End::Protocol => LocalReply::UPSTREAM_PROTOCOL_ERROR,
+            };
+            self.local_reply(stream_key, reply);
+        }
+    }
+
+    /// The stream's request is cancelled: its connection, which is in the middle of it, closes.
+    pub(crate) fn reset_upstream(&mut self, stream_key: StreamKey) {
+        let Some(stream) = self.streams.get(stream_key) else { return };
+        match stream.phase {
+            Phase::Waiting(_) => self.stop_waiting(stream_key),
+            Phase::Attached(key) | Phase::Responding(key) => {
+                if let Some(upstream) = self.upstreams.get(key) {
+                    let stats = upstream.cluster.stats;
+                    for stat in [
+                        ClusterStat::UpstreamRqTxReset,
+                        ClusterStat::UpstreamCxDestroyLocal,
+                        ClusterStat::UpstreamCxDestroyWithActiveRq,
+                        ClusterStat::UpstreamCxDestroyLocalWithActiveRq,
+                    ] {
+                        self.stats.inc(stats, stat);
+                    }
+                }
+                self.detach(stream_key);
+            }
+            Phase::Routing | Phase::Answered => {}
+        }
+    }
+
+    /// Takes the stream off its connection, which cannot be used any more, and closes that.
+    pub(crate) fn detach(&mut self, stream_key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(stream_key) else { return };
+        let Some(key) = stream.upstream() else { return };
+        stream.phase = if stream.response_started() { Phase::Answered } else { Phase::Routing };
+        self.count_request_end(key);
+        self.close_upstream(key);
+    }
+
+    fn count_request_end(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        self.stats.dec(upstream.cluster.stats, ClusterStat::UpstreamRqActive);
+        self.stats.dec(upstream.host_stats, HostStat::RqActive);
+    }
+
+    /// The response is complete: the connection is free again if nothing is left of the exchange.
+    pub(crate) fn finish_upstream(&mut self, key: UpstreamKey, stream_key: StreamKey) {
+        self.count_request_end(key);
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(stream) = self.streams.get(stream_key) else { return };
+        let verdict = if stream.status < 500 { HostStat::RqSuccess } else { HostStat::RqError };
+        self.stats.inc(upstream.host_stats, verdict);
+        let close = stream.response.close;
+        let quiet = stream.request_complete
+            && !upstream.broken
+            && !upstream.sending
+            && upstream.output.as_ref().is_none_or(Output::is_empty)
+            && upstream.decoder.is_idle();
+        if quiet && !close {
+            if upstream.paused {
+                self.io.recv(upstream.socket);
+            }
+            if let Some(upstream) = self.upstreams.get_mut(key) {
+                upstream.paused = false;
+                upstream.output = None;
+            }
+            self.release_upstream(key);
+        } else {
+            self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxDestroyLocal);
+            self.close_upstream(key);
+        }
+    }
+
+    pub(crate) fn close_upstream(&mut self, key: UpstreamKey) {
+        let Some(mut upstream) = self.upstreams.remove(key) else { return };
+        upstream.alarm.cancel(&mut self.timers);
+        self.io.close(upstream.socket);
+        let stats = upstream.cluster.stats;
+        if let Some(pool) = self.pools.get(upstream.host) {
+            pool.open -= 1;
+            match upstream.work {
+                Work::Connecting => pool.connecting -= 1,
+                Work::Idle => pool.idle.retain(|idle| *idle != key),
+                Work::Busy(_) => {}
+            }
+        }
+        Breakers::release(&upstream.cluster.breakers.connections);
+        let age_ms = (self.now.instant - upstream.opened).as_millis() as u64;
+        self.stats.dec(stats, ClusterStat::UpstreamCxActive);
+        self.stats.inc(stats, ClusterStat::UpstreamCxDestroy);
+        self.stats.record(stats, ClusterStat::UpstreamCxLengthMs, age_ms);
+        self.stats.dec(upstream.host_stats, HostStat::CxActive);
+        self.replace_upstream(upstream.host, &upstream.cluster);
+        self.pools.forget(upstream.host);
+    }
+
+    /// A connection closed; if somebody waits for one, another is made.
+    fn replace_upstream(&mut self, host: HostId, cluster: &Arc<ClusterEntry>) {
+        if let Some(pool) = self.pools.get(host) {
+            let host = pool.host.clone();
+            self.connect(cluster, &host);
+        }
+    }
+
+    fn upstream_sent(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.sending = false;
+        if let Work::Busy(stream) = upstream.work
+            && let Some(stream) = self.streams.get_mut(stream)
+        {
+            stream.active = self.now.instant;
+        }
+        self.touch_upstream(key);
+    }
+
+    pub(crate) fn touch_upstream(&mut self, key: UpstreamKey) {
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && !upstream.touched
+        {
+            upstream.touched = true;
+            self.touched_upstreams.push(key);
+        }
+    }
+
+    pub(crate) fn settle_upstream(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.touched = false;
+        if upstream.broken {
+            upstream.output = None;
+        }
+        if !upstream.sending
+            && let Some(output) = upstream.output.take_if(|output| !output.is_empty())
+        {
+            let stats = upstream.cluster.stats;
+            self.stats.add(stats, ClusterStat::UpstreamCxTxBytesTotal, output.len() as u64);
+            upstream.sending = true;
+            self.io.send(upstream.socket, output);
+        }
+        if upstream.sending {
+            return;
+        }
+        if upstream.finish {
+            upstream.finish = false;
+            self.io.shutdown_write(upstream.socket);
+        }
+        if let Work::Busy(stream) = upstream.work {
+            self.end_tunnel(stream);
+        }
+        self.resume_downstream(key);
+    }
+
+    fn arm_upstream(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.alarm.arm(upstream.deadline(), Owner::Upstream(key).token(), &mut self.timers);
+    }
+
+    pub(crate) fn upstream_timer(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.alarm.fired();
+        let stats = upstream.cluster.stats;
+        if upstream.deadline().is_none_or(|deadline| deadline > self.now.instant) {
+            self.arm_upstream(key);
+            return;
+        }
+        match upstream.work {
+            Work::Connecting => {
+                self.stats.inc(stats, ClusterStat::UpstreamCxConnectTimeout);
+                self.connect_failed(key, LocalReply::CONNECTION_TIMEOUT);
+            }
+            Work::Idle => {
+                self.stats.inc(stats, ClusterStat::UpstreamCxIdleTimeout);
+                self.close_upstream(key);
+            }
+            Work::Busy(_) => {}
+        }
+    }
+}

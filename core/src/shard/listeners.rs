@@ -1,0 +1,124 @@
+//! A shard's listening sockets: its own of each listener's `SO_REUSEPORT` group.
+//!
+//! What it leaves to others: binding (`control`), what a connection does (`proxy::downstream`).
+
+use super::{ListenerKey, Owner, Shard, limits};
+use crate::proxy::Downstream;
+use crate::snapshot::{ListenerEntry, ListenerId};
+use crate::stats::{ListenerStat, ServerStat};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use tidegate_io::{Errno, Instant, Io, Socket};
+
+/// One listening socket.
+pub struct Listener {
+    socket: Socket,
+    /// The entry of the adopted snapshot; the last one when the listener is gone.
+    pub entry: Rc<Arc<ListenerEntry>>,
+    /// When it stops accepting for good.
+    closes_at: Option<Instant>,
+}
+
+impl<I: Io> Shard<I> {
+    /// The listener with this number, if this shard accepts on it.
+    pub(super) fn find_listener(&self, id: ListenerId) -> Option<ListenerKey> {
+        let mut keys = self.listeners.keys().into_iter();
+        keys.find(|key| self.listeners.get(*key).is_some_and(|l| l.entry.id == id))
+    }
+
+    /// The newest entry of the listener with this number; `None` when it stopped accepting.
+    pub(crate) fn listener_entry(&self, id: ListenerId) -> Option<Rc<Arc<ListenerEntry>>> {
+        let listener = self.listeners.get(self.find_listener(id)?)?;
+        listener.closes_at.is_none().then(|| listener.entry.clone())
+    }
+
+    pub(super) fn open_listener(&mut self, entry: &Arc<ListenerEntry>) -> io::Result<()> {
+        let descriptor = entry.sockets.sockets[self.index].try_clone()?;
+        let socket = self.io.listen(descriptor, Owner::Shard.token())?;
+        let listener = Listener { socket, entry: Rc::new(entry.clone()), closes_at: None };
+        let key = self.listeners.insert(listener);
+        self.io.set_token(socket, Owner::Listener(key).token());
+        self.io.accept(socket);
+        Ok(())
+    }
+
+    /// Follows the adopted snapshot: new listeners open, changed ones change, those that are gone (all, when it drains)
+    /// stop accepting.
+    pub(super) fn adopt_listeners(&mut self) -> io::Result<()> {
+        let snapshot = self.adopted.snapshot().clone();
+        for key in self.listeners.keys() {
+            let Some(listener) = self.listeners.get_mut(key) else { continue };
+            match snapshot.listeners.iter().find(|entry| entry.id == listener.entry.id) {
+                Some(entry) if !snapshot.draining => {
+                    if !Arc::ptr_eq(entry, &listener.entry) {
+                        listener.entry = Rc::new(entry.clone());
+                    }
+                }
+                _ => self.stop_accepting(key),
+            }
+        }
+        if snapshot.draining {
+            return Ok(());
+        }
+        for entry in &snapshot.listeners {
+            if self.find_listener(entry.id).is_none() {
+                self.open_listener(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no new connection, but those that are complete in the queue: closing it would reset them.
+    fn stop_accepting(&mut self, key: ListenerKey) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        if listener.closes_at.is_some() {
+            return;
+        }
+        let closes_at = self.now.instant + limits::DRAIN_ACCEPT;
+        listener.closes_at = Some(closes_at);
+        let descriptor = &listener.entry.sockets.sockets[self.index];
+        // A failure only means that a few more connections are taken.
+        let _ = socket2::SockRef::from(descriptor).listen(0);
+        self.timers.set(closes_at, Owner::Listener(key).token());
+    }
+
+    /// Either the time to accept again, or the time to close.
+    pub(super) fn listener_timer(&mut self, key: ListenerKey) {
+        let Some(listener) = self.listeners.get(key) else { return };
+        if listener.closes_at.is_some_and(|at| at <= self.now.instant) {
+            self.io.close(listener.socket);
+            self.listeners.remove(key);
+        } else {
+            self.io.accept(listener.socket);
+        }
+    }
+
+    pub(super) fn accept_stopped(&mut self, key: ListenerKey, errno: Errno) {
+        let Some(listener) = self.listeners.get(key) else { return };
+        let at = match errno.0 {
+            // One connection was lost before we took it; the next is fine.
+            libc::ECONNABORTED | libc::EINTR | libc::EPROTO | libc::EPERM => {
+                self.io.accept(listener.socket);
+                return;
+            }
+            _ => self.now.instant + limits::ACCEPT_RETRY,
+        };
+        self.stats.inc(listener.entry.stats, ListenerStat::DownstreamCxOverflow);
+        self.stats.inc(self.server, ServerStat::DescriptorsExhausted);
+        self.timers.set(at, Owner::Listener(key).token());
+    }
+
+    pub(super) fn accepted(&mut self, key: ListenerKey, socket: Socket) {
+        let Some(listener) = self.listeners.get(key) else {
+            self.io.close(socket);
+            return;
+        };
+        let entry = listener.entry.clone();
+        self.stats.inc(entry.stats, ListenerStat::DownstreamCxTotal);
+        self.stats.inc(entry.stats, ListenerStat::DownstreamCxActive);
+        let key = self.downstreams.insert(Downstream::new(socket, entry, self.now.instant));
+        self.io.set_token(socket, Owner::Downstream(key).token());
+        self.open_downstream(key);
+    }
+}

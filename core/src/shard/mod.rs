@@ -1,0 +1,410 @@
+//! A shard: one pinned thread, one [`Io`], its own listeners, connections, pools and timers.
+//!
+//! Everything in a shard runs in [`Shard::turn`]: wait for completions, apply each to the end, fire timers, settle what
+//! was touched. No `async`, no locks, nothing shared but the named atomics behind the snapshot.
+//!
+//! What it leaves to others: what the bytes mean (`proxy`), which snapshot there is (`control`).
+
+mod adopt;
+pub mod limits;
+mod listeners;
+mod logs;
+pub mod slots;
+mod spawn;
+pub mod timers;
+
+pub use spawn::{ShardHandle, ShardOptions, spawn};
+
+use crate::proxy::{Downstream, Stream, Upstream};
+use crate::snapshot::{Adopted, ClusterEntry, HostId, Publisher};
+use crate::stats::{Scope, ServerStat, ShardStats};
+use crate::upstream::Pools;
+use listeners::Listener;
+use logs::ShardLogs;
+use slots::{Key, Slots};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tidegate_http::{RequestHead, ResponseHead};
+use tidegate_io::{Completion, Instant, Io, Now, Outcome, Token};
+use timers::Timers;
+
+pub(crate) type DownstreamKey = Key<Downstream>;
+pub(crate) type UpstreamKey = Key<Upstream>;
+pub(crate) type StreamKey = Key<Stream>;
+type ListenerKey = Key<Listener>;
+
+/// What a [`Token`] names; the kind is in its high byte, the key in the rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    Listener(ListenerKey),
+    Downstream(DownstreamKey),
+    Upstream(UpstreamKey),
+    /// The waker, and the timer of things that concern the whole shard.
+    Shard,
+}
+
+impl Owner {
+    pub(crate) fn token(self) -> Token {
+        let (kind, bits) = match self {
+            Owner::Shard => (0, 0),
+            Owner::Listener(key) => (1, key.to_bits()),
+            Owner::Downstream(key) => (2, key.to_bits()),
+            Owner::Upstream(key) => (3, key.to_bits()),
+        };
+        Token(kind << 56 | bits)
+    }
+
+    pub(crate) fn of(token: Token) -> Owner {
+        match token.0 >> 56 {
+            1 => Owner::Listener(Key::from_bits(token.0)),
+            2 => Owner::Downstream(Key::from_bits(token.0)),
+            3 => Owner::Upstream(Key::from_bits(token.0)),
+            _ => Owner::Shard,
+        }
+    }
+}
+
+/// What control and admin may know of a shard while it runs.
+#[derive(Debug, Default)]
+pub struct ShardState {
+    /// The shard drains and has no connection left.
+    pub drained: AtomicBool,
+    /// Downstream connections open now.
+    pub connections: AtomicU64,
+    /// The version of the snapshot that it adopted last.
+    pub version: AtomicU64,
+    /// Ask the shard's thread to end.
+    pub stop: AtomicBool,
+}
+
+/// One shard. Generic over its I/O, so that the simulator runs this very code.
+pub struct Shard<I: Io> {
+    pub(crate) io: I,
+    /// Which shard this is: picks its listening sockets.
+    index: usize,
+    pub(crate) now: Now,
+    pub(crate) adopted: Adopted,
+    pub(crate) stats: Arc<ShardStats>,
+    server: Scope,
+    pub(crate) state: Arc<ShardState>,
+    pub(crate) timers: Timers,
+    listeners: Slots<Listener>,
+    pub(crate) downstreams: Slots<Downstream>,
+    pub(crate) upstreams: Slots<Upstream>,
+    pub(crate) streams: Slots<Stream>,
+    pub(crate) pools: Pools,
+    pub(crate) logs: ShardLogs,
+    pub(crate) random: Random,
+    pub(crate) date: Date,
+    /// Connections with something to flush, close or read on when the batch is applied.
+    pub(crate) touched_downstreams: Vec<DownstreamKey>,
+    pub(crate) touched_upstreams: Vec<UpstreamKey>,
+    /// Heads whose memory is reused.
+    pub(crate) request_heads: Vec<RequestHead>,
+    pub(crate) response_heads: Vec<ResponseHead>,
+    completions: Vec<Completion>,
+    fired: Vec<Token>,
+    /// Hosts whose requests wait for a connection that other shards' connections keep from being made.
+    pub(crate) starved: Vec<(HostId, Arc<ClusterEntry>)>,
+    /// The timer of [`Shard::retry`] is set.
+    pub(crate) retrying: bool,
+    /// Since when the shard drains.
+    pub(crate) draining_since: Option<Instant>,
+}
+
+impl<I: Io> Shard<I> {
+    /// A shard that has adopted the newest snapshot of `publisher` and accepts from the next turn on.
+    pub fn new(
+        mut io: I,
+        index: usize,
+        publisher: Arc<Publisher>,
+        stats: Arc<ShardStats>,
+        server: Scope,
+        seed: u64,
+    ) -> io::Result<Shard<I>> {
+        io.set_waker_token(Owner::Shard.token());
+        publisher.add_waker(io.waker());
+        let now = io.now();
+        let mut shard = Shard {
+            index,
+            now,
+            adopted: Adopted::new(publisher),
+            stats,
+            server,
+            state: Arc::default(),
+            timers: Timers::new(now.instant),
+            listeners: Slots::default(),
+            downstreams: Slots::default(),
+            upstreams: Slots::default(),
+            streams: Slots::default(),
+            pools: Pools::new(seed),
+            logs: ShardLogs::default(),
+            random: Random::new(seed),
+            date: Date::default(),
+            touched_downstreams: Vec::new(),
+            touched_upstreams: Vec::new(),
+            request_heads: Vec::new(),
+            response_heads: Vec::new(),
+            completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
+            fired: Vec::new(),
+            starved: Vec::new(),
+            retrying: false,
+            draining_since: None,
+            io,
+        };
+        shard.adopt()?;
+        Ok(shard)
+    }
+
+    /// What control and admin may know.
+    #[must_use]
+    pub fn state(&self) -> Arc<ShardState> {
+        self.state.clone()
+    }
+
+    /// The I/O backend, for the simulator and for tests.
+    pub fn io(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// How long the next turn may wait for completions.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timers.timeout(self.now.instant)
+    }
+
+    /// One turn: wait at most `timeout`, apply what happened, fire timers, settle.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut completions = std::mem::take(&mut self.completions);
+        let waited = self.io.turn(timeout, &mut completions);
+        if let Ok(now) = waited {
+            self.now = now;
+            self.date.update(now);
+            if self.adopted.refresh() {
+                self.adopt_or_retry();
+            }
+        }
+        for completion in completions.drain(..) {
+            self.apply(completion);
+        }
+        self.completions = completions;
+        waited?;
+        self.fire_timers();
+        self.settle();
+        Ok(())
+    }
+
+    fn apply(&mut self, completion: Completion) {
+        match (Owner::of(completion.token), completion.outcome) {
+            (Owner::Listener(key), Outcome::Accepted(socket)) => self.accepted(key, socket),
+            (Owner::Listener(key), Outcome::AcceptStopped(errno)) => {
+                self.accept_stopped(key, errno)
+            }
+            (Owner::Downstream(key), outcome) => self.downstream_completion(key, outcome),
+            (Owner::Upstream(key), outcome) => self.upstream_completion(key, outcome),
+            (Owner::Shard, _) => self.woken(),
+            (Owner::Listener(_), outcome) => {
+                debug_assert!(false, "a listener completed with {outcome:?}");
+            }
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let mut fired = std::mem::take(&mut self.fired);
+        self.timers.advance(self.now.instant, &mut fired);
+        for token in fired.drain(..) {
+            match Owner::of(token) {
+                Owner::Listener(key) => self.listener_timer(key),
+                Owner::Downstream(key) => self.downstream_timer(key),
+                Owner::Upstream(key) => self.upstream_timer(key),
+                Owner::Shard => self.retry(),
+            }
+        }
+        self.fired = fired;
+    }
+
+    /// Brings everything that was touched to rest: one send per socket, closes, what was held back.
+    fn settle(&mut self) {
+        while !(self.touched_downstreams.is_empty() && self.touched_upstreams.is_empty()) {
+            while let Some(key) = self.touched_upstreams.pop() {
+                self.settle_upstream(key);
+            }
+            while let Some(key) = self.touched_downstreams.pop() {
+                self.settle_downstream(key);
+            }
+        }
+        self.logs.flush(self.now);
+        self.report();
+    }
+
+    /// Tells control, admin and `/stats` where we are; plain stores.
+    fn report(&mut self) {
+        let state = &self.state;
+        state.connections.store(self.downstreams.len() as u64, Ordering::Relaxed);
+        let drained = self.draining_since.is_some()
+            && self.downstreams.is_empty()
+            && self.listeners.is_empty();
+        if drained != state.drained.load(Ordering::Relaxed) {
+            self.logs.flush_all();
+            state.drained.store(drained, Ordering::Release);
+        }
+        let io = self.io.stats();
+        for (stat, value) in [
+            (ServerStat::IoTurns, io.turns),
+            (ServerStat::IoEnters, io.enters),
+            (ServerStat::IoSubmissions, io.submissions),
+            (ServerStat::IoCompletions, io.completions),
+            (ServerStat::IoNoBuffers, io.no_buffers),
+            (ServerStat::IoOverflows, io.overflows),
+            (ServerStat::IoRearms, io.rearms),
+            (ServerStat::IoBuffersInUse, io.buffers_in_use),
+            (ServerStat::IoSockets, io.sockets),
+        ] {
+            self.stats.set(self.server, stat, value);
+        }
+    }
+
+    /// Checks what must hold between turns; the simulator calls it after each.
+    pub fn assert_invariants(&self) {
+        assert!(self.touched_downstreams.is_empty() && self.touched_upstreams.is_empty());
+        assert!(self.streams.len() <= self.downstreams.len(), "a stream without a connection");
+        if self.downstreams.is_empty() {
+            assert!(self.streams.is_empty());
+        }
+        self.pools.assert_invariants(&self.upstreams);
+    }
+
+    /// How many of each this shard has now: downstream connections, streams, upstream connections, timers.
+    #[must_use]
+    pub fn census(&self) -> [usize; 4] {
+        [self.downstreams.len(), self.streams.len(), self.upstreams.len(), self.timers.len()]
+    }
+
+    /// Closes every idle upstream connection: the end of a shard's life.
+    pub fn close_idle_upstreams(&mut self) {
+        for key in self.pools.idle() {
+            self.close_upstream(key);
+        }
+        self.settle();
+    }
+}
+
+/// xorshift64*: which host comes first, request ids. Not for secrets.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// A generator with this seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+/// The value of the `date` field, made anew when the second changes (RFC 9110 5.6.7).
+#[derive(Debug, Default)]
+pub struct Date {
+    second: u64,
+    text: [u8; 29],
+}
+
+impl Date {
+    fn update(&mut self, now: Now) {
+        let second = now.unix_us / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            self.text = imf_fixdate(second);
+        }
+    }
+
+    /// The same, to keep.
+    #[must_use]
+    pub fn text(&self) -> &[u8; 29] {
+        &self.text
+    }
+
+    /// For example `Sun, 06 Nov 1994 08:49:37 GMT`.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+/// Seconds since 1970 as IMF-fixdate.
+fn imf_fixdate(second: u64) -> [u8; 29] {
+    const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
+    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+    let days = second / 86_400;
+    let (year, month, day) = civil_date(days);
+    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let weekday = (days % 7) as usize * 3;
+    text[..3].copy_from_slice(&DAYS[weekday..weekday + 3]);
+    let month = (month as usize - 1) * 3;
+    text[8..11].copy_from_slice(&MONTHS[month..month + 3]);
+    let mut two = |at: usize, value: u64| {
+        text[at] = b'0' + (value / 10 % 10) as u8;
+        text[at + 1] = b'0' + (value % 10) as u8;
+    };
+    two(5, day);
+    two(12, year / 100);
+    two(14, year % 100);
+    two(17, second / 3600 % 24);
+    two(20, second / 60 % 60);
+    two(23, second % 60);
+    text
+}
+
+/// Days since 1970 as year, month and day; counts in years that begin on 1 March, so that leap days come last.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    let days = days + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_imf_fixdates() {
+        for (second, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_795_208_103, "Fri, 20 Nov 2026 20:15:03 GMT"),
+        ] {
+            assert_eq!(std::str::from_utf8(&imf_fixdate(second)).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn owners_survive_the_way_through_a_token() {
+        let mut slots = Slots::<Downstream>::default();
+        let _ = &mut slots;
+        for owner in [
+            Owner::Shard,
+            Owner::Downstream(Key::from_bits(7 << 32 | 9)),
+            Owner::Upstream(Key::from_bits(1 << 32)),
+            Owner::Listener(Key::from_bits(3)),
+        ] {
+            assert_eq!(Owner::of(owner.token()), owner);
+        }
+    }
+}
