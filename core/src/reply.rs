@@ -21,7 +21,9 @@ macro_rules! response_flags {
     };
 }
 
+// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`.
 response_flags! {
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
     FAILED_LOCAL_HEALTH_CHECK = 0, "LH", "FailedLocalHealthCheck";
     NO_HEALTHY_UPSTREAM = 1, "UH", "NoHealthyUpstream";
     UPSTREAM_REQUEST_TIMEOUT = 2, "UT", "UpstreamRequestTimeout";
@@ -31,7 +33,6 @@ response_flags! {
     UPSTREAM_CONNECTION_TERMINATION = 6, "UC", "UpstreamConnectionTermination";
     UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     NO_ROUTE_FOUND = 8, "NR", "NoRouteFound";
-    UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
     NO_CLUSTER_FOUND = 10, "NC", "NoClusterFound";
     DURATION_TIMEOUT = 11, "DT", "DurationTimeout";
     DOWNSTREAM_CONNECTION_TERMINATION = 12, "DC", "DownstreamConnectionTermination";
@@ -178,4 +179,49 @@ local_replies! {
     OUT_OF_DESCRIPTORS: 503,
         "upstream connect error or disconnect/reset before headers. reset reason: local connection failure",
         UPSTREAM_CONNECTION_FAILURE, "upstream_reset_before_response_started{local_connection_failure}";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(flags: ResponseFlags) -> String {
+        let mut out = Vec::new();
+        flags.write_short(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_flag_has_a_bit_and_names_of_its_own() {
+        for (index, (flag, name, long)) in ResponseFlags::NAMES.iter().enumerate() {
+            assert_eq!(flag.0.count_ones(), 1, "{name}");
+            assert_eq!(short(*flag), *name);
+            for (other, other_name, other_long) in &ResponseFlags::NAMES[..index] {
+                assert!(flag != other && name != other_name && long != other_long, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_are_joined_in_envoys_order() {
+        let mut flags = ResponseFlags::NONE;
+        assert_eq!(short(flags), "-");
+        flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        assert_eq!(short(flags), "URX,UF");
+        let mut long = Vec::new();
+        flags.write_long(&mut long);
+        assert_eq!(long, b"UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+        assert!(!flags.contains(ResponseFlags::NO_ROUTE_FOUND));
+    }
+
+    #[test]
+    fn replies_are_envoys() {
+        let reply = LocalReply::ROUTE_NOT_FOUND;
+        assert_eq!((reply.status, reply.body, reply.details), (404, "", "route_not_found"));
+        assert_eq!(short(LocalReply::CLUSTER_NOT_FOUND.flags), "NC");
+        assert_eq!(short(LocalReply::OVERFLOW.flags), "UO");
+        assert_eq!(short(LocalReply::RESPONSE_TIMEOUT.flags), "UT");
+        assert_eq!(short(LocalReply::UPGRADE_FAILED.flags), "-");
+    }
 }
