@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: finding out.
 
-use crate::control::{BindError, Refused};
+use crate::control::{OpenError, Refused};
 use std::fmt;
 
 /// Why the program ends.
@@ -12,8 +12,8 @@ pub enum Failure {
     Usage(String),
     /// The configuration is not valid.
     Configuration(Refused),
-    /// These addresses cannot be listened on.
-    Bind(Vec<BindError>),
+    /// What the configuration needs cannot be opened.
+    Open(Vec<OpenError>),
     /// The machine does not allow something: what, and the remedy.
     Environment(String),
     /// Something went wrong while running.
@@ -27,7 +27,7 @@ impl Failure {
         match self {
             Failure::Running(_) => 1,
             Failure::Usage(_) | Failure::Configuration(_) => 2,
-            Failure::Bind(_) | Failure::Environment(_) => 3,
+            Failure::Open(_) | Failure::Environment(_) => 3,
         }
     }
 }
@@ -39,7 +39,7 @@ impl fmt::Display for Failure {
                 write!(f, "error: {text}")
             }
             Failure::Configuration(refused) => refused.fmt(f),
-            Failure::Bind(errors) => {
+            Failure::Open(errors) => {
                 let lines: Vec<_> = errors.iter().map(|error| format!("error: {error}")).collect();
                 f.write_str(&lines.join("\n"))
             }
