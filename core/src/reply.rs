@@ -1,5 +1,5 @@
-//! Answers that the proxy makes itself, and why: in one place, with Envoy's status, body, response flag
-//! and details.
+//! Answers that the proxy makes itself, and why: in one place, with Envoy's status, body, response
+//! flag and details.
 //!
 //! What it leaves to others: when to give which (`proxy`), and writing it (`tidegate-http`).
 
@@ -100,8 +100,21 @@ pub struct LocalReply {
     pub details: &'static str,
 }
 
+/// Envoy's body for a stream that was reset before its response began.
+macro_rules! reset {
+    ($reason:literal) => {
+        concat!(
+            "upstream connect error or disconnect/reset before headers. reset reason: ",
+            $reason
+        )
+    };
+}
+
 macro_rules! local_replies {
-    ($($(#[$doc:meta])* $name:ident: $status:literal, $body:expr, $flag:ident, $details:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $status:literal, $body:expr, $flag:ident, $details:literal;
+    )*) => {
         impl LocalReply {
             $($(#[$doc])* pub const $name: LocalReply = LocalReply {
                 status: $status, body: $body, flags: ResponseFlags::$flag, details: $details,
@@ -143,31 +156,32 @@ local_replies! {
     /// The cluster has no host to send to.
     NO_HEALTHY_UPSTREAM: 503, "no healthy upstream", NO_HEALTHY_UPSTREAM, "no_healthy_upstream";
     /// A circuit breaker is open.
-    OVERFLOW: 503, "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+    OVERFLOW: 503, reset!("overflow"),
         UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}";
     /// The connection to the upstream could not be made.
     CONNECTION_FAILURE: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        reset!("remote connection failure"),
         UPSTREAM_CONNECTION_FAILURE,
         "upstream_reset_before_response_started{remote_connection_failure}";
     /// Connecting to the upstream took longer than `connect_timeout`.
     CONNECTION_TIMEOUT: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+        reset!("connection timeout"),
         UPSTREAM_CONNECTION_FAILURE,
         "upstream_reset_before_response_started{connection_timeout}";
     /// The upstream connection ended before a response.
     CONNECTION_TERMINATION: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        reset!("connection termination"),
         UPSTREAM_CONNECTION_TERMINATION,
         "upstream_reset_before_response_started{connection_termination}";
     /// The upstream's response is not HTTP.
     UPSTREAM_PROTOCOL_ERROR: 502,
-        "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+        reset!("protocol error"),
         UPSTREAM_PROTOCOL_ERROR, "upstream_reset_before_response_started{protocol_error}";
     /// The route's timeout passed.
     RESPONSE_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT, "response_timeout";
     /// `request_timeout` passed before the request was complete.
-    REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION, "request_overall_timeout";
+    REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION,
+        "request_overall_timeout";
     /// `request_headers_timeout` passed before the head was complete.
     REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
@@ -177,8 +191,9 @@ local_replies! {
     UPGRADE_FAILED: 403, "", NONE, "upgrade_failed";
     /// The shard has no descriptor left for an upstream connection.
     OUT_OF_DESCRIPTORS: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: local connection failure",
-        UPSTREAM_CONNECTION_FAILURE, "upstream_reset_before_response_started{local_connection_failure}";
+        reset!("local connection failure"),
+        UPSTREAM_CONNECTION_FAILURE,
+        "upstream_reset_before_response_started{local_connection_failure}";
 }
 
 #[cfg(test)]

@@ -52,7 +52,8 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// An operator that is not known or not supported, a wrong argument, or a percent sign that begins nothing.
+    /// An operator that is not known or not supported, a wrong argument, or a percent sign that
+    /// begins nothing.
     pub fn parse(format: &str) -> Result<Format, FormatError> {
         let mut compiled = Format { parts: Vec::new() };
         let mut offset = 0;
@@ -81,9 +82,9 @@ impl Format {
         }
     }
 
-    /// Appends the line of a stream. What comes from peers is escaped, so that it can neither begin a line nor
-    /// leave its quotes: control characters, bytes beyond ASCII, `"` and `\` are written as `\xHH` (as nginx
-    /// does; Envoy writes them as they are).
+    /// Appends the line of a stream. What comes from peers is escaped, so that it can neither begin
+    /// a line nor leave its quotes: control characters, bytes beyond ASCII, `"` and `\` are written
+    /// as `\xHH` (as nginx does; Envoy writes them as they are).
     pub fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         for part in &self.parts {
             match part {

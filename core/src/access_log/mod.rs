@@ -1,6 +1,7 @@
 //! Access logs: a compiled format, lines made on the shard, written by a thread of their own.
 //!
-//! A shard formats into its own buffer and hands whole buffers over: no lock and no system call per request.
+//! A shard formats into its own buffer and hands whole buffers over: no lock and no system call per
+//! request.
 //!
 //! What it leaves to others: when a stream is over (`proxy`).
 
@@ -74,8 +75,8 @@ impl AccessLogger {
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened, or there is no thread left to write it. `InvalidInput` when the format is
-    /// wrong, which validation has refused before.
+    /// When the file cannot be opened, or there is no thread left to write it. `InvalidInput` when
+    /// the format is wrong, which validation has refused before.
     pub fn new(config: config::AccessLog) -> io::Result<AccessLogger> {
         AccessLogger::with_writer(config, LogWriter::of_process()?)
     }
@@ -97,7 +98,8 @@ impl AccessLogger {
         self.writer.reopen(&self.sink);
     }
 
-    /// Waits until everything that shards handed over is written, but not longer than `timeout`. Says whether it is.
+    /// Waits until everything that shards handed over is written, but not longer than `timeout`.
+    /// Says whether it is.
     #[must_use]
     pub fn sync(&self, timeout: Duration) -> bool {
         self.writer.sync(timeout)
@@ -129,7 +131,8 @@ fn write_number(out: &mut Vec<u8>, mut number: u64, width: usize) {
     out.extend_from_slice(&digits[first..]);
 }
 
-/// Appends text of a peer's: what could begin a line, end a quoted text or steer a terminal as `\xHH`.
+/// Appends text of a peer's: what could begin a line, end a quoted text or steer a terminal as
+/// `\xHH`.
 fn write_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let special = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');

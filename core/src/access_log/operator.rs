@@ -209,7 +209,8 @@ impl Operator {
             }
             Operator::Response(fields) => {
                 let response = record.response?;
-                // The first field that has a value decides, also when that is a number (see `write`).
+                // The first field that has a value decides, also when that is a number (see
+                // `write`).
                 let field = fields.iter().find(|field| field.is_present(record))?;
                 match field {
                     ResponseField::Status => None,
@@ -225,8 +226,8 @@ impl Operator {
         }
     }
 
-    /// Appends the value of an operator that has no text: a number, an address, flags, or what stands for a
-    /// missing value.
+    /// Appends the value of an operator that has no text: a number, an address, flags, or what
+    /// stands for a missing value.
     pub(super) fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match self {
             Operator::StartTime(format) => format.write(out, record.start_unix_us),

@@ -1,6 +1,7 @@
 //! One shard's end of an access log: lines gathered in a buffer and handed over in whole.
 //!
-//! What it leaves to others: writing (`writer`); calling [`ShardLog::flush`] once per turn (`shard`).
+//! What it leaves to others: writing (`writer`); calling [`ShardLog::flush`] once per turn
+//! (`shard`).
 
 use super::writer::Lines;
 use super::{AccessLogger, Record};
@@ -72,13 +73,15 @@ impl ShardLog {
         }
     }
 
-    /// When [`ShardLog::flush`] will have something to do; `None` when no line waits. Right after `flush`.
+    /// When [`ShardLog::flush`] will have something to do; `None` when no line waits. Right after
+    /// `flush`.
     #[must_use]
     pub fn next_flush(&self) -> Option<Instant> {
         self.since.map(|since| since + AGE_MAX)
     }
 
-    /// Hands over what there is, whatever its size and age: when a shard ends, or stops serving this log.
+    /// Hands over what there is, whatever its size and age: when a shard ends, or stops serving
+    /// this log.
     pub fn hand_over(&mut self) {
         self.since = None;
         if self.lines == 0 {

@@ -91,8 +91,8 @@ impl Default for TimeFormat {
 }
 
 impl TimeFormat {
-    /// Parses `strftime`'s conversions, with Envoy's `%f` and `%1f` to `%9f` for the second's fraction and `%E3S` for
-    /// seconds with it. The error is the conversion that is not known.
+    /// Parses `strftime`'s conversions, with Envoy's `%f` and `%1f` to `%9f` for the second's
+    /// fraction and `%E3S` for seconds with it. The error is the conversion that is not known.
     pub(super) fn parse(format: &str) -> Result<TimeFormat, String> {
         let mut items = TimeFormat(Vec::new());
         let mut rest = format.chars();
@@ -230,8 +230,9 @@ impl Civil {
     fn new(unix_us: u64) -> Civil {
         let unix = unix_us / 1_000_000;
         let (days, second_of_day) = (unix / 86_400, unix % 86_400);
-        // Years begin on March 1st, so that a leap day is the last of its year; eras are 400 years of 146,097 days
-        // (Howard Hinnant, "chrono-compatible low-level date algorithms"). 1970-01-01 is day 719,468 of year 0.
+        // Years begin on March 1st, so that a leap day is the last of its year; eras are 400 years
+        // of 146,097 days (Howard Hinnant, "chrono-compatible low-level date algorithms").
+        // 1970-01-01 is day 719,468 of year 0.
         let day = days + 719_468;
         let (era, day_of_era) = (day / 146_097, day % 146_097);
         let year_of_era =

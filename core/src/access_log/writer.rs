@@ -1,7 +1,7 @@
 //! The thread that writes access logs, and the files that it writes to.
 //!
-//! It is the only place that waits for a disk or a terminal. Shards hand whole buffers over through a bounded
-//! queue and get them back empty; when the queue is full they never wait.
+//! It is the only place that waits for a disk or a terminal. Shards hand whole buffers over through
+//! a bounded queue and get them back empty; when the queue is full they never wait.
 //!
 //! What it leaves to others: lines (`format`), when buffers are handed over (`shard_log`).
 
@@ -85,8 +85,8 @@ impl LogWriter {
         writer.clone().ok_or_else(|| ErrorKind::Other.into())
     }
 
-    /// Waits until everything that was handed over so far, of all logs, is written, but not longer than `timeout`.
-    /// Says whether it is.
+    /// Waits until everything that was handed over so far, of all logs, is written, but not longer
+    /// than `timeout`. Says whether it is.
     #[must_use]
     pub fn sync(&self, timeout: Duration) -> bool {
         let (done, wait) = sync_channel(1);
@@ -119,7 +119,8 @@ impl LogWriter {
     /// Has the file opened anew before anything else is written to it.
     pub(super) fn reopen(&self, sink: &Arc<Sink>) {
         sink.reopen.store(true, Ordering::Release);
-        // With a full queue, lines of this log are likely to be in it or to come soon; they look at the mark.
+        // With a full queue, lines of this log are likely to be in it or to come soon; they look at
+        // the mark.
         let _ = self.queue.try_send(Message::Reopen(sink.clone()));
     }
 }
