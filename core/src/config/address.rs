@@ -3,7 +3,7 @@
 //! What it leaves to others: resolving host names (`control`).
 
 use super::convert::At;
-use super::support::{SupportedMessage, message, only, used};
+use super::support::{SupportedMessage, message, must, only, used};
 use envoy_types::pb::envoy::config::core::v3 as pb;
 use pb::socket_address::PortSpecifier;
 use std::fmt;
@@ -41,7 +41,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.config.core.v3.SocketAddress",
         &[
-            only("protocol", &["TCP"]),
+            must("protocol", &["TCP"]),
             used("address"),
             used("port_value"),
             only("ipv4_compat", &["false"]),

@@ -223,7 +223,10 @@ fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
 /// A field's value, in either spelling of its name. A TypedStruct has its fields one level further down.
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let Tree::Mapping(entries) = &node.value else { return None };
-    let found = entries.iter().rev().find(|entry| is_spelling_of(&entry.key, name));
+    let found = entries.iter().rev().find(|entry| {
+        // What v2 calls `config` is read as what it would be in v3.
+        is_spelling_of(&entry.key, name) || (name == "typed_config" && entry.key == "config")
+    });
     found.map(|entry| &entry.value).or_else(|| {
         node.get("type_url").and_then(|_| node.get("value")).and_then(|value| field(value, name))
     })

@@ -4,7 +4,7 @@
 
 use super::bootstrap::ClusterNames;
 use super::convert::{At, is_type};
-use super::support::{SupportedMessage, kept, message, only, reported, types, used};
+use super::support::{SupportedMessage, kept, message, must, only, reported, strict, types, used};
 use super::{AccessLog, RouteConfiguration};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -98,7 +98,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         &[
-            only("codec_type", &["AUTO", "HTTP1"]),
+            must("codec_type", &["AUTO", "HTTP1"]),
             used("stat_prefix"),
             used("route_config"),
             used("http_filters"),
@@ -155,12 +155,13 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
          .UpgradeConfig",
         &[used("upgrade_type"), used("enabled")],
     ),
-    message(
+    // A filter that is left out can be the one that keeps requests out.
+    strict(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         &[
             used("name"),
             types("typed_config", &[ROUTER]),
-            only("disabled", &["false"]),
+            must("disabled", &["false"]),
             kept("is_optional", "a filter is known or refused by name"),
         ],
     ),

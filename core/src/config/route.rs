@@ -6,7 +6,9 @@ use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::data_source;
 use super::http_connection_manager::upgrade_type;
-use super::support::{SupportedMessage, kept, message, only, reported, strict, used};
+use super::support::{
+    SupportedMessage, kept, message, must, only, refused, reported, strict, used,
+};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
@@ -169,7 +171,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("name"),
             used("domains"),
             used("routes"),
-            only("require_tls", &["NONE"]),
+            must("require_tls", &["NONE"]),
             only("include_request_attempt_count", &["false"]),
             only("include_attempt_count_in_response", &["false"]),
             only("include_is_timeout_retry_header", &["false"]),
@@ -210,9 +212,17 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("timeout"),
             used("idle_timeout"),
             used("upgrade_configs"),
+            refused("metadata_match"),
+            refused("cluster_header"),
+            refused("cluster_specifier_plugin"),
+            refused("inline_cluster_specifier_plugin"),
+            refused("regex_rewrite"),
+            refused("path_rewrite_policy"),
+            refused("host_rewrite_header"),
+            refused("host_rewrite_path_regex"),
             only("priority", &["DEFAULT"]),
             only("append_x_forwarded_host", &["false"]),
-            only("auto_host_rewrite", &["false"]),
+            must("auto_host_rewrite", &["false"]),
             kept("include_vh_rate_limits", "there are no rate limits"),
         ],
     ),
@@ -224,7 +234,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
         ],
     ),
-    message("envoy.config.route.v3.WeightedCluster.ClusterWeight", &[used("name"), used("weight")]),
+    message(
+        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        &[used("name"), used("weight"), refused("cluster_header"), refused("metadata_match")],
+    ),
     message(
         "envoy.config.route.v3.RouteAction.UpgradeConfig",
         &[used("upgrade_type"), used("enabled")],
