@@ -223,6 +223,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("locality"),
             used("lb_endpoints"),
+            refused("load_balancer_endpoints"),
+            refused("leds_cluster_locality_config"),
             kept("metadata", "nothing reads a locality's metadata"),
             kept("load_balancing_weight", "it concerns locality weighted balancing only"),
             kept("proximity", "Envoy has no use for it either"),
@@ -234,6 +236,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.config.endpoint.v3.LbEndpoint",
         &[
             used("endpoint"),
+            refused("endpoint_name"),
             used("health_status"),
             used("load_balancing_weight"),
             kept("metadata", "nothing reads an endpoint's metadata"),
@@ -483,7 +486,8 @@ impl ClusterLoadAssignment {
             let locality = [locality.region, locality.zone, locality.sub_zone];
             for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
                 let at = at.index(index);
-                endpoints.extend(Endpoint::from_proto(&at, lb_endpoint, &locality, discovery));
+                let endpoint = Endpoint::from_proto(&at, lb_endpoint, &locality, discovery);
+                endpoints.extend(at.converted(endpoint));
             }
         }
         ClusterLoadAssignment { endpoints }

@@ -186,6 +186,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("route"),
             used("redirect"),
             used("direct_response"),
+            refused("filter_action"),
+            refused("non_forwarding_action"),
             kept("metadata", "nothing reads a route's metadata"),
             kept("decorator", "there is no tracing"),
             kept("tracing", "there is no tracing"),
@@ -316,7 +318,8 @@ impl VirtualHost {
         let at = at.field("routes");
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
-            routes.extend(Route::from_proto(&at.index(index), route, context));
+            let at = at.index(index);
+            routes.extend(at.converted(Route::from_proto(&at, route, context)));
         }
         VirtualHost {
             name: host.name.clone(),
@@ -339,7 +342,8 @@ impl Route {
                     .map(RouteTarget::Forward)
             }
             Some(Action::Redirect(redirect)) => {
-                RedirectAction::from_proto(redirect).map(RouteTarget::Redirect)
+                RedirectAction::from_proto(&at.field("redirect"), redirect)
+                    .map(RouteTarget::Redirect)
             }
             Some(Action::DirectResponse(response)) => {
                 DirectResponse::from_proto(&at.field("direct_response"), response, context)
@@ -519,7 +523,7 @@ fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> V
 }
 
 impl RedirectAction {
-    fn from_proto(redirect: &pb::RedirectAction) -> Option<RedirectAction> {
+    fn from_proto(at: &At<'_>, redirect: &pb::RedirectAction) -> Option<RedirectAction> {
         use pb::redirect_action::RedirectResponseCode as Code;
         let scheme = match &redirect.scheme_rewrite_specifier {
             Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
@@ -537,7 +541,7 @@ impl RedirectAction {
             _ => RedirectPath::Keep,
         };
         let Ok(port) = u16::try_from(redirect.port_redirect) else {
-            // More than the .proto file allows, which the reader has reported.
+            at.field("port_redirect").error(format!("{} is not a port", redirect.port_redirect));
             return None;
         };
         Some(RedirectAction {

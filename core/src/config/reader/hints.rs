@@ -65,7 +65,8 @@ impl Reader<'_, '_> {
 
     /// The first name in backquotes is what was meant: it is then not called missing as well.
     fn expect_instead(&mut self, advice: &str) {
-        if let Some(name) = advice.split('`').nth(1) {
+        let quoted = advice.split('`').nth(1).unwrap_or_default();
+        if let Some(name) = quoted.split(':').next() {
             self.report.set_unreadable(self.path_of(name));
         }
     }
