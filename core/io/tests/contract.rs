@@ -1,8 +1,9 @@
-//! One suite of behaviour that every backend passes: what [`tidegate_io::Io`] promises, edge by edge.
+//! One suite of behaviour that every backend passes: what [`tidegate_io::Io`] promises, edge by
+//! edge.
 //!
-//! A backend joins by a [`Backend`] (how to make it, and how to make a listener for it) and one line at
-//! the end of this file. Both ends of every connection are sockets of the backend itself, and time is
-//! what its turns say, so that a simulator with a virtual clock can join too.
+//! A backend joins by a [`Backend`] (how to make it, and how to make a listener for it) and one
+//! line at the end of this file. Both ends of every connection are sockets of the backend itself,
+//! and time is what its turns say, so that a simulator with a virtual clock can join too.
 //!
 //! What it leaves to others: what only kernel backends can do (`tests/kernel.rs`) and to which
 //! surroundings they adapt (`tests/surroundings.rs`).
@@ -14,6 +15,7 @@ mod contract_cases;
 use std::net::SocketAddr;
 
 use tidegate_io::epoll::Epoll;
+use tidegate_io::sim::{Faults, SimIo, World};
 use tidegate_io::socket::{ListenOptions, listen};
 use tidegate_io::uring::Uring;
 use tidegate_io::{Io, IoOptions, Socket, Token};
@@ -50,5 +52,20 @@ impl Backend for Uring {
     }
 }
 
+/// A world of its own for each backend, without faults: the suite expects what it promises to
+/// happen soon. What happens under faults is `sim_echo.rs`'s business.
+impl Backend for SimIo {
+    fn make(options: &IoOptions) -> Option<SimIo> {
+        let IoOptions { buffers_max, buffer_bytes, .. } = options.bounded();
+        Some(World::new(1, Faults::none()).io_with_buffers("bench", buffers_max, buffer_bytes))
+    }
+
+    fn listen_anywhere(&mut self, token: Token) -> (Socket, SocketAddr) {
+        let address = "10.0.0.1:80".parse().unwrap();
+        (self.listen_at(address, token).unwrap(), address)
+    }
+}
+
 contract_suite!(epoll, tidegate_io::epoll::Epoll);
+contract_suite!(sim, tidegate_io::sim::SimIo);
 contract_suite!(uring, tidegate_io::uring::Uring);

@@ -165,8 +165,10 @@ fn a_late_pause_still_reports_and_a_newer_recv_wins() {
     send(&mut pair.client, pair.here, 3);
     pair.server.pause(pair.there);
     assert_eq!(pair.server_hears(), "3 bytes", "the bytes were on their way");
+    pair.client_hears();
     send(&mut pair.client, pair.here, 4);
     assert_eq!(pair.server_hears(), "", "by now it is paused");
+    pair.client_hears();
     pair.server.recv(pair.there);
     pair.server.pause(pair.there);
     pair.server.recv(pair.there);

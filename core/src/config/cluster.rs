@@ -61,7 +61,7 @@ pub enum Discovery {
 }
 
 /// `dns_lookup_family`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum DnsLookupFamily {
     /// `AUTO`: IPv6 if there is any, else IPv4.
     #[default]

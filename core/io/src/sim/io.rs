@@ -15,7 +15,7 @@ use super::NodeId;
 use super::endpoint::{Endpoint, EndpointId};
 use super::node::{Held, Wait};
 use super::world::State;
-use crate::{Completion, Io, IoStats, Now, Output, Socket, Token, Waker};
+use crate::{Completion, Io, IoStats, Now, Outcome, Output, Socket, Token, Waker};
 
 /// Completion I/O over memory, in a [`super::World`].
 ///
@@ -65,6 +65,18 @@ impl SimIo {
         }
     }
 
+    /// A send is in flight until its end was reported: what a real backend does in between, its
+    /// caller cannot know.
+    fn assert_none_in_flight(&self, socket: Socket) {
+        let mut state = self.state.borrow_mut();
+        let node = &mut state.nodes[self.node.0];
+        let reported = node.find(socket).is_none_or(|slot| {
+            !slot.pending.iter().any(|outcome| matches!(outcome, Outcome::Sent(_)))
+        });
+        let taken = node.stream(socket).is_none_or(|id| state.endpoints[id].sending.is_none());
+        assert!(reported && taken, "a send is in flight on this socket");
+    }
+
     fn with_endpoint<T>(&self, socket: Socket, read: impl FnOnce(&Endpoint) -> T) -> Option<T> {
         let state = self.state.borrow();
         let id = state.nodes[self.node.0].stream(socket)?;
@@ -109,14 +121,13 @@ impl Io for SimIo {
     }
 
     fn send(&mut self, socket: Socket, output: Output) {
+        self.assert_none_in_flight(socket);
         self.with_stream(socket, |state, id| state.send(id, output));
     }
 
     fn shutdown_write(&mut self, socket: Socket) {
-        self.with_stream(socket, |state, id| {
-            assert!(state.endpoints[id].sending.is_none(), "a send is in flight on this socket");
-            state.send_fin(id);
-        });
+        self.assert_none_in_flight(socket);
+        self.with_stream(socket, State::send_fin);
     }
 
     fn close(&mut self, socket: Socket) {

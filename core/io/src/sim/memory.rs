@@ -1,5 +1,5 @@
-//! Where simulated bytes live: the pool of receive buffers that the other backends use too, so that a
-//! leak shows here as it would there.
+//! Where simulated bytes live: the pool of receive buffers that the other backends use too, so that
+//! a leak shows here as it would there.
 //!
 //! What it leaves to others: when a buffer is needed, and what happens when there is none.
 
@@ -46,8 +46,8 @@ impl Memory {
         assert!(count <= inbox.len() && count <= self.buffer_bytes());
         let vacant = self.pool.take()?;
         let bytes = &inbox.make_contiguous()[..count];
-        // SAFETY: the buffer has room for `count` bytes, as asserted; it is vacant, so nobody reads or
-        // writes it; and it is not in the inbox.
+        // SAFETY: the buffer has room for `count` bytes, as asserted; it is vacant, so nobody reads
+        // or writes it; and it is not in the inbox.
         unsafe { vacant.data().copy_from_nonoverlapping(bytes.as_ptr(), count) };
         inbox.drain(..count);
         Some(self.pool.received(vacant, count as u32))
