@@ -172,7 +172,9 @@ impl<I: Io> Shard<I> {
     /// How long the next turn may wait for completions.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        self.timers.timeout(self.now.instant)
+        let timers = self.timers.timeout(self.now.instant);
+        let logs = self.logs.next_flush().map(|at| at.since(self.now.instant));
+        timers.into_iter().chain(logs).min()
     }
 
     /// One turn: wait at most `timeout`, apply what happened, fire timers, settle.
@@ -183,6 +185,7 @@ impl<I: Io> Shard<I> {
             self.now = now;
             self.date.update(now);
             if self.adopted.refresh() {
+                self.logs.adopt(self.adopted.snapshot());
                 self.adopt_or_retry();
             }
         }
