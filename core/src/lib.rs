@@ -6,9 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod access_log;
+pub mod admin;
+pub mod cli;
 pub mod config;
-pub mod reply;
+pub mod control;
+pub mod log;
 pub mod proxy;
+pub mod reply;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;

@@ -1,2 +1,120 @@
-//! Tidegate.
-fn main() {}
+//! Tidegate, the program: from the command line to serving, and to the exit code.
+//!
+//! What it leaves to others: every step.
+
+use clap::Parser;
+use std::process::ExitCode;
+use std::sync::Arc;
+use tidegate::admin::{self, Admin};
+use tidegate::cli::{Command, CommandLine, Failure, limits, options, reverse_proxy, version};
+use tidegate::config::{Bootstrap, ConfigError};
+use tidegate::control::{self, ConfigSource, Control, ControlOptions, Ending, ServerState};
+use tidegate::log::{self, Component};
+use tidegate::snapshot::{Publisher, Snapshot};
+use tidegate::stats::Registry;
+
+fn main() -> ExitCode {
+    match run(&CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(line: &CommandLine) -> Result<(), Failure> {
+    if line.version {
+        println!("{}", version::line());
+        return Ok(());
+    }
+    if line.hot_restart_version {
+        println!("{}", version::HOT_RESTART);
+        return Ok(());
+    }
+    if let Some(Command::ReverseProxy(args)) = &line.command
+        && args.print_config
+    {
+        print!("{}", reverse_proxy::bootstrap(args));
+        return Ok(());
+    }
+    let source = line.source()?;
+    let (bootstrap, warnings) = source.load().map_err(Failure::Configuration)?;
+    if line.only_validates() {
+        warnings.iter().for_each(|warning| eprintln!("{warning}"));
+        println!("configuration '{}' OK", source.name());
+        return Ok(());
+    }
+    serve(line, source, bootstrap, &warnings)
+}
+
+/// Serves until a signal, or the admin server, ends it.
+fn serve(
+    line: &CommandLine,
+    source: ConfigSource,
+    mut bootstrap: Bootstrap,
+    warnings: &[ConfigError],
+) -> Result<(), Failure> {
+    log::start(line.server.log_settings()).map_err(|error| line.no_log(&error))?;
+    log::info(Component::Main, format_args!("{}", version::line()));
+    warnings.iter().for_each(|w| log::warning(Component::Config, format_args!("{w}")));
+    line.note_without_effect();
+    limits::raise_descriptors();
+    let choice = line.server.io_backend.choose();
+    let choice = choice.map_err(|refusal| Failure::Environment(refusal.to_string()))?;
+    if let Some(warning) = &choice.warning {
+        log::warning(Component::Io, format_args!("{warning}"));
+    }
+    options::fill_node(&mut bootstrap.node, line);
+    let node = bootstrap.node.json.clone();
+    let admin_config = bootstrap.admin.clone();
+
+    let cpus = control::shards::allowed_cpus();
+    let count = line.server.concurrency.map_or(cpus.len().max(1), |count| count as usize);
+    let registry = Arc::new(Registry::new(count));
+    let publisher = Arc::new(Publisher::new(Snapshot::default()));
+    let state = Arc::new(ServerState::default());
+    let options = ControlOptions {
+        source,
+        shards: count,
+        drain_time: line.server.drain_time(),
+        dns_resolver: line.server.dns_resolver,
+        registry: registry.clone(),
+        publisher: publisher.clone(),
+        state: state.clone(),
+    };
+    let control = Control::new(options, bootstrap).map_err(Failure::Bind)?;
+    if let Some(config) = admin_config {
+        let admin = Admin {
+            publisher: publisher.clone(),
+            registry: registry.clone(),
+            state,
+            commands: control.commands(),
+            concurrency: count,
+            command_line_options: options::shown(line, count),
+            node,
+            baseline: Default::default(),
+        };
+        admin::start(config.address, admin, line.server.admin_address_path.as_deref())?;
+    }
+    let shards = control::shards::start(count, &cpus, choice.backend, &publisher, &registry)
+        .map_err(|error| Failure::Environment(format!("cannot start the shards: {error}")))?;
+    let backend = control::shards::backend_name(choice.backend);
+    log::info(Component::Main, format_args!("{count} shards on {backend}"));
+    end(run_control(control, shards)?)
+}
+
+fn run_control(control: Control, shards: Vec<control::Shard>) -> Result<Ending, Failure> {
+    let fault = |error| Failure::Running(format!("the control thread: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(fault)?.block_on(control.run(shards)).map_err(fault)
+}
+
+fn end(ending: Ending) -> Result<(), Failure> {
+    match ending {
+        Ending::Drained | Ending::DrainTimedOut | Ending::Quit => Ok(()),
+        Ending::ShardDied(index, error) => {
+            Err(Failure::Running(format!("shard {index} has ended: {error}")))
+        }
+    }
+}

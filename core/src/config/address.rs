@@ -2,8 +2,12 @@
 //!
 //! What it leaves to others: resolving host names (`control`).
 
+use super::convert::At;
+use super::support::{SupportedMessage, message, only, used};
+use envoy_types::pb::envoy::config::core::v3 as pb;
+use pb::socket_address::PortSpecifier;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A TCP port.
 pub type Port = u16;
@@ -29,4 +33,71 @@ impl fmt::Display for Address {
             Address::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
+}
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    message("envoy.config.core.v3.Address", &[used("socket_address")]),
+    message(
+        "envoy.config.core.v3.SocketAddress",
+        &[
+            only("protocol", &["TCP"]),
+            used("address"),
+            used("port_value"),
+            only("ipv4_compat", &["false"]),
+        ],
+    ),
+];
+
+impl Address {
+    /// Converts an address, which must be there.
+    pub(super) fn from_proto(at: &At<'_>, address: Option<&pb::Address>) -> Option<Address> {
+        let Some(pb::address::Address::SocketAddress(socket)) =
+            address.and_then(|address| address.address.as_ref())
+        else {
+            // What is there and is no socket address was refused by name.
+            return None;
+        };
+        let at = at.field("socket_address");
+        let port = match &socket.port_specifier {
+            Some(PortSpecifier::PortValue(port)) => match Port::try_from(*port) {
+                Ok(port) => port,
+                Err(_) => {
+                    at.field("port_value").error(format!("{port} is not a port: 0 to 65535"));
+                    return None;
+                }
+            },
+            Some(PortSpecifier::NamedPort(_)) | None => return None,
+        };
+        if socket.address.is_empty() {
+            return None;
+        }
+        Some(match parse_ip(&socket.address) {
+            Some(ip) => Address::Socket(SocketAddr::new(ip, port)),
+            None => Address::Name { host: socket.address.clone(), port },
+        })
+    }
+
+    /// Converts an address to listen on: an IP address, not a name.
+    pub(super) fn listen_from_proto(
+        at: &At<'_>,
+        address: Option<&pb::Address>,
+    ) -> Option<SocketAddr> {
+        match Address::from_proto(at, address)? {
+            Address::Socket(address) => Some(address),
+            Address::Name { host, .. } => {
+                at.field("socket_address").field("address").error_hint(
+                    format!("malformed IP address: {host}"),
+                    "a listener needs an IP address, as 0.0.0.0, 127.0.0.1 or ::",
+                );
+                None
+            }
+        }
+    }
+}
+
+/// An IP address; one of version 6 may be in brackets.
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok()
 }

@@ -2,7 +2,19 @@
 //!
 //! What it leaves to others: dynamic resources.
 
+#![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
+
+use super::access_log::AccessLogSink;
+use super::address::Address;
+use super::convert::At;
+use super::descriptors;
+use super::support::{SupportedMessage, kept, message, reported, used};
 use super::{AccessLog, Cluster, Listener};
+use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use prost::Message;
+use prost_reflect::{DynamicMessage, SerializeOptions};
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -37,4 +49,148 @@ pub struct Admin {
     pub address: SocketAddr,
     /// `access_log` and the deprecated `access_log_path`.
     pub access_log: Vec<AccessLog>,
+}
+
+const NO_RUNTIME: &str = "there is no runtime; defaults apply";
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    message(
+        "envoy.config.bootstrap.v3.Bootstrap",
+        &[
+            kept("node", "all of it is shown by /server_info"),
+            used("static_resources"),
+            used("admin"),
+            kept("flags_path", "there is no flags file"),
+            kept("stats_flush_interval", "stats are read when they are asked for"),
+            kept("stats_flush_on_admin", "stats are read when they are asked for"),
+            kept("deferred_stat_options", "stats are made when they are needed"),
+            reported("stats_config", "stats have Envoy's default tags and buckets"),
+            reported("layered_runtime", NO_RUNTIME),
+            reported("watchdog", "there is no watchdog yet"),
+            reported("watchdogs", "there is no watchdog yet"),
+            reported("bootstrap_extensions", "no bootstrap extension is implemented"),
+            kept("use_tcp_for_dns_lookups", "the resolver chooses"),
+        ],
+    ),
+    message(
+        "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
+        &[used("listeners"), used("clusters")],
+    ),
+    message(
+        "envoy.config.bootstrap.v3.Admin",
+        &[
+            used("access_log"),
+            used("access_log_path"),
+            kept("profile_path", "there is no CPU profiler"),
+            used("address"),
+            kept("ignore_global_conn_limit", "there is no global limit of connections"),
+        ],
+    ),
+];
+
+/// The names of the clusters that routes can refer to; `None` if they could not all be read.
+pub(super) type ClusterNames<'c> = Option<HashSet<&'c str>>;
+
+impl Bootstrap {
+    /// Converts a bootstrap. What is wrong is reported, and `None` returned if nothing is left of it.
+    pub(super) fn from_proto(at: &At<'_>, bootstrap: &pb::Bootstrap) -> Option<Bootstrap> {
+        let resources = bootstrap.static_resources.clone().unwrap_or_default();
+        let admin = bootstrap.admin.as_ref();
+        let at_resources = at.field("static_resources");
+        Some(Bootstrap {
+            node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
+            admin: admin.and_then(|admin| Admin::from_proto(&at.field("admin"), admin)),
+            listeners: listeners(&at_resources, &resources),
+            clusters: clusters(&at_resources, &resources),
+        })
+    }
+}
+
+fn clusters(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc<Cluster>> {
+    let at = at.field("clusters");
+    let mut names = HashSet::new();
+    let mut clusters = Vec::with_capacity(resources.clusters.len());
+    for (index, cluster) in resources.clusters.iter().enumerate() {
+        let at = at.index(index);
+        if !cluster.name.is_empty() && !names.insert(cluster.name.as_str()) {
+            at.field("name").error(format!("duplicate cluster `{}`", cluster.name));
+        }
+        clusters.extend(Cluster::from_proto(&at, cluster).map(Arc::new));
+    }
+    clusters
+}
+
+fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc<Listener>> {
+    // With a cluster whose name could not be read, nothing can be said about the others' names.
+    let named = resources.clusters.iter().map(|cluster| cluster.name.as_str());
+    let unreadable = at.is_unreadable()
+        || at.field("clusters").is_unreadable()
+        || resources.clusters.iter().any(|cluster| cluster.name.is_empty());
+    let known: ClusterNames<'_> = (!unreadable).then(|| named.collect());
+    let at = at.field("listeners");
+    let mut names: HashSet<String> = HashSet::new();
+    let mut listeners = Vec::with_capacity(resources.listeners.len());
+    for (index, listener) in resources.listeners.iter().enumerate() {
+        let at = at.index(index);
+        if !listener.name.is_empty() && !names.insert(listener.name.clone()) {
+            at.field("name").error(format!("duplicate listener `{}`", listener.name));
+        }
+        let Some(mut listener) = Listener::from_proto(&at, listener, &known) else { continue };
+        if listener.name.is_empty() {
+            listener.name = made_up_name(&listener.address, &names);
+            names.insert(listener.name.clone());
+        }
+        listeners.push(Arc::new(listener));
+    }
+    listeners
+}
+
+/// Envoy makes up a UUID. An address says more, and is the same after a restart.
+fn made_up_name(address: &SocketAddr, names: &HashSet<String>) -> String {
+    let mut name = address.to_string();
+    let mut number = 1;
+    while names.contains(&name) {
+        number += 1;
+        name = format!("{address}#{number}");
+    }
+    name
+}
+
+impl Node {
+    fn from_proto(node: &core::Node) -> Node {
+        Node { id: node.id.clone(), cluster: node.cluster.clone(), json: node_json(node) }
+    }
+}
+
+/// The node as Envoy prints it: names as in the .proto file, without defaults.
+fn node_json(node: &core::Node) -> serde_json::Value {
+    let options =
+        SerializeOptions::new().use_proto_field_name(true).stringify_64_bit_integers(true);
+    descriptors::pool()
+        .ok()
+        .and_then(|pool| pool.get_message_by_name("envoy.config.core.v3.Node"))
+        .and_then(|descriptor| {
+            DynamicMessage::decode(descriptor, node.encode_to_vec().as_slice()).ok()
+        })
+        .and_then(|message| {
+            message.serialize_with_options(serde_json::value::Serializer, &options).ok()
+        })
+        .unwrap_or_default()
+}
+
+impl Admin {
+    fn from_proto(at: &At<'_>, admin: &pb::Admin) -> Option<Admin> {
+        let mut access_log = AccessLog::all_from_proto(&at.field("access_log"), &admin.access_log);
+        if !admin.access_log_path.is_empty() {
+            let sink = AccessLogSink::of_path(&admin.access_log_path);
+            access_log.push(AccessLog { sink, format: None });
+        }
+        if admin.address.is_none() {
+            at.missing("address", None);
+            return None;
+        }
+        let address = Address::listen_from_proto(&at.field("address"), admin.address.as_ref())?;
+        Some(Admin { address, access_log })
+    }
 }

@@ -2,7 +2,18 @@
 //!
 //! What it leaves to others: resolving (`control`), balancing and pooling (`upstream`).
 
+#![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
+
 use super::Address;
+use super::convert::At;
+use super::http_connection_manager::CommonOptions;
+use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
+use super::support::{SupportedMessage, kept, message, only, strict, types, used};
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
+use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::time::Duration;
 
 /// `config.cluster.v3.Cluster`
@@ -50,7 +61,7 @@ pub enum Discovery {
 }
 
 /// `dns_lookup_family`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum DnsLookupFamily {
     /// `AUTO`: IPv6 if there is any, else IPv4.
     #[default]
@@ -136,6 +147,377 @@ impl Default for Thresholds {
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,
+        }
+    }
+}
+
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
+const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    strict(
+        "envoy.config.cluster.v3.Cluster",
+        &[
+            used("name"),
+            used("alt_stat_name"),
+            only("type", &["STATIC", "STRICT_DNS"]),
+            used("connect_timeout"),
+            used("per_connection_buffer_limit_bytes"),
+            only("lb_policy", &["ROUND_ROBIN"]),
+            used("load_assignment"),
+            used("max_requests_per_connection"),
+            used("circuit_breakers"),
+            used("common_http_protocol_options"),
+            types("typed_extension_protocol_options", &[HTTP_PROTOCOL_OPTIONS]),
+            used("dns_refresh_rate"),
+            used("respect_dns_ttl"),
+            used("dns_lookup_family"),
+            used("transport_socket"),
+            kept("metadata", "nothing reads a cluster's metadata"),
+            kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
+            kept("ignore_health_on_host_removal", "there are no active health checks"),
+            kept("close_connections_on_host_health_failure", "there are no active health checks"),
+            only("wait_for_warm_on_init", &["true"]),
+            only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
+            only("connection_pool_per_downstream_connection", &["false"]),
+            only("track_timeout_budgets", &["false"]),
+            only("use_tcp_for_dns_lookups", &["false"]),
+        ],
+    ),
+    message("envoy.config.cluster.v3.CircuitBreakers", &[used("thresholds")]),
+    message(
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+        &[
+            used("priority"),
+            used("max_connections"),
+            used("max_pending_requests"),
+            used("max_requests"),
+            used("max_retries"),
+            kept("max_connection_pools", "there is one pool per endpoint and shard"),
+            only("track_remaining", &["false"]),
+        ],
+    ),
+    message(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment",
+        &[used("cluster_name"), used("endpoints"), used("policy")],
+    ),
+    // Nothing of it: an empty one changes nothing.
+    message("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &[]),
+    message(
+        "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        &[
+            used("locality"),
+            used("lb_endpoints"),
+            kept("metadata", "nothing reads a locality's metadata"),
+            kept("load_balancing_weight", "it concerns locality weighted balancing only"),
+            kept("proximity", "Envoy has no use for it either"),
+            only("priority", &["0"]),
+        ],
+    ),
+    message("envoy.config.core.v3.Locality", &[used("region"), used("zone"), used("sub_zone")]),
+    message(
+        "envoy.config.endpoint.v3.LbEndpoint",
+        &[
+            used("endpoint"),
+            used("health_status"),
+            used("load_balancing_weight"),
+            kept("metadata", "nothing reads an endpoint's metadata"),
+        ],
+    ),
+    message(
+        "envoy.config.endpoint.v3.Endpoint",
+        &[
+            used("address"),
+            used("hostname"),
+            kept("health_check_config", "there are no active health checks"),
+        ],
+    ),
+    message(
+        HTTP_PROTOCOL_OPTIONS,
+        &[used("common_http_protocol_options"), used("explicit_http_config")],
+    ),
+    message(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        &[used("http_protocol_options")],
+    ),
+];
+
+impl Cluster {
+    /// Converts a cluster; what is wrong is reported.
+    pub(super) fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Cluster> {
+        let discovery = Discovery::from_proto(at, cluster);
+        let connect_timeout =
+            at.field("connect_timeout").duration(cluster.connect_timeout.as_ref());
+        let load_assignment = cluster.load_assignment.clone().unwrap_or_default();
+        let load_assignment = ClusterLoadAssignment::from_proto(
+            &at.field("load_assignment"),
+            &load_assignment,
+            discovery.as_ref(),
+        );
+        check_transport_socket(at, cluster);
+        let options = UpstreamOptions::from_proto(at, cluster);
+        let circuit_breakers = cluster
+            .circuit_breakers
+            .as_ref()
+            .map(|breakers| CircuitBreakers::from_proto(&at.field("circuit_breakers"), breakers));
+        let stat_name = match cluster.alt_stat_name.as_str() {
+            "" => &cluster.name,
+            name => name,
+        };
+        Some(Cluster {
+            name: cluster.name.clone(),
+            stat_name: stat_name.to_owned(),
+            discovery: discovery?,
+            connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+            lb_policy: LbPolicy::RoundRobin,
+            load_assignment,
+            circuit_breakers: circuit_breakers.unwrap_or_default(),
+            max_requests_per_connection: options.max_requests_per_connection,
+            idle_timeout: options.idle_timeout,
+            max_response_headers_count: options.max_response_headers_count,
+            per_connection_buffer_limit_bytes: cluster
+                .per_connection_buffer_limit_bytes
+                .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
+        })
+    }
+}
+
+fn check_transport_socket(at: &At<'_>, cluster: &pb::Cluster) {
+    if cluster.transport_socket.as_ref().is_some_and(|socket| socket.config_type.is_none()) {
+        at.field("transport_socket").missing("typed_config", None);
+    }
+}
+
+impl Discovery {
+    fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Discovery> {
+        let kind = match &cluster.cluster_discovery_type {
+            None => DiscoveryType::Static,
+            Some(ClusterDiscoveryType::Type(number)) => DiscoveryType::try_from(*number).ok()?,
+            // The reader has refused it by name.
+            Some(ClusterDiscoveryType::ClusterType(_)) => return None,
+        };
+        if at.field("type").is_unreadable() {
+            return None;
+        }
+        match kind {
+            DiscoveryType::Static => Some(Discovery::Static),
+            DiscoveryType::StrictDns => {
+                let rate = cluster.dns_refresh_rate.as_ref();
+                let rate = at.field("dns_refresh_rate").duration(rate);
+                Some(Discovery::StrictDns {
+                    refresh_rate: rate.unwrap_or(DEFAULT_DNS_REFRESH_RATE),
+                    respect_ttl: cluster.respect_dns_ttl,
+                    family: DnsLookupFamily::from_proto(cluster.dns_lookup_family()),
+                })
+            }
+            // Refused by name.
+            DiscoveryType::LogicalDns | DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
+        }
+    }
+}
+
+impl DnsLookupFamily {
+    fn from_proto(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {
+        match family {
+            pb::cluster::DnsLookupFamily::Auto => DnsLookupFamily::Auto,
+            pb::cluster::DnsLookupFamily::V4Only => DnsLookupFamily::V4Only,
+            pb::cluster::DnsLookupFamily::V6Only => DnsLookupFamily::V6Only,
+            pb::cluster::DnsLookupFamily::V4Preferred => DnsLookupFamily::V4Preferred,
+            pb::cluster::DnsLookupFamily::All => DnsLookupFamily::All,
+        }
+    }
+}
+
+/// What `HttpProtocolOptions`, or the deprecated fields of the cluster, say about connections.
+struct UpstreamOptions {
+    idle_timeout: Option<Duration>,
+    max_requests_per_connection: Option<u32>,
+    max_response_headers_count: u32,
+}
+
+impl UpstreamOptions {
+    fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> UpstreamOptions {
+        let mut common = CommonOptions::of_upstream(
+            &at.field("common_http_protocol_options"),
+            cluster.common_http_protocol_options.as_ref(),
+        );
+        if let Some(requests) = cluster.max_requests_per_connection {
+            common.max_requests_per_connection = Some(requests.value).filter(|count| *count > 0);
+        }
+        let at = at.field("typed_extension_protocol_options");
+        // A map has no order; errors should come in the same one each time.
+        let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
+        extensions.sort_by_key(|(name, _)| name.as_str());
+        for (name, any) in extensions {
+            let at = at.key(name);
+            if name != HTTP_PROTOCOL_OPTIONS {
+                let hint = format!("the key must be {HTTP_PROTOCOL_OPTIONS}");
+                at.error_hint(format!("no extension is called `{name}`"), hint);
+            }
+            let Some(options) =
+                at.unpack::<upstream_http::HttpProtocolOptions>(any, HTTP_PROTOCOL_OPTIONS)
+            else {
+                continue;
+            };
+            check_explicit(&at, &options);
+            common = CommonOptions::of_upstream(
+                &at.field("common_http_protocol_options"),
+                options.common_http_protocol_options.as_ref(),
+            );
+        }
+        UpstreamOptions {
+            idle_timeout: common.idle_timeout,
+            max_requests_per_connection: common.max_requests_per_connection,
+            max_response_headers_count: common
+                .max_headers_count
+                .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
+        }
+    }
+}
+
+impl CommonOptions {
+    fn of_upstream(at: &At<'_>, options: Option<&core::HttpProtocolOptions>) -> CommonOptions {
+        let options = options.cloned().unwrap_or_default();
+        let common = CommonOptions::from_proto(at, &options);
+        if common.max_connection_duration.is_some() {
+            at.field("max_connection_duration")
+                .error("`max_connection_duration` of upstream connections is not supported yet");
+        }
+        common
+    }
+}
+
+/// What of the HTTP/1 options concerns requests that are sent upstream.
+fn check_explicit(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) {
+    use upstream_http::http_protocol_options::UpstreamProtocolOptions;
+    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
+        &options.upstream_protocol_options
+    else {
+        return;
+    };
+    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else { return };
+    let at = at.field("explicit_http_config");
+    let at = at.field("http_protocol_options");
+    if http1.accept_http_10 {
+        at.field("accept_http_10").warning("`accept_http_10` has no effect upstream");
+    }
+    if http1.enable_trailers {
+        at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
+    }
+}
+
+impl CircuitBreakers {
+    fn from_proto(at: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
+        let at = at.field("thresholds");
+        let mut converted = CircuitBreakers::default();
+        let (mut default_seen, mut high_seen) = (false, false);
+        for (index, thresholds) in breakers.thresholds.iter().enumerate() {
+            let (slot, seen) = match thresholds.priority() {
+                core::RoutingPriority::Default => (&mut converted.default, &mut default_seen),
+                core::RoutingPriority::High => (&mut converted.high, &mut high_seen),
+            };
+            // Envoy takes the first of a priority without a word.
+            if std::mem::replace(seen, true) {
+                at.index(index).warning("a second threshold of the same priority has no effect");
+                continue;
+            }
+            *slot = Thresholds::from_proto(thresholds);
+        }
+        converted
+    }
+}
+
+impl Thresholds {
+    fn from_proto(thresholds: &pb::circuit_breakers::Thresholds) -> Thresholds {
+        let default = Thresholds::default();
+        let or = |value: Option<envoy_types::pb::google::protobuf::UInt32Value>, default: u32| {
+            value.map_or(default, |value| value.value)
+        };
+        Thresholds {
+            max_connections: or(thresholds.max_connections, default.max_connections),
+            max_pending_requests: or(thresholds.max_pending_requests, default.max_pending_requests),
+            max_requests: or(thresholds.max_requests, default.max_requests),
+            max_retries: or(thresholds.max_retries, default.max_retries),
+        }
+    }
+}
+
+impl ClusterLoadAssignment {
+    fn from_proto(
+        at: &At<'_>,
+        assignment: &endpoint::ClusterLoadAssignment,
+        discovery: Option<&Discovery>,
+    ) -> ClusterLoadAssignment {
+        let at = at.field("endpoints");
+        let mut endpoints = Vec::new();
+        for (group_index, group) in assignment.endpoints.iter().enumerate() {
+            let at = at.index(group_index);
+            let at = at.field("lb_endpoints");
+            let locality = group.locality.clone().unwrap_or_default();
+            let locality = [locality.region, locality.zone, locality.sub_zone];
+            for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
+                let at = at.index(index);
+                endpoints.extend(Endpoint::from_proto(&at, lb_endpoint, &locality, discovery));
+            }
+        }
+        ClusterLoadAssignment { endpoints }
+    }
+}
+
+impl Endpoint {
+    fn from_proto(
+        at: &At<'_>,
+        lb_endpoint: &endpoint::LbEndpoint,
+        locality: &[String; 3],
+        discovery: Option<&Discovery>,
+    ) -> Option<Endpoint> {
+        use endpoint::lb_endpoint::HostIdentifier;
+        let Some(HostIdentifier::Endpoint(found)) = &lb_endpoint.host_identifier else {
+            at.missing("endpoint", None);
+            return None;
+        };
+        let at_endpoint = at.field("endpoint");
+        if found.address.is_none() {
+            at_endpoint.missing("address", None);
+        }
+        let at_address = at_endpoint.field("address");
+        let address = Address::from_proto(&at_address, found.address.as_ref())?;
+        if let (Some(Discovery::Static), Address::Name { host, .. }) = (discovery, &address) {
+            at_address.field("socket_address").field("address").error_hint(
+                format!("malformed IP address: {host}"),
+                "a cluster of type STATIC has IP addresses; for names set `type: STRICT_DNS`",
+            );
+        }
+        if matches!(&address, Address::Socket(address) if address.port() == 0)
+            || matches!(&address, Address::Name { port: 0, .. })
+        {
+            at_address
+                .field("socket_address")
+                .field("port_value")
+                .error("port 0 cannot be reached");
+        }
+        Some(Endpoint {
+            address,
+            hostname: found.hostname.clone(),
+            weight: lb_endpoint.load_balancing_weight.map_or(1, |weight| weight.value),
+            health_status: HealthStatus::from_proto(lb_endpoint.health_status()),
+            locality: locality.clone(),
+        })
+    }
+}
+
+impl HealthStatus {
+    fn from_proto(status: core::HealthStatus) -> HealthStatus {
+        match status {
+            core::HealthStatus::Unknown | core::HealthStatus::Healthy => HealthStatus::Healthy,
+            core::HealthStatus::Degraded => HealthStatus::Degraded,
+            core::HealthStatus::Unhealthy
+            | core::HealthStatus::Draining
+            | core::HealthStatus::Timeout => HealthStatus::Unhealthy,
         }
     }
 }

@@ -14,6 +14,18 @@ pub mod http_connection_manager;
 pub mod listener;
 pub mod route;
 
+mod ast;
+mod convert;
+mod data_source;
+mod descriptors;
+mod json;
+mod load;
+mod reader;
+mod render;
+mod report;
+mod support;
+mod yaml;
+
 pub use access_log::{AccessLog, AccessLogSink};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
@@ -24,7 +36,10 @@ pub use cluster::{
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
 pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
 pub use listener::{FilterChain, Listener, NetworkFilter};
+pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use render::{render, render_one};
 pub use route::{
     DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction,
     RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
 };
+pub use support::{Support, SupportedField, SupportedMessage, supported_messages};

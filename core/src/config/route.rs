@@ -2,6 +2,16 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`). Timeouts: `None` means no timeout.
 
+use super::bootstrap::ClusterNames;
+use super::convert::At;
+use super::data_source;
+use super::http_connection_manager::upgrade_type;
+use super::support::{SupportedMessage, kept, message, only, reported, strict, used};
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
+use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use pb::route_match::PathSpecifier;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// `config.route.v3.RouteConfiguration`
@@ -132,4 +142,421 @@ pub struct DirectResponse {
     pub status: u16,
     /// `body` (inline string, inline bytes or the file's content), at most 4 KiB.
     pub body: Vec<u8>,
+}
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Envoy's default for `max_direct_response_body_size_bytes`.
+const DEFAULT_MAX_BODY_BYTES: u32 = 4096;
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    message(
+        "envoy.config.route.v3.RouteConfiguration",
+        &[
+            used("name"),
+            used("virtual_hosts"),
+            used("validate_clusters"),
+            used("max_direct_response_body_size_bytes"),
+            kept("most_specific_header_mutations_wins", "there are no header mutations"),
+            kept("metadata", "nothing reads a route configuration's metadata"),
+            only("ignore_port_in_host_matching", &["false"]),
+            only("ignore_path_parameters_in_path_matching", &["false"]),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.VirtualHost",
+        &[
+            used("name"),
+            used("domains"),
+            used("routes"),
+            only("require_tls", &["NONE"]),
+            only("include_request_attempt_count", &["false"]),
+            only("include_attempt_count_in_response", &["false"]),
+            only("include_is_timeout_retry_header", &["false"]),
+            kept("metadata", "nothing reads a virtual host's metadata"),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.Route",
+        &[
+            used("name"),
+            used("match"),
+            used("route"),
+            used("redirect"),
+            used("direct_response"),
+            kept("metadata", "nothing reads a route's metadata"),
+            kept("decorator", "there is no tracing"),
+            kept("tracing", "there is no tracing"),
+            reported("stat_prefix", "there are no stats by route"),
+        ],
+    ),
+    // Without one of these a route would match more than it should.
+    strict(
+        "envoy.config.route.v3.RouteMatch",
+        &[used("prefix"), used("path"), used("safe_regex"), used("case_sensitive")],
+    ),
+    message(
+        "envoy.type.matcher.v3.RegexMatcher",
+        &[used("regex"), kept("google_re2", "there is one engine, with the syntax of RE2")],
+    ),
+    message(
+        "envoy.config.route.v3.RouteAction",
+        &[
+            used("cluster"),
+            used("weighted_clusters"),
+            used("cluster_not_found_response_code"),
+            used("prefix_rewrite"),
+            used("host_rewrite_literal"),
+            used("timeout"),
+            used("idle_timeout"),
+            used("upgrade_configs"),
+            only("priority", &["DEFAULT"]),
+            only("append_x_forwarded_host", &["false"]),
+            only("auto_host_rewrite", &["false"]),
+            kept("include_vh_rate_limits", "there are no rate limits"),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.WeightedCluster",
+        &[
+            used("clusters"),
+            kept("total_weight", "Envoy itself takes the sum of the weights"),
+            reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
+        ],
+    ),
+    message("envoy.config.route.v3.WeightedCluster.ClusterWeight", &[used("name"), used("weight")]),
+    message(
+        "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        &[used("upgrade_type"), used("enabled")],
+    ),
+    message(
+        "envoy.config.route.v3.RedirectAction",
+        &[
+            used("https_redirect"),
+            used("scheme_redirect"),
+            used("host_redirect"),
+            used("port_redirect"),
+            used("path_redirect"),
+            used("prefix_rewrite"),
+            used("response_code"),
+            used("strip_query"),
+        ],
+    ),
+    message("envoy.config.route.v3.DirectResponseAction", &[used("status"), used("body")]),
+];
+
+impl RouteConfiguration {
+    /// Converts a route configuration; what is wrong is reported. Clusters must be among `clusters`, if these
+    /// are known and `validate_clusters` is not off.
+    pub(super) fn from_proto(
+        at: &At<'_>,
+        config: &pb::RouteConfiguration,
+        clusters: &ClusterNames<'_>,
+    ) -> Option<RouteConfiguration> {
+        let validate_clusters = config.validate_clusters.is_none_or(|flag| flag.value);
+        let context = RouteContext {
+            clusters: clusters.as_ref().filter(|_| validate_clusters),
+            max_body_bytes: config
+                .max_direct_response_body_size_bytes
+                .map_or(DEFAULT_MAX_BODY_BYTES, |limit| limit.value),
+        };
+        let at = at.field("virtual_hosts");
+        let mut names = HashSet::new();
+        let mut domains = HashSet::new();
+        let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
+        for (index, host) in config.virtual_hosts.iter().enumerate() {
+            let at = at.index(index);
+            if !host.name.is_empty() && !names.insert(host.name.as_str()) {
+                at.field("name").error(format!("duplicate virtual host `{}`", host.name));
+            }
+            let host = VirtualHost::from_proto(&at, host, &context);
+            check_domains(&at, &host.domains, &mut domains);
+            virtual_hosts.push(host);
+        }
+        Some(RouteConfiguration { name: config.name.clone(), virtual_hosts, validate_clusters })
+    }
+}
+
+/// What routes need to know of what is around them.
+struct RouteContext<'c> {
+    clusters: Option<&'c HashSet<&'c str>>,
+    max_body_bytes: u32,
+}
+
+fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
+    let at = at.field("domains");
+    for (index, domain) in domains.iter().enumerate() {
+        let at = at.index(index);
+        if domain.is_empty() {
+            at.error_hint("a domain must not be empty", "`*` matches every host");
+        } else if !seen.insert(domain.clone()) {
+            at.error(match domain.as_str() {
+                "*" => "only one `*` can be in a route configuration".to_owned(),
+                _ => format!("the domain `{domain}` is there twice in this route configuration"),
+            });
+        }
+    }
+}
+
+impl VirtualHost {
+    fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
+        let at = at.field("routes");
+        let mut routes = Vec::with_capacity(host.routes.len());
+        for (index, route) in host.routes.iter().enumerate() {
+            routes.extend(Route::from_proto(&at.index(index), route, context));
+        }
+        VirtualHost {
+            name: host.name.clone(),
+            domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
+            routes,
+        }
+    }
+}
+
+impl Route {
+    fn from_proto(at: &At<'_>, route: &pb::Route, context: &RouteContext<'_>) -> Option<Route> {
+        use pb::route::Action;
+        let matches = route
+            .r#match
+            .as_ref()
+            .and_then(|matches| RouteMatch::from_proto(&at.field("match"), matches));
+        let target = match &route.action {
+            Some(Action::Route(action)) => {
+                RouteAction::from_proto(&at.field("route"), action, context)
+                    .map(RouteTarget::Forward)
+            }
+            Some(Action::Redirect(redirect)) => {
+                RedirectAction::from_proto(redirect).map(RouteTarget::Redirect)
+            }
+            Some(Action::DirectResponse(response)) => {
+                DirectResponse::from_proto(&at.field("direct_response"), response, context)
+                    .map(RouteTarget::DirectResponse)
+            }
+            // The reader has refused the others by name, or has reported that there is none.
+            Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) | None => None,
+        };
+        Some(Route { name: route.name.clone(), matches: matches?, target: target? })
+    }
+}
+
+impl RouteMatch {
+    fn from_proto(at: &At<'_>, matches: &pb::RouteMatch) -> Option<RouteMatch> {
+        let path = match matches.path_specifier.as_ref()? {
+            PathSpecifier::Prefix(prefix) => PathMatch::Prefix(prefix.clone()),
+            PathSpecifier::Path(path) => {
+                check_exact_path(&at.field("path"), path);
+                PathMatch::Exact(path.clone())
+            }
+            PathSpecifier::SafeRegex(matcher) => {
+                let at = at.field("safe_regex");
+                let at = at.field("regex");
+                if let Err(reason) = full_match(&matcher.regex) {
+                    at.error_hint(
+                        reason,
+                        "the syntax is RE2's: no look-around, no back-references",
+                    );
+                    return None;
+                }
+                PathMatch::Regex(matcher.regex.clone())
+            }
+            PathSpecifier::ConnectMatcher(_)
+            | PathSpecifier::PathSeparatedPrefix(_)
+            | PathSpecifier::PathMatchPolicy(_) => return None,
+        };
+        let case_sensitive = matches.case_sensitive.is_none_or(|flag| flag.value);
+        Some(RouteMatch { path, case_sensitive })
+    }
+}
+
+/// An exact path with a `*` was probably meant as a prefix, and one with a `?` can never match.
+fn check_exact_path(at: &At<'_>, path: &str) {
+    if path.contains('*') {
+        at.warning(format!("`path` is matched as it stands: `*` in `{path}` is only a star"));
+    } else if path.contains('?') {
+        at.warning(format!("`{path}` never matches: paths are matched without their query"));
+    }
+}
+
+/// A regex that must match the whole of what it is given, as Envoy's do.
+///
+/// # Errors
+///
+/// Why it does not compile, on one line.
+pub fn full_match(regex: &str) -> Result<regex::bytes::Regex, String> {
+    // Compiled alone first: a lone `)` must not close the group that is put around it.
+    regex::bytes::Regex::new(regex)
+        .and_then(|_| regex::bytes::Regex::new(&format!("^(?:{regex})$")))
+        .map_err(|error| {
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or(&text).trim();
+            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+            format!("`{}` is not a regex: {reason}", super::ast::shorten(regex))
+        })
+}
+
+impl RouteAction {
+    fn from_proto(
+        at: &At<'_>,
+        action: &pb::RouteAction,
+        context: &RouteContext<'_>,
+    ) -> Option<RouteAction> {
+        use pb::route_action::ClusterNotFoundResponseCode as Code;
+        let upgrades = route_upgrades(at, &action.upgrade_configs);
+        let idle_timeout = action
+            .idle_timeout
+            .as_ref()
+            .map(|timeout| at.field("idle_timeout").timeout(Some(timeout), None));
+        let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
+        let host_rewrite_literal = match &action.host_rewrite_specifier {
+            Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host.clone()),
+            // `auto_host_rewrite: false` is no rewrite; the reader has refused the others by name.
+            _ => None,
+        };
+        Some(RouteAction {
+            clusters: clusters(at, action, context)?,
+            cluster_not_found_status: match action.cluster_not_found_response_code() {
+                Code::ServiceUnavailable => 503,
+                Code::NotFound => 404,
+                Code::InternalServerError => 500,
+            },
+            timeout,
+            idle_timeout,
+            upgrades,
+            prefix_rewrite: Some(action.prefix_rewrite.clone()).filter(|path| !path.is_empty()),
+            host_rewrite_literal: host_rewrite_literal.filter(|host| !host.is_empty()),
+        })
+    }
+}
+
+fn clusters(
+    at: &At<'_>,
+    action: &pb::RouteAction,
+    context: &RouteContext<'_>,
+) -> Option<Vec<WeightedCluster>> {
+    match action.cluster_specifier.as_ref()? {
+        ClusterSpecifier::Cluster(name) => {
+            check_cluster(&at.field("cluster"), name, context);
+            Some(vec![WeightedCluster { name: name.clone(), weight: 1 }])
+        }
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            weighted_clusters(&at.field("weighted_clusters"), weighted, context)
+        }
+        // The reader has refused the others by name.
+        _ => None,
+    }
+}
+
+fn weighted_clusters(
+    at: &At<'_>,
+    weighted: &pb::WeightedCluster,
+    context: &RouteContext<'_>,
+) -> Option<Vec<WeightedCluster>> {
+    let at_clusters = at.field("clusters");
+    let mut clusters = Vec::with_capacity(weighted.clusters.len());
+    for (index, cluster) in weighted.clusters.iter().enumerate() {
+        let at = at_clusters.index(index);
+        if cluster.name.is_empty() {
+            at.missing("name", None);
+        } else {
+            check_cluster(&at.field("name"), &cluster.name, context);
+        }
+        if cluster.weight.is_none() {
+            at.missing("weight", None);
+        }
+        let weight = cluster.weight.map_or(0, |weight| weight.value);
+        clusters.push(WeightedCluster { name: cluster.name.clone(), weight });
+    }
+    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if at_clusters.has_unreadable() {
+        return None;
+    }
+    if sum == 0 || sum > u64::from(u32::MAX) {
+        at.error(format!("the weights add up to {sum}; they must add up to 1 to {}", u32::MAX));
+        return None;
+    }
+    Some(clusters)
+}
+
+fn check_cluster(at: &At<'_>, name: &str, context: &RouteContext<'_>) {
+    let Some(known) = context.clusters else { return };
+    // An empty name breaks a rule of the .proto file, which the reader has reported.
+    if !name.is_empty() && !known.contains(name) {
+        let hint = super::reader::nearest(name, known.iter().copied());
+        let reason = format!("route: unknown cluster `{name}`");
+        match hint {
+            Some(hint) => at.error_hint(reason, format!("did you mean `{hint}`?")),
+            None => at.error(reason),
+        }
+    }
+}
+
+fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> Vec<(String, bool)> {
+    let at = at.field("upgrade_configs");
+    let mut upgrades: Vec<(String, bool)> = Vec::new();
+    for (index, config) in configs.iter().enumerate() {
+        let at = at.index(index);
+        let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
+        if upgrades.iter().any(|(other, _)| *other == name) {
+            at.error(format!("the upgrade `{name}` is there twice"));
+        } else {
+            upgrades.push((name, config.enabled.is_none_or(|enabled| enabled.value)));
+        }
+    }
+    upgrades
+}
+
+impl RedirectAction {
+    fn from_proto(redirect: &pb::RedirectAction) -> Option<RedirectAction> {
+        use pb::redirect_action::RedirectResponseCode as Code;
+        let scheme = match &redirect.scheme_rewrite_specifier {
+            Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
+            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => {
+                Some(scheme.clone()).filter(|scheme| !scheme.is_empty())
+            }
+            Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
+        };
+        let path = match &redirect.path_rewrite_specifier {
+            Some(PathRewriteSpecifier::PathRedirect(path)) => RedirectPath::Replace(path.clone()),
+            Some(PathRewriteSpecifier::PrefixRewrite(path)) => {
+                RedirectPath::PrefixRewrite(path.clone())
+            }
+            // The reader has refused the others by name.
+            _ => RedirectPath::Keep,
+        };
+        let Ok(port) = u16::try_from(redirect.port_redirect) else {
+            // More than the .proto file allows, which the reader has reported.
+            return None;
+        };
+        Some(RedirectAction {
+            scheme,
+            host: Some(redirect.host_redirect.clone()).filter(|host| !host.is_empty()),
+            port: Some(port).filter(|port| *port > 0),
+            path,
+            status: match redirect.response_code() {
+                Code::MovedPermanently => 301,
+                Code::Found => 302,
+                Code::SeeOther => 303,
+                Code::TemporaryRedirect => 307,
+                Code::PermanentRedirect => 308,
+            },
+            strip_query: redirect.strip_query,
+        })
+    }
+}
+
+impl DirectResponse {
+    fn from_proto(
+        at: &At<'_>,
+        response: &pb::DirectResponseAction,
+        context: &RouteContext<'_>,
+    ) -> Option<DirectResponse> {
+        let longest = usize::try_from(context.max_body_bytes).unwrap_or(usize::MAX);
+        let body = match &response.body {
+            Some(source) => data_source::read(&at.field("body"), source, longest)?,
+            None => Vec::new(),
+        };
+        // The .proto file allows 200 to 599.
+        let status = u16::try_from(response.status).ok()?;
+        Some(DirectResponse { status, body })
+    }
 }

@@ -423,11 +423,7 @@ impl<I: Io> Shard<I> {
         let unread_body = !stream.request_complete
             && stream.request_body != tidegate_http::BodyLength::None
             && stream.upstream().is_none();
-        if stream.request.close
-            || unread_body
-            || downstream.aged
-            || downstream.life != Life::Open
-        {
+        if stream.request.close || unread_body || downstream.aged || downstream.life != Life::Open {
             return true;
         }
         if config.max_requests_per_connection.is_some_and(|max| downstream.requests >= max) {
@@ -555,7 +551,8 @@ impl<I: Io> Shard<I> {
     fn linger(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let unread = stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_idle();
+        let unread =
+            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_idle();
         let delay = downstream.config().delayed_close_timeout;
         match delay {
             Some(delay) if unread && !downstream.eof => {

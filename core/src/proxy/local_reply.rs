@@ -16,7 +16,10 @@ impl<I: Io> Shard<I> {
     /// Answers a request that gets no upstream answer. Does nothing when an answer has begun, except to end it.
     pub(crate) fn local_reply(&mut self, key: StreamKey, reply: LocalReply) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        debug_assert!(stream.upstream().is_none(), "a local reply while an upstream may still answer");
+        debug_assert!(
+            stream.upstream().is_none(),
+            "a local reply while an upstream may still answer"
+        );
         stream.flags.insert(reply.flags);
         stream.details = reply.details;
         if stream.response_started() {
@@ -105,11 +108,8 @@ impl<I: Io> Shard<I> {
         encode_response(&response, response.body, true, output.tail());
         output.tail().extend_from_slice(reply.body.as_bytes());
         let http = listener.http.stats;
-        let class = if reply.status < 500 {
-            HttpStat::DownstreamRq4xx
-        } else {
-            HttpStat::DownstreamRq5xx
-        };
+        let class =
+            if reply.status < 500 { HttpStat::DownstreamRq4xx } else { HttpStat::DownstreamRq5xx };
         for stat in [
             HttpStat::DownstreamRqTotal,
             HttpStat::DownstreamRqHttp1Total,

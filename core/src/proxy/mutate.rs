@@ -102,7 +102,10 @@ fn prepare_request_fields(
         replace(headers, Name::XRequestId, b"x-request-id", &request_id(random));
     }
     if let Some(timeout_ms) = timeout_ms {
-        replace(headers, Name::XEnvoyExpectedRqTimeoutMs, b"x-envoy-expected-rq-timeout-ms",
+        replace(
+            headers,
+            Name::XEnvoyExpectedRqTimeoutMs,
+            b"x-envoy-expected-rq-timeout-ms",
             decimal(timeout_ms, &mut [0; 20]),
         );
     }
@@ -134,7 +137,10 @@ pub fn prepare_response(
     strip_hop_by_hop(&mut response.headers, upgrade);
     let headers = &mut response.headers;
     if let Some(service_ms) = service_ms {
-        replace(headers, Name::XEnvoyUpstreamServiceTime, b"x-envoy-upstream-service-time",
+        replace(
+            headers,
+            Name::XEnvoyUpstreamServiceTime,
+            b"x-envoy-upstream-service-time",
             decimal(service_ms, &mut [0; 20]),
         );
     }

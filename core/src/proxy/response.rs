@@ -33,7 +33,9 @@ impl<I: Io> Shard<I> {
         prepare_response(&mut stream.response, config, upgraded, Some(service_ms), date);
         // An upstream's body that ends with its connection gets chunks, so that the client's connection stays.
         stream.response_body = match stream.response.body {
-            BodyLength::UntilClose | BodyLength::Chunked if !stream.is_http_10() => BodyLength::Chunked,
+            BodyLength::UntilClose | BodyLength::Chunked if !stream.is_http_10() => {
+                BodyLength::Chunked
+            }
             BodyLength::Chunked => BodyLength::UntilClose,
             body => body,
         };
@@ -116,7 +118,8 @@ impl<I: Io> Shard<I> {
         let downstream = stream.downstream;
         stream.idle_timeout = stream.listener.http.config.stream_idle_timeout;
         // A body that nobody reads any more: the connection cannot be used for another request.
-        let close = stream.request.close || !stream.request_complete && stream.request_body != BodyLength::None;
+        let close = stream.request.close
+            || !stream.request_complete && stream.request_body != BodyLength::None;
         if close {
             self.close_after_output(downstream);
         } else {

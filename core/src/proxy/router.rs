@@ -7,7 +7,9 @@ use super::stream::Phase;
 use crate::config::{RedirectAction, RedirectPath, RouteAction};
 use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey};
-use crate::snapshot::{Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit};
+use crate::snapshot::{
+    Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit,
+};
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
 use tidegate_http::h1::encode_request;
@@ -51,7 +53,8 @@ impl<I: Io> Shard<I> {
                         match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
                             Ok(upgrade) => {
                                 stream.upgrade = upgrade;
-                                Step::Forward(choose_cluster(route, random))
+                                let choice = route.target.choose_cluster(random);
+                                Step::Forward(choice.and_then(|choice| choice.id))
                             }
                             Err(reply) => {
                                 self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
@@ -87,7 +90,8 @@ impl<I: Io> Shard<I> {
         if stream.cluster().is_none() {
             self.stats.inc(stream.listener.http.stats, HttpStat::NoCluster);
             let mut reply = LocalReply::CLUSTER_NOT_FOUND;
-            if let Some(CompiledTarget::Forward { action, .. }) = stream.route().map(|r| &r.target) {
+            if let Some(CompiledTarget::Forward { action, .. }) = stream.route().map(|r| &r.target)
+            {
                 reply.status = action.cluster_not_found_status;
             }
             self.local_reply(key, reply);
@@ -234,14 +238,4 @@ fn redirect_location(
         location.extend_from_slice(query);
     }
     location
-}
-
-/// One of the route's clusters, by weight; `None` when it does not exist.
-fn choose_cluster(route: &CompiledRoute, random: u64) -> Option<ClusterId> {
-    let CompiledTarget::Forward { clusters, total_weight, .. } = &route.target else { return None };
-    if clusters.len() == 1 {
-        return clusters[0].1;
-    }
-    let at = random % total_weight.max(&1);
-    clusters.iter().find(|(cumulative, _)| at < *cumulative)?.1
 }

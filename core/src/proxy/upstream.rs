@@ -9,8 +9,9 @@ use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
 use std::sync::Arc;
-use tidegate_http::h1::{Event, Options, ResponseDecoder, encode_request};
+use std::sync::atomic::Ordering;
 use tidegate_http::Limits;
+use tidegate_http::h1::{Event, Options, ResponseDecoder, encode_request};
 use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
 
 /// What an upstream connection does.
@@ -96,9 +97,11 @@ impl<I: Io> Shard<I> {
             && !self.make_room(entry)
         {
             self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
-            // With a connection of our own, those who wait get it in turn; without one they would wait for ever.
-            if self.pools.of(host).open == 0 {
+            // With a connection of our own, those who wait get it in turn; else another shard has to give way.
+            if thresholds.max_connections == 0 {
                 self.fail_waiting(host.id, LocalReply::OVERFLOW);
+            } else if self.pools.of(host).open == 0 {
+                self.starve(entry, host);
             }
             return;
         }
@@ -160,6 +163,30 @@ impl<I: Io> Shard<I> {
         self.close_upstream(idle);
         let limit = entry.config.circuit_breakers.default.max_connections;
         Breakers::acquire(&entry.breakers.connections, limit) == Permit::Granted
+    }
+
+    /// Asks the other shards for a connection permit, until there is one or nobody waits for it any more.
+    fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let pool = self.pools.of(host);
+        if !pool.starved {
+            pool.starved = true;
+            self.starved.push((host.id, entry.clone()));
+            entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
+            self.adopted.publisher().wake_all();
+        }
+        self.retry_soon();
+    }
+
+    /// Tries again to connect for those that other shards kept from it.
+    pub(crate) fn connect_starved(&mut self) {
+        for (id, entry) in std::mem::take(&mut self.starved) {
+            entry.breakers.starved.fetch_sub(1, Ordering::Relaxed);
+            let Some(pool) = self.pools.get(id) else { continue };
+            pool.starved = false;
+            let host = pool.host.clone();
+            self.connect(&entry, &host);
+            self.pools.forget(id);
+        }
     }
 
     pub(crate) fn upstream_completion(&mut self, key: UpstreamKey, outcome: Outcome) {
@@ -244,9 +271,11 @@ impl<I: Io> Shard<I> {
             }
         }
         let Some(pool) = self.pools.get(host) else { return };
-        if pool.gone {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let starved = upstream.cluster.breakers.starved.load(Ordering::Relaxed) > 0;
+        if pool.gone || starved {
             self.close_upstream(key);
-        } else if let Some(upstream) = self.upstreams.get_mut(key) {
+        } else {
             upstream.since = self.now.instant;
             pool.idle.push(key);
             self.arm_upstream(key);
@@ -346,7 +375,6 @@ impl<I: Io> Shard<I> {
         }
         self.upstream_ended(key, End::Remote);
     }
-
 
     /// The peer takes no more, but may have answered before it closed: what it sent is still read, up to its end.
     fn upstream_send_failed(&mut self, key: UpstreamKey, errno: Errno) {

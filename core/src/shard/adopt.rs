@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: building snapshots (`control`). Streams under way keep the one that they pinned.
 
-use super::Shard;
+use super::{Owner, Shard, limits};
 use crate::stats::ServerStat;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -28,6 +28,35 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Somebody woke us: there may be a newer snapshot, which the turn has adopted already, or it is time to stop.
-    pub(super) fn woken(&mut self) {}
+    /// As [`Shard::adopt`], while running: what failed (no descriptors left) is tried again soon.
+    pub(super) fn adopt_or_retry(&mut self) {
+        if self.adopt().is_err() {
+            self.stats.inc(self.server, ServerStat::DescriptorsExhausted);
+            self.retry_soon();
+        }
+    }
+
+    /// Sets the timer of [`Shard::retry`].
+    pub(crate) fn retry_soon(&mut self) {
+        if !self.retrying {
+            self.retrying = true;
+            self.timers.set(self.now.instant + limits::RETRY, Owner::Shard.token());
+        }
+    }
+
+    /// Tries again what could not be done for want of something that others hold.
+    pub(super) fn retry(&mut self) {
+        self.retrying = false;
+        self.connect_starved();
+        if self.adopt_listeners().is_err() {
+            self.retry_soon();
+        }
+    }
+
+    /// Somebody woke us. There may be a newer snapshot, which the turn has adopted already, or another shard starves.
+    pub(super) fn woken(&mut self) {
+        for key in self.pools.surplus() {
+            self.close_upstream(key);
+        }
+    }
 }

@@ -16,7 +16,7 @@ pub mod timers;
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
 use crate::proxy::{Downstream, Stream, Upstream};
-use crate::snapshot::{Adopted, Publisher};
+use crate::snapshot::{Adopted, ClusterEntry, HostId, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
 use crate::upstream::Pools;
 use listeners::Listener;
@@ -106,6 +106,10 @@ pub struct Shard<I: Io> {
     pub(crate) response_heads: Vec<ResponseHead>,
     completions: Vec<Completion>,
     fired: Vec<Token>,
+    /// Hosts whose requests wait for a connection that other shards' connections keep from being made.
+    pub(crate) starved: Vec<(HostId, Arc<ClusterEntry>)>,
+    /// The timer of [`Shard::retry`] is set.
+    pub(crate) retrying: bool,
     /// Since when the shard drains.
     pub(crate) draining_since: Option<Instant>,
 }
@@ -121,6 +125,7 @@ impl<I: Io> Shard<I> {
         seed: u64,
     ) -> io::Result<Shard<I>> {
         io.set_waker_token(Owner::Shard.token());
+        publisher.add_waker(io.waker());
         let now = io.now();
         let mut shard = Shard {
             index,
@@ -144,6 +149,8 @@ impl<I: Io> Shard<I> {
             response_heads: Vec::new(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
             fired: Vec::new(),
+            starved: Vec::new(),
+            retrying: false,
             draining_since: None,
             io,
         };
@@ -176,7 +183,7 @@ impl<I: Io> Shard<I> {
             self.now = now;
             self.date.update(now);
             if self.adopted.refresh() {
-                self.adopt()?;
+                self.adopt_or_retry();
             }
         }
         for completion in completions.drain(..) {
@@ -192,7 +199,9 @@ impl<I: Io> Shard<I> {
     fn apply(&mut self, completion: Completion) {
         match (Owner::of(completion.token), completion.outcome) {
             (Owner::Listener(key), Outcome::Accepted(socket)) => self.accepted(key, socket),
-            (Owner::Listener(key), Outcome::AcceptStopped(errno)) => self.accept_stopped(key, errno),
+            (Owner::Listener(key), Outcome::AcceptStopped(errno)) => {
+                self.accept_stopped(key, errno)
+            }
             (Owner::Downstream(key), outcome) => self.downstream_completion(key, outcome),
             (Owner::Upstream(key), outcome) => self.upstream_completion(key, outcome),
             (Owner::Shard, _) => self.woken(),
@@ -210,7 +219,7 @@ impl<I: Io> Shard<I> {
                 Owner::Listener(key) => self.listener_timer(key),
                 Owner::Downstream(key) => self.downstream_timer(key),
                 Owner::Upstream(key) => self.upstream_timer(key),
-                Owner::Shard => {}
+                Owner::Shard => self.retry(),
             }
         }
         self.fired = fired;

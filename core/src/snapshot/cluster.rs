@@ -102,6 +102,9 @@ pub struct Breakers {
     pub pending: CachePadded<AtomicU32>,
     /// Requests under way, waiting ones not included.
     pub requests: CachePadded<AtomicU32>,
+    /// Shards with requests that wait for a connection while other shards have all that the limit allows. While it is
+    /// not zero, a connection that becomes idle closes, so that the permit goes to who needs it.
+    pub starved: CachePadded<AtomicU32>,
 }
 
 /// Whether a limit has room.

@@ -16,7 +16,7 @@ pub use cluster::{
 };
 pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
 pub use publish::{Adopted, Publisher};
-pub use route_table::{CompiledRoute, CompiledTarget, RouteId, RouteTable};
+pub use route_table::{ClusterChoice, CompiledRoute, CompiledTarget, RouteId, RouteTable};
 
 use std::sync::Arc;
 

@@ -5,8 +5,9 @@
 use super::Snapshot;
 use arc_swap::ArcSwap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tidegate_io::Waker;
 
 /// The newest snapshot. Shared by control, shards and admin.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Publisher {
     current: ArcSwap<Snapshot>,
     /// The version of `current`; looked at once per turn instead of touching the shared count.
     version: AtomicU64,
+    /// Off the request path: taken to publish, and when a shard runs short of connections.
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Publisher {
@@ -21,10 +24,10 @@ impl Publisher {
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Publisher {
         let version = AtomicU64::new(snapshot.version);
-        Publisher { current: ArcSwap::from_pointee(snapshot), version }
+        Publisher { current: ArcSwap::from_pointee(snapshot), version, wakers: Mutex::default() }
     }
 
-    /// Makes `snapshot` the newest.
+    /// Makes `snapshot` the newest, and wakes every shard so that it adopts it soon.
     ///
     /// # Panics
     ///
@@ -34,6 +37,19 @@ impl Publisher {
         assert!(version > self.version.load(Ordering::Relaxed), "snapshots are published in order");
         self.current.store(Arc::new(snapshot));
         self.version.store(version, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// From now on `waker` is woken by [`Publisher::wake_all`].
+    pub fn add_waker(&self, waker: Waker) {
+        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+    }
+
+    /// Wakes every shard.
+    pub fn wake_all(&self) {
+        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            waker.wake();
+        }
     }
 
     /// The newest snapshot, for readers off the request path.
@@ -66,6 +82,12 @@ impl Adopted {
         }
         self.snapshot = Rc::new(self.publisher.load());
         true
+    }
+
+    /// Where snapshots come from.
+    #[must_use]
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.publisher
     }
 
     /// The adopted snapshot; cloning the `Rc` pins it.

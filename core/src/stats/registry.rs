@@ -188,21 +188,29 @@ impl Registry {
     /// [`Registry::value`].
     #[must_use]
     pub fn collect(&self) -> Vec<(String, Value)> {
+        let name = |(prefix, stat, value): (Arc<str>, &str, Value)| match &*prefix {
+            "" => (stat.to_owned(), value),
+            prefix => (format!("{prefix}.{stat}"), value),
+        };
+        let mut values: Vec<_> = self.collect_scoped().into_iter().map(name).collect();
+        values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        values
+    }
+
+    /// The same as scope prefix, name within the scope, and value, in no order. A prefix can have dots in it, so only
+    /// here is it known where it ends: what tags are extracted from.
+    #[must_use]
+    pub fn collect_scoped(&self) -> Vec<(Arc<str>, &'static str, Value)> {
         let mut values = Vec::new();
         for named in self.shown() {
             let mut histograms = 0;
             for (index, (name, kind)) in named.stats.iter().enumerate() {
-                let name = match &*named.prefix {
-                    "" => (*name).to_owned(),
-                    prefix => format!("{prefix}.{name}"),
-                };
                 let cell = StatId(named.scope.base.0 + index as u32);
                 let value = self.merge(*kind, cell, named.scope.histogram_at(histograms));
                 histograms += u32::from(*kind == Kind::Histogram);
-                values.push((name, value));
+                values.push((named.prefix.clone(), *name, value));
             }
         }
-        values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         values
     }
 

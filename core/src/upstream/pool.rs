@@ -12,6 +12,7 @@ use crate::shard::{StreamKey, UpstreamKey};
 use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// All pools of a shard.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Pool {
     pub connecting: usize,
     /// All connections: connecting, idle and busy.
     pub open: usize,
+    /// Its requests wait for a connection that other shards' connections keep from being made.
+    pub starved: bool,
     /// The host left its cluster: connections close when they are idle.
     pub gone: bool,
 }
@@ -67,7 +70,10 @@ impl Pools {
                 Some(entry) => {
                     let present: HashSet<HostId> =
                         entry.endpoints.hosts.iter().map(|host| host.id).collect();
-                    self.retire(old.hosts.iter().filter(|h| !present.contains(&h.id)), &mut closing);
+                    self.retire(
+                        old.hosts.iter().filter(|h| !present.contains(&h.id)),
+                        &mut closing,
+                    );
                     let entry = entry.clone();
                     self.set(index, entry);
                 }
@@ -138,6 +144,7 @@ impl Pools {
             waiting: VecDeque::new(),
             connecting: 0,
             open: 0,
+            starved: false,
             gone: false,
         })
     }
@@ -150,7 +157,9 @@ impl Pools {
     /// Drops the pool of a host that is gone, once nothing is left in it.
     pub fn forget(&mut self, host: HostId) {
         if let Some(slot) = self.hosts.get_mut(host.0 as usize)
-            && slot.as_ref().is_some_and(|p| p.gone && p.open == 0 && p.waiting.is_empty())
+            && slot
+                .as_ref()
+                .is_some_and(|p| p.gone && !p.starved && p.open == 0 && p.waiting.is_empty())
         {
             *slot = None;
         }
@@ -166,9 +175,21 @@ impl Pools {
     #[must_use]
     pub fn idle_in(&self, cluster: ClusterId) -> Option<UpstreamKey> {
         let cluster = self.clusters.get(cluster.0 as usize)?.as_ref()?;
-        cluster.entry.endpoints.hosts.iter().find_map(|host| {
-            self.hosts.get(host.id.0 as usize)?.as_ref()?.idle.first().copied()
-        })
+        cluster
+            .entry
+            .endpoints
+            .hosts
+            .iter()
+            .find_map(|host| self.hosts.get(host.id.0 as usize)?.as_ref()?.idle.first().copied())
+    }
+
+    /// An idle connection of each cluster in which another shard starves.
+    #[must_use]
+    pub fn surplus(&self) -> Vec<UpstreamKey> {
+        let starved =
+            |cluster: &&ClusterPool| cluster.entry.breakers.starved.load(Ordering::Relaxed) > 0;
+        let clusters = self.clusters.iter().flatten().filter(starved);
+        clusters.filter_map(|cluster| self.idle_in(cluster.entry.id)).collect()
     }
 
     /// Counts agree with connections.
@@ -178,7 +199,10 @@ impl Pools {
             open += pool.open;
             assert!(pool.idle.len() + pool.connecting <= pool.open);
             for key in &pool.idle {
-                assert!(upstreams.get(*key).is_some_and(Upstream::is_idle), "a pooled connection is not idle");
+                assert!(
+                    upstreams.get(*key).is_some_and(Upstream::is_idle),
+                    "a pooled connection is not idle"
+                );
             }
         }
         assert_eq!(open, upstreams.len(), "a connection belongs to no pool");

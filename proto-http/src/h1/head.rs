@@ -203,7 +203,6 @@ fn parse_response_into<'i>(
     if status < 100 {
         return Err(Fault::StatusCode);
     }
-    facts.check_framing(version == 0)?;
     head.content_length = facts.content_length;
     head.upgrade = facts.wants_upgrade(version == 0);
     Ok(Parsed::Complete(length))

@@ -40,9 +40,9 @@ pub(crate) struct LineBuffer {
     lenient: bool,
     bytes: Vec<u8>,
     line_start: usize,
-    /// End of the part of an unfinished start line that was checked.
+    /// End of the part that [`LineBuffer::check_new_bytes`] saw.
     seen: usize,
-    /// Whether an unfinished request line's method has ended.
+    /// Whether the request line's method has ended.
     is_past_method: bool,
     /// Bytes taken from the input: `bytes.len()` but for what leniency changed.
     taken: usize,
@@ -105,12 +105,9 @@ impl LineBuffer {
             self.bytes.extend_from_slice(piece);
             self.taken += piece.len();
             at += piece.len();
-            if ends_line {
-                if self.end_line()? {
-                    return Ok(Fed::Complete(at));
-                }
-            } else {
-                self.check_unfinished()?;
+            self.check_new_bytes()?;
+            if ends_line && self.end_line()? {
+                return Ok(Fed::Complete(at));
             }
             if self.taken == self.taken_max {
                 return Err(self.too_large());
@@ -127,39 +124,49 @@ impl LineBuffer {
         }
     }
 
-    /// Refuses a start line that cannot become one, so that a peer that speaks something else (TLS,
-    /// HTTP/2) is answered at its first bytes. The faults are those of the finished line.
-    fn check_unfinished(&mut self) -> Result<(), Fault> {
-        if self.line_start != 0 {
+    /// Checks what can be checked before a line ends, so that a peer that speaks something else
+    /// (TLS, HTTP/2) or ends lines with CR is answered at once and not when its time is up.
+    fn check_new_bytes(&mut self) -> Result<(), Fault> {
+        let from = core::mem::replace(&mut self.seen, self.bytes.len());
+        if self.line_start == 0 {
+            match self.section {
+                Section::Request => self.check_method(from)?,
+                Section::Response => check_protocol_start(&self.bytes)?,
+                Section::Trailers => {}
+            }
+        }
+        // A CR that was the last byte is looked at again with the byte that follows it.
+        let mut rest = &self.bytes[from.saturating_sub(1).max(self.line_start)..];
+        while let Some(cr) = memchr(b'\r', rest) {
+            match rest.get(cr + 1) {
+                Some(b'\n') | None => {}
+                Some(_) => return Err(Fault::LineEnd),
+            }
+            rest = &rest[cr + 1..];
+        }
+        Ok(())
+    }
+
+    fn check_method(&mut self, from: usize) -> Result<(), Fault> {
+        if self.is_past_method {
             return Ok(());
         }
-        let from = self.seen;
-        self.seen = self.bytes.len();
-        match self.section {
-            Section::Request if !self.is_past_method => {
-                for (at, &byte) in self.bytes.iter().enumerate().skip(from) {
-                    if byte == b' ' && at > 0 {
-                        self.is_past_method = true;
-                        break;
-                    }
-                    if !is_tchar(byte) {
-                        return Err(Fault::Method);
-                    }
-                }
-                Ok(())
+        for (at, &byte) in self.bytes.iter().enumerate().skip(from) {
+            if byte == b' ' && at > 0 {
+                self.is_past_method = true;
+                return Ok(());
             }
-            Section::Response => check_protocol_start(&self.bytes),
-            Section::Request | Section::Trailers => Ok(()),
+            if !is_tchar(byte) {
+                return Err(Fault::Method);
+            }
         }
+        Ok(())
     }
 
     /// Checks the line that just got its LF. True when it was the empty one.
     fn end_line(&mut self) -> Result<bool, Fault> {
         let line = &self.bytes[self.line_start..];
         let is_start_line = self.line_start == 0 && self.section != Section::Trailers;
-        if is_start_line {
-            check_start(self.section, line)?;
-        }
         let content = match line {
             [content @ .., b'\r', b'\n'] => content,
             [content @ .., b'\n'] if self.lenient && self.section != Section::Trailers => content,
@@ -219,25 +226,13 @@ impl LineBuffer {
     }
 }
 
-/// The part of a start line's check that comes before its line end is looked at, because it is also
-/// made while the line is unfinished.
-fn check_start(section: Section, line: &[u8]) -> Result<(), Fault> {
-    if section != Section::Request {
-        return check_protocol_start(line);
-    }
-    match memchr(b' ', line) {
-        Some(space) if is_token(&line[..space]) => Ok(()),
-        _ => Err(Fault::Method),
-    }
-}
-
 fn check_protocol_start(line: &[u8]) -> Result<(), Fault> {
     const START: &[u8] = b"HTTP/1.";
     let length = line.len().min(START.len());
     if line[..length] == START[..length] { Ok(()) } else { Err(Fault::StartLine) }
 }
 
-/// `content` begins with a token and SP.
+/// `content` begins with a token and SP: the method was checked as it came.
 fn check_request_line(content: &[u8], lenient: bool) -> Result<(), Fault> {
     let mut parts = content.splitn(3, |&b| b == b' ');
     let method = parts.next().unwrap_or_default();
@@ -245,14 +240,14 @@ fn check_request_line(content: &[u8], lenient: bool) -> Result<(), Fault> {
     if target.is_empty() {
         return Err(Fault::StartLine);
     }
+    if !has_only_target_bytes(target, lenient) {
+        return Err(Fault::TargetByte);
+    }
     let Some(version) = parts.next() else {
         // HTTP/0.9 had only GET and a path.
         let is_http_09 = method == b"GET" && target.starts_with(b"/");
         return Err(if is_http_09 { Fault::LowVersion } else { Fault::StartLine });
     };
-    if !has_only_target_bytes(target, lenient) {
-        return Err(Fault::TargetByte);
-    }
     check_version(version)
 }
 

@@ -194,6 +194,14 @@ impl ResponseDecoder {
         head: &mut ResponseHead,
         facts: &Facts,
     ) -> Result<Step, Fault> {
+        if self.method == Method::Connect && (200..300).contains(&head.status) {
+            // RFC 9110 9.3.6: framing fields of a successful answer to CONNECT are ignored.
+            head.content_length = None;
+            head.body = BodyLength::Tunnel;
+            self.state = State::Tunnel;
+            return Ok(Step::new(length, Event::Head));
+        }
+        facts.check_framing(head.version == Version::Http10)?;
         let has_no_framing = head.status < 200 || head.status == 204;
         if has_no_framing {
             // RFC 9110 8.6, RFC 9112 6.1: neither may be sent. A length is dropped: it frames
@@ -213,13 +221,6 @@ impl ResponseDecoder {
             }
             head.body = BodyLength::None;
             return Ok(Step::new(length, Event::InterimHead));
-        }
-        if self.method == Method::Connect && head.status < 300 {
-            // RFC 9110 9.3.6: framing fields of a successful answer to CONNECT are ignored.
-            head.content_length = None;
-            head.body = BodyLength::Tunnel;
-            self.state = State::Tunnel;
-            return Ok(Step::new(length, Event::Head));
         }
         head.body = match facts.content_length {
             _ if self.method == Method::Head || head.status == 304 || has_no_framing => {

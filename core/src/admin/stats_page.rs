@@ -1,0 +1,271 @@
+//! `/stats` as text and JSON, and `/reset_counters`.
+//!
+//! Envoy prints two numbers of a histogram: since the last flush, and since the start. There is no flush here, so
+//! the first is what Envoy prints without any value: `nan`, `null` or 0.
+//!
+//! What it leaves to others: `/stats/prometheus`.
+
+use super::metrics::{self, Metric, Wanted};
+use super::query::Query;
+use super::{Admin, Reply, prometheus};
+use crate::stats::histogram::{BUCKET_BOUNDS, QUANTILES};
+use crate::stats::{Histogram, Value};
+use regex::Regex;
+use serde_json::{Map, Value as Json, json};
+use std::sync::PoisonError;
+
+/// How histograms are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Buckets {
+    /// Quantiles.
+    Summary,
+    /// Counts up to each of Envoy's default bounds.
+    Cumulative,
+    /// Counts between Envoy's default bounds.
+    Disjoint,
+}
+
+/// Which kinds are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kinds {
+    All,
+    Counters,
+    Gauges,
+    Histograms,
+    TextReadouts,
+}
+
+/// `/stats`
+pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
+    let format = query.value("format").unwrap_or("text");
+    if format == "prometheus" {
+        return prometheus::page(admin, query);
+    }
+    let (filter, buckets, kinds) = match (regex(query), buckets(query), kinds(query)) {
+        (Ok(filter), Ok(buckets), Ok(kinds)) => (filter, buckets, kinds),
+        (Err(reply), ..) | (_, Err(reply), _) | (.., Err(reply)) => return reply,
+    };
+    let mut metrics = metrics::collect(admin, &Wanted::of(query, filter));
+    metrics.retain(|metric| kinds.has(&metric.value));
+    match format {
+        "text" => Reply::text(text(&metrics, buckets)),
+        "json" => {
+            let body = format!("{}\n", json(&metrics, buckets));
+            Reply { content_type: "application/json", ..Reply::text(body) }
+        }
+        _ => usage("usage: /stats?format=(json|prometheus|text)\n\n"),
+    }
+}
+
+/// `/reset_counters`
+pub(super) fn reset_counters(admin: &Admin, _: &Query) -> Reply {
+    let counters = metrics::counters(admin);
+    *admin.baseline.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    Reply::ok()
+}
+
+/// The parameter `filter`.
+pub(super) fn regex(query: &Query) -> Result<Option<Regex>, Reply> {
+    let Some(filter) = query.value("filter").filter(|filter| !filter.is_empty()) else {
+        return Ok(None);
+    };
+    Regex::new(filter).map(Some).map_err(|error| {
+        // The crate's message shows the place on lines of its own; its last line says what is wrong.
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        usage(&format!("Invalid re2 regex: {reason}: {filter}"))
+    })
+}
+
+/// The parameter `histogram_buckets`.
+pub(super) fn buckets(query: &Query) -> Result<Buckets, Reply> {
+    match query.value("histogram_buckets") {
+        None | Some("" | "summary" | "none") => Ok(Buckets::Summary),
+        Some("cumulative") => Ok(Buckets::Cumulative),
+        Some("disjoint") => Ok(Buckets::Disjoint),
+        Some(_) => Err(usage("usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\n")),
+    }
+}
+
+fn kinds(query: &Query) -> Result<Kinds, Reply> {
+    match query.value("type") {
+        None | Some("" | "All") => Ok(Kinds::All),
+        Some("Counters") => Ok(Kinds::Counters),
+        Some("Gauges") => Ok(Kinds::Gauges),
+        Some("Histograms") => Ok(Kinds::Histograms),
+        Some("TextReadouts") => Ok(Kinds::TextReadouts),
+        Some(_) => {
+            Err(usage("usage: /stats?type=(All|Counters|Histograms|Gauges|TextReadouts)\n\n"))
+        }
+    }
+}
+
+fn usage(text: &str) -> Reply {
+    Reply::text(text).status(400)
+}
+
+impl Kinds {
+    fn has(self, value: &Value) -> bool {
+        match self {
+            Kinds::All => true,
+            Kinds::Counters => matches!(value, Value::Counter(_)),
+            Kinds::Gauges => matches!(value, Value::Gauge(_)),
+            Kinds::Histograms => matches!(value, Value::Histogram(_)),
+            Kinds::TextReadouts => false,
+        }
+    }
+}
+
+/// Counters and gauges by name, then histograms by name.
+fn text(metrics: &[Metric], buckets: Buckets) -> String {
+    let mut text = String::new();
+    for metric in metrics {
+        if let Value::Counter(number) | Value::Gauge(number) = metric.value {
+            text.push_str(&format!("{}: {number}\n", metric.name));
+        }
+    }
+    for metric in metrics {
+        if let Value::Histogram(histogram) = &metric.value {
+            let line = match buckets {
+                Buckets::Summary => summary(histogram),
+                Buckets::Cumulative | Buckets::Disjoint => counts(histogram, buckets)
+                    .map(|(bound, count)| format!("B{}(0,{count})", bound_text(bound)))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            };
+            text.push_str(&format!("{}: {line}\n", metric.name));
+        }
+    }
+    text
+}
+
+fn summary(histogram: &Histogram) -> String {
+    if histogram.count == 0 {
+        return "No recorded values".to_owned();
+    }
+    let quantile = |quantile: f64| {
+        let value = histogram.quantile(quantile).unwrap_or(0.0);
+        format!("P{}(nan,{value})", percent(quantile))
+    };
+    QUANTILES.map(quantile).join(" ")
+}
+
+/// 0.999 as 99.9: reckoned so that no binary rest shows.
+fn percent(quantile: f64) -> f64 {
+    (quantile * 1000.0).round() / 10.0
+}
+
+/// Envoy's bounds with the counts that belong to them.
+fn counts(histogram: &Histogram, buckets: Buckets) -> impl Iterator<Item = (f64, u64)> {
+    let mut before = 0;
+    BUCKET_BOUNDS.into_iter().map(move |bound| {
+        let at_most = histogram.count_at_most(bound);
+        let count = if buckets == Buckets::Disjoint { at_most - before } else { at_most };
+        before = at_most;
+        (bound, count)
+    })
+}
+
+/// As C's `%g` prints it: 1800000 is `1.8e+06`.
+fn bound_text(bound: f64) -> String {
+    if bound < 1e6 {
+        return bound.to_string();
+    }
+    let text = format!("{bound:e}");
+    text.replace('e', "e+0")
+}
+
+fn json(metrics: &[Metric], buckets: Buckets) -> Json {
+    let mut stats = Vec::new();
+    let mut histograms = Vec::new();
+    for metric in metrics {
+        match &metric.value {
+            Value::Counter(number) | Value::Gauge(number) => {
+                stats.push(json!({ "name": metric.name, "value": number }));
+            }
+            Value::Histogram(histogram) => histograms.push((&metric.name, histogram)),
+        }
+    }
+    if !histograms.is_empty() {
+        stats.push(json!({ "histograms": json_histograms(&histograms, buckets) }));
+    }
+    json!({ "stats": stats })
+}
+
+fn json_histograms(histograms: &[(&String, &Histogram)], buckets: Buckets) -> Json {
+    if buckets == Buckets::Summary {
+        let computed: Vec<_> = histograms
+            .iter()
+            .map(|(name, histogram)| {
+                let values = QUANTILES.map(|quantile| {
+                    json!({ "cumulative": histogram.quantile(quantile), "interval": null })
+                });
+                json!({ "name": name, "values": values })
+            })
+            .collect();
+        let mut object = Map::new();
+        object.insert("supported_quantiles".into(), json!(QUANTILES.map(percent)));
+        object.insert("computed_quantiles".into(), Json::Array(computed));
+        return Json::Object(object);
+    }
+    let one = |(name, histogram): &(&String, &Histogram)| {
+        let buckets: Vec<_> = counts(histogram, buckets)
+            .map(|(bound, count)| json!({ "upper_bound": bound, "interval": 0, "cumulative": count }))
+            .collect();
+        json!({ "name": name, "buckets": buckets })
+    };
+    Json::Array(histograms.iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Bucket;
+
+    fn histogram(values: &[(u64, u64)]) -> Histogram {
+        let buckets: Vec<_> =
+            values.iter().map(|&(at, count)| Bucket { low: at, high: at, count }).collect();
+        Histogram {
+            count: values.iter().map(|(_, count)| count).sum(),
+            sum: values.iter().map(|(at, count)| at * count).sum(),
+            buckets,
+        }
+    }
+
+    #[test]
+    fn quantiles_are_printed_as_envoy_prints_them() {
+        assert_eq!(summary(&Histogram::default()), "No recorded values");
+        assert_eq!(
+            summary(&histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)])),
+            "P0(nan,0) P25(nan,0) P50(nan,0) P75(nan,41) P90(nan,48) P95(nan,48) P99(nan,48) \
+             P99.5(nan,48) P99.9(nan,48) P100(nan,48)"
+        );
+    }
+
+    #[test]
+    fn buckets_are_envoys() {
+        let histogram = histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)]);
+        let line = |buckets| {
+            counts(&histogram, buckets)
+                .map(|(bound, count)| format!("B{}(0,{count})", bound_text(bound)))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(
+            line(Buckets::Cumulative),
+            "B0.5(0,5) B1(0,5) B5(0,5) B10(0,5) B25(0,5) B50(0,8) B100(0,8) B250(0,8) B500(0,8) \
+             B1000(0,8) B2500(0,8) B5000(0,8) B10000(0,8) B30000(0,8) B60000(0,8) B300000(0,8) \
+             B600000(0,8) B1.8e+06(0,8) B3.6e+06(0,8)"
+        );
+        assert!(line(Buckets::Disjoint).starts_with("B0.5(0,5) B1(0,0)"));
+        assert!(line(Buckets::Disjoint).contains("B50(0,3) B100(0,0)"));
+    }
+
+    #[test]
+    fn a_bad_regex_says_what_is_wrong() {
+        let reply = regex(&Query::parse("filter=(")).expect_err("it is not closed");
+        assert_eq!(reply.status, 400);
+        assert!(reply.body.starts_with("Invalid re2 regex: "), "{}", reply.body);
+        assert!(reply.body.ends_with(": ("), "{}", reply.body);
+    }
+}

@@ -1,0 +1,271 @@
+//! What the nouns share when they turn protobuf messages into configuration: where they are, and how they say
+//! what is wrong.
+//!
+//! What it leaves to others: the messages themselves (each noun's `from_proto`).
+
+use super::ast::{Mark, Node, Tree};
+use super::report::Report;
+use envoy_types::pb::google::protobuf::{self as wkt, Any};
+use prost::Message;
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// One conversion of a whole configuration.
+pub(super) struct Conversion<'c> {
+    roots: &'c [Node],
+    findings: RefCell<Vec<Finding>>,
+    /// Fields that were written but could not be read; see [`Report::is_unreadable`].
+    unreadable: HashSet<String>,
+}
+
+struct Finding {
+    at: Option<Mark>,
+    path: String,
+    reason: String,
+    hint: Option<String>,
+    warning: bool,
+}
+
+/// A place in the configuration: a chain of fields from the root.
+#[derive(Clone, Copy)]
+pub(super) struct At<'p> {
+    conversion: &'p Conversion<'p>,
+    parent: Option<&'p At<'p>>,
+    segment: Segment<'p>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Segment<'p> {
+    Root,
+    Field(&'p str),
+    Index(usize),
+    Key(&'p str),
+}
+
+impl<'c> Conversion<'c> {
+    /// A conversion of what `roots` say, whose reading is in `report`.
+    pub fn new(roots: &'c [Node], report: &Report<'_>) -> Conversion<'c> {
+        let unreadable = report.unreadable().clone();
+        Conversion { roots, findings: RefCell::default(), unreadable }
+    }
+
+    /// Converts from the root, and adds what was found to `report`.
+    pub fn run<T>(self, report: &mut Report<'_>, convert: impl FnOnce(&At<'_>) -> T) -> T {
+        let root = At { conversion: &self, parent: None, segment: Segment::Root };
+        let converted = convert(&root);
+        for Finding { at, path, reason, hint, warning } in self.findings.into_inner() {
+            if warning {
+                report.warning(at, &path, reason, hint);
+            } else {
+                report.error(at, &path, reason, hint);
+            }
+        }
+        converted
+    }
+}
+
+impl<'p> At<'p> {
+    /// A field of the message here.
+    pub fn field<'q>(&'q self, name: &'q str) -> At<'q> {
+        self.child(Segment::Field(name))
+    }
+
+    /// An item of the list here.
+    pub fn index<'q>(&'q self, index: usize) -> At<'q> {
+        self.child(Segment::Index(index))
+    }
+
+    /// An entry of the map here.
+    pub fn key<'q>(&'q self, key: &'q str) -> At<'q> {
+        self.child(Segment::Key(key))
+    }
+
+    fn child<'q>(&'q self, segment: Segment<'q>) -> At<'q> {
+        At { conversion: self.conversion, parent: Some(self), segment }
+    }
+
+    /// Reports an error here.
+    pub fn error(&self, reason: impl Into<String>) {
+        self.find(reason.into(), None, false);
+    }
+
+    /// Reports an error here, and what to do.
+    pub fn error_hint(&self, reason: impl Into<String>, hint: impl Into<String>) {
+        self.find(reason.into(), Some(hint.into()), false);
+    }
+
+    /// Reports a warning here.
+    pub fn warning(&self, reason: impl Into<String>) {
+        self.find(reason.into(), None, true);
+    }
+
+    /// Reports that a field of the message here is missing, unless it was written and could not be read.
+    pub fn missing(&self, field: &str, hint: Option<&str>) {
+        let place = self.field(field);
+        if !place.is_unreadable() {
+            place.find(format!("`{field}` is required"), hint.map(str::to_owned), false);
+        }
+    }
+
+    /// Whether the field here was written but could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.conversion.unreadable.contains(&self.path())
+    }
+
+    /// Whether something below here was written but could not be read.
+    pub fn has_unreadable(&self) -> bool {
+        let path = self.path();
+        self.conversion.unreadable.iter().any(|unreadable| unreadable.starts_with(&path))
+    }
+
+    /// The duration of a field, which must not be negative.
+    pub fn duration(&self, duration: Option<&wkt::Duration>) -> Option<Duration> {
+        let duration = duration?;
+        match (u64::try_from(duration.seconds), u32::try_from(duration.nanos)) {
+            (Ok(seconds), Ok(nanos)) => Some(Duration::new(seconds, nanos)),
+            _ => {
+                self.error("a duration must not be negative");
+                None
+            }
+        }
+    }
+
+    /// A timeout that is off when it is zero: absent is `default`, `0s` is none.
+    pub fn timeout(
+        &self,
+        duration: Option<&wkt::Duration>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
+        match duration {
+            None => default,
+            Some(_) => self.duration(duration).filter(|duration| !duration.is_zero()),
+        }
+    }
+
+    /// The message of an extension; `None` if it is of another type, which the reader has reported.
+    pub fn unpack<T: Message + Default>(&self, any: &Any, message: &str) -> Option<T> {
+        if self.is_unreadable() || !is_type(any, message) {
+            return None;
+        }
+        match T::decode(any.value.as_slice()) {
+            Ok(decoded) => Some(decoded),
+            Err(error) => {
+                self.error(format!("cannot be decoded as {message}: {error}"));
+                None
+            }
+        }
+    }
+
+    fn find(&self, reason: String, hint: Option<String>, warning: bool) {
+        let at = self.mark();
+        let path = self.path();
+        self.conversion.findings.borrow_mut().push(Finding { at, path, reason, hint, warning });
+    }
+
+    /// As the reader writes it: `static_resources.listeners[0].address`.
+    pub fn path(&self) -> String {
+        let mut path = self.parent.map(At::path).unwrap_or_default();
+        match self.segment {
+            Segment::Root => {}
+            Segment::Field(name) => {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(name);
+            }
+            Segment::Index(index) => path.push_str(&format!("[{index}]")),
+            Segment::Key(key) => path.push_str(&format!("[\"{key}\"]")),
+        }
+        path
+    }
+
+    /// Where in the text this is, or the nearest thing around it that is written there.
+    fn mark(&self) -> Option<Mark> {
+        let mut segments = Vec::new();
+        let mut next = Some(self);
+        while let Some(at) = next {
+            segments.push(at.segment);
+            next = at.parent;
+        }
+        let mut nodes: Vec<&Node> = self.conversion.roots.iter().collect();
+        for segment in segments.into_iter().rev() {
+            let below = step(&nodes, segment);
+            if below.is_empty() {
+                break;
+            }
+            nodes = below;
+        }
+        nodes.last().map(|node| node.at)
+    }
+}
+
+/// The nodes at `segment` below `nodes`, of which each source can have one.
+fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
+    match segment {
+        Segment::Root => nodes.to_vec(),
+        Segment::Key(key) => nodes.iter().filter_map(|node| node.get(key)).collect(),
+        Segment::Field(name) => nodes.iter().filter_map(|node| field(node, name)).collect(),
+        Segment::Index(index) => {
+            let mut left = index;
+            for node in nodes {
+                let Tree::Sequence(items) = &node.value else { continue };
+                if let Some(item) = items.get(left) {
+                    return vec![item];
+                }
+                left -= items.len();
+            }
+            Vec::new()
+        }
+    }
+}
+
+/// A field's value, in either spelling of its name. A TypedStruct has its fields one level further down.
+fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    let Tree::Mapping(entries) = &node.value else { return None };
+    let found = entries.iter().rev().find(|entry| is_spelling_of(&entry.key, name));
+    found.map(|entry| &entry.value).or_else(|| {
+        node.get("type_url").and_then(|_| node.get("value")).and_then(|value| field(value, name))
+    })
+}
+
+/// Whether `key` is the field `name`, as it is or as JSON writes it.
+fn is_spelling_of(key: &str, name: &str) -> bool {
+    if key == name {
+        return true;
+    }
+    let mut written = key.chars();
+    let mut upper = false;
+    for c in name.chars() {
+        if c == '_' {
+            upper = true;
+            continue;
+        }
+        let expected = if upper { c.to_ascii_uppercase() } else { c };
+        upper = false;
+        if written.next() != Some(expected) {
+            return false;
+        }
+    }
+    written.next().is_none()
+}
+
+/// Whether an extension is of the type with this full name.
+pub(super) fn is_type(any: &Any, message: &str) -> bool {
+    any.type_url.rsplit('/').next() == Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings() {
+        assert!(is_spelling_of("filter_chains", "filter_chains"));
+        assert!(is_spelling_of("filterChains", "filter_chains"));
+        assert!(is_spelling_of("http1Options", "http1_options"));
+        assert!(!is_spelling_of("filterchains", "filter_chains"));
+        assert!(!is_spelling_of("filterChain", "filter_chains"));
+        assert!(!is_spelling_of("filterChainsX", "filter_chains"));
+    }
+}

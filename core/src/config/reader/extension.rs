@@ -1,0 +1,146 @@
+//! Extensions: `Any` with an `@type`, and the untyped structs that control planes wrap them in.
+//!
+//! What it leaves to others: what an extension means (each noun's `from_proto`).
+
+use super::super::ast::{Entry, Mark, Node, Tree, shorten};
+use super::super::support::{self, Support};
+use super::{Reader, Scope};
+use prost::Message;
+use prost::bytes::Bytes;
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
+
+/// The wrappers that carry an extension as a struct, with its type in `type_url` and itself in `value`.
+const TYPED_STRUCTS: &[&str] = &["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"];
+
+impl Reader<'_, '_> {
+    /// Reads an `Any`. `field` says which messages can be in it.
+    pub(super) fn any(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &Node,
+        scope: Scope,
+    ) -> Option<DynamicMessage> {
+        let Tree::Mapping(entries) = &node.value else {
+            self.expected(node, "a mapping with an `@type`");
+            return None;
+        };
+        let url_node = match node.get("@type") {
+            Some(Node { value: Tree::Scalar(url), at }) => Some((url.text.as_str(), *at)),
+            _ => None,
+        };
+        let Some((url, at)) = url_node else {
+            let hint = self.extension_hint(field);
+            let reason = "an `@type` is missing: it says which message this is";
+            self.report.error(Some(node.at), &self.path, reason, hint);
+            return None;
+        };
+        let name = url.rsplit('/').next().unwrap_or(url);
+        if TYPED_STRUCTS.contains(&name) {
+            return self.typed_struct(field, node, scope);
+        }
+        let value = self.extension(field, url, at, &[entries.as_slice()], node.at, scope)?;
+        self.pack(url, value)
+    }
+
+    /// What the `type_url` of a TypedStruct names is read from its `value`, as Envoy does.
+    fn typed_struct(
+        &mut self,
+        field: &FieldDescriptor,
+        node: &Node,
+        scope: Scope,
+    ) -> Option<DynamicMessage> {
+        let url = match node.get("type_url").or_else(|| node.get("typeUrl")) {
+            Some(Node { value: Tree::Scalar(url), at }) => Some((url.text.as_str(), *at)),
+            _ => None,
+        };
+        let Some((url, at)) = url else {
+            let reason = "a TypedStruct needs a `type_url`";
+            self.report.error(Some(node.at), &self.path, reason, None);
+            return None;
+        };
+        let entries: &[Entry] = match node.get("value").map(|value| &value.value) {
+            Some(Tree::Mapping(entries)) => entries,
+            _ => &[],
+        };
+        let value = self.extension(field, url, at, &[entries], node.at, scope)?;
+        self.pack(url, value)
+    }
+
+    fn pack(&self, url: &str, value: Vec<u8>) -> Option<DynamicMessage> {
+        let mut any = DynamicMessage::new(self.pool.get_message_by_name("google.protobuf.Any")?);
+        any.set_field_by_name("type_url", Value::String(url.to_owned()));
+        any.set_field_by_name("value", Value::Bytes(Bytes::from(value)));
+        Some(any)
+    }
+
+    /// Reads the message of an extension and encodes it.
+    fn extension(
+        &mut self,
+        field: &FieldDescriptor,
+        url: &str,
+        url_at: Mark,
+        mappings: &[&[Entry]],
+        at: Mark,
+        scope: Scope,
+    ) -> Option<Vec<u8>> {
+        let name = url.rsplit('/').next().unwrap_or(url);
+        let descriptor = self.pool.get_message_by_name(name);
+        if scope == Scope::Kept {
+            // Not looked into when it is not known: it has nothing to do here in any case.
+            return Some(match descriptor {
+                Some(descriptor) if descriptor.package_name() != "google.protobuf" => {
+                    self.mappings(Some(at), mappings, &descriptor, scope).encode_to_vec()
+                }
+                _ => Vec::new(),
+            });
+        }
+        let supported = supported_types(field);
+        match descriptor {
+            Some(descriptor) if supported.contains(&name) => {
+                Some(self.mappings(Some(at), mappings, &descriptor, scope).encode_to_vec())
+            }
+            descriptor => {
+                self.unsupported_type(name, url_at, descriptor.as_ref(), supported, field);
+                // The type stays, so that whoever converts it knows what was left out.
+                Some(Vec::new())
+            }
+        }
+    }
+
+    fn unsupported_type(
+        &mut self,
+        name: &str,
+        at: Mark,
+        known: Option<&MessageDescriptor>,
+        supported: &[&str],
+        field: &FieldDescriptor,
+    ) {
+        self.report.set_unreadable(self.path.clone());
+        let list = supported.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        if known.is_some() {
+            let strict = support::supported_message(field.parent_message().full_name())
+                .is_some_and(|entry| entry.strict);
+            let reason = format!("the extension `{name}` is not supported yet; supported: {list}");
+            self.unsupported(at, reason, strict);
+            return;
+        }
+        let simple = name.rsplit('.').next().unwrap_or(name);
+        let same = supported.iter().find(|other| other.rsplit('.').next() == Some(simple));
+        let hint = same.map(|same| format!("in v3 it is `type.googleapis.com/{same}`"));
+        let reason = format!("Envoy has no message `{}`; supported: {list}", shorten(name));
+        self.report.error(Some(at), &self.path, reason, hint);
+    }
+
+    fn extension_hint(&self, field: &FieldDescriptor) -> Option<String> {
+        let first = supported_types(field).first()?;
+        Some(format!("for example \"@type\": type.googleapis.com/{first}"))
+    }
+}
+
+/// The messages that can be in an `Any`.
+fn supported_types(field: &FieldDescriptor) -> &'static [&'static str] {
+    match support::support(field.parent_message().full_name(), field.name()) {
+        Some(Support::Types(types)) => types,
+        _ => &[],
+    }
+}

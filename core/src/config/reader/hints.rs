@@ -1,0 +1,141 @@
+//! What to write instead: the nearest name, and the v3 names of what older Envoys called otherwise.
+//!
+//! What it leaves to others: finding the fault.
+
+use super::super::ast::{Entry, shorten};
+use super::Reader;
+use prost_reflect::MessageDescriptor;
+
+/// Fields of Envoy's v2 API that v3 does not have: the end of the message's name, the field, what to do.
+const OLD_FIELDS: &[(&str, &str, &str)] = &[
+    ("Cluster", "hosts", "v3 has `load_assignment` with `endpoints` and `lb_endpoints` instead"),
+    ("Cluster", "tls_context", "v3 has `transport_socket` with an UpstreamTlsContext instead"),
+    ("Cluster", "health_check", "the field is called `health_checks`"),
+    ("Cluster", "extension_protocol_options", "v3 has `typed_extension_protocol_options` instead"),
+    ("FilterChain", "tls_context", "v3 has `transport_socket` with a DownstreamTlsContext instead"),
+    ("Filter", "config", "v3 has `typed_config` with an `@type` instead"),
+    ("HttpFilter", "config", "v3 has `typed_config` with an `@type` instead"),
+    ("AccessLog", "config", "v3 has `typed_config` with an `@type` instead"),
+    ("ListenerFilter", "config", "v3 has `typed_config` with an `@type` instead"),
+    ("TransportSocket", "config", "v3 has `typed_config` with an `@type` instead"),
+    ("RouteAction", "host_rewrite", "v3 calls it `host_rewrite_literal`"),
+    ("RouteAction", "auto_host_rewrite_header", "v3 calls it `host_rewrite_header`"),
+    ("RouteMatch", "regex", "v3 has `safe_regex: {regex: ...}` instead"),
+    ("HeaderMatcher", "regex_match", "v3 has `string_match: {safe_regex: ...}` instead"),
+    ("VirtualHost", "per_filter_config", "v3 has `typed_per_filter_config` instead"),
+    ("Route", "per_filter_config", "v3 has `typed_per_filter_config` instead"),
+    ("LocalityLbEndpoints", "endpoints", "the field is called `lb_endpoints`"),
+    ("Bootstrap", "listeners", "it belongs below `static_resources`"),
+    ("Bootstrap", "clusters", "it belongs below `static_resources`"),
+    ("Bootstrap", "runtime", "v3 has `layered_runtime` instead"),
+    ("Bootstrap", "route_config", "it belongs below an HttpConnectionManager"),
+    ("Bootstrap", "routes", "it belongs below a virtual host"),
+];
+
+impl Reader<'_, '_> {
+    /// Reports a key that is no field of its message.
+    pub(super) fn unknown_field(&mut self, entry: &Entry, descriptor: &MessageDescriptor) {
+        let path = self.path_of(&entry.key);
+        let hint = if entry.key == "<<" {
+            Some("Envoy's YAML has no merge keys: write the fields out, or use an alias".to_owned())
+        } else if let Some(advice) = old_field(descriptor.name(), &entry.key) {
+            self.expect_instead(advice);
+            Some(advice.to_owned())
+        } else {
+            let names: Vec<String> =
+                descriptor.fields().map(|field| field.name().to_owned()).collect();
+            let snake = snake_case(&entry.key);
+            nearest(&snake, names.iter().map(String::as_str)).map(|name| {
+                self.report.set_unreadable(self.path_of(name));
+                format!("did you mean `{name}`?")
+            })
+        };
+        let reason =
+            format!("unknown field `{}` in {}", shorten(&entry.key), descriptor.full_name());
+        self.report.error(Some(entry.key_at), &path, reason, hint);
+    }
+
+    /// The first name in backquotes is what was meant: it is then not called missing as well.
+    fn expect_instead(&mut self, advice: &str) {
+        if let Some(name) = advice.split('`').nth(1) {
+            self.report.set_unreadable(self.path_of(name));
+        }
+    }
+}
+
+fn old_field(message: &str, field: &str) -> Option<&'static str> {
+    let found = OLD_FIELDS.iter().find(|(of, name, _)| *of == message && *name == field);
+    found.map(|(_, _, advice)| *advice)
+}
+
+fn snake_case(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
+/// The name that `written` is a likely slip of, if there is one.
+pub(in super::super) fn nearest<'a>(
+    written: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    // A key of this length is no slip of any field's name, and the distance costs the square of it.
+    const LONGEST: usize = 64;
+    if written.len() > LONGEST {
+        return None;
+    }
+    let allowed = (written.len() / 3).clamp(1, 3);
+    names
+        .map(|name| (distance(written, name), name))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be added, removed, replaced or swapped with their neighbour.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let replaced = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replaced.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised_and_other_words_are_not() {
+        let names = ["address", "name", "filter_chains", "stat_prefix"];
+        let rows = [
+            ("addres", Some("address")),
+            ("adress", Some("address")),
+            ("nmae", Some("name")),
+            ("filter_chain", Some("filter_chains")),
+            ("stats_prefix", Some("stat_prefix")),
+            ("hosts", None),
+            ("x", None),
+            ("", None),
+        ];
+        for (written, expected) in rows {
+            assert_eq!(nearest(written, names.into_iter()), expected, "{written}");
+        }
+        assert_eq!(snake_case("filterChains"), "filter_chains");
+    }
+}

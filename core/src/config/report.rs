@@ -1,0 +1,84 @@
+//! Collects what is wrong, with its place, while a configuration is read.
+//!
+//! What it leaves to others: the words (whoever finds the fault), and printing (`render`).
+
+use super::ast::Mark;
+use super::load::Source;
+use super::{ConfigError, Position, Severity};
+use std::collections::HashSet;
+
+/// The faults found so far.
+#[derive(Debug)]
+pub(super) struct Report<'a> {
+    sources: &'a [Source],
+    found: Vec<(Option<Mark>, ConfigError)>,
+    /// Fields that were written but could not be read. They must not be called missing as well.
+    unreadable: HashSet<String>,
+}
+
+impl<'a> Report<'a> {
+    /// No faults yet.
+    pub fn new(sources: &'a [Source]) -> Report<'a> {
+        Report { sources, found: Vec::new(), unreadable: HashSet::new() }
+    }
+
+    /// Notes an error.
+    pub fn error(
+        &mut self,
+        at: Option<Mark>,
+        path: &str,
+        reason: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(at, path, reason.into(), hint, Severity::Error);
+    }
+
+    /// Notes a warning.
+    pub fn warning(
+        &mut self,
+        at: Option<Mark>,
+        path: &str,
+        reason: impl Into<String>,
+        hint: Option<String>,
+    ) {
+        self.add(at, path, reason.into(), hint, Severity::Warning);
+    }
+
+    /// Notes that the field at `path` was written but could not be read.
+    pub fn set_unreadable(&mut self, path: String) {
+        self.unreadable.insert(path);
+    }
+
+    /// Whether the field at `path` was written but could not be read.
+    pub fn is_unreadable(&self, path: &str) -> bool {
+        self.unreadable.contains(path)
+    }
+
+    /// The fields that were written but could not be read.
+    pub fn unreadable(&self) -> &HashSet<String> {
+        &self.unreadable
+    }
+
+    /// Everything that was found, in the order of the text.
+    pub fn finish(mut self) -> Vec<ConfigError> {
+        self.found.sort_by_key(|(at, _)| at.unwrap_or_default());
+        self.found.into_iter().map(|(_, error)| error).collect()
+    }
+
+    fn add(
+        &mut self,
+        at: Option<Mark>,
+        path: &str,
+        reason: String,
+        hint: Option<String>,
+        severity: Severity,
+    ) {
+        let position = at.map(|at| Position {
+            file: self.sources.get(at.source).map(|source| source.name.clone()).unwrap_or_default(),
+            line: at.line,
+            column: at.column,
+        });
+        let path = path.to_owned();
+        self.found.push((at, ConfigError { position, path, reason, hint, severity }));
+    }
+}

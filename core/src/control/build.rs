@@ -1,0 +1,194 @@
+//! Entries of a snapshot from configuration: what is equal to what was there before is shared with it.
+//!
+//! What it leaves to others: when to build (`resources`).
+
+use super::identity::{Identities, ListenerKey};
+use super::names::{DnsName, Names};
+use crate::access_log::AccessLogger;
+use crate::config::{self, Address, Bootstrap, Discovery, DnsLookupFamily, NetworkFilter};
+use crate::snapshot::{
+    ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
+    RouteTable,
+};
+use crate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat, Registry};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A bootstrap, and what had to be opened for it, which could fail.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What was asked for.
+    pub bootstrap: Bootstrap,
+    /// Sockets of every listener.
+    pub sockets: HashMap<ListenerKey, Arc<ListenerSockets>>,
+    /// A logger for every access log.
+    pub access_logs: Vec<Arc<AccessLogger>>,
+}
+
+/// Entries of all listeners, in the order of the configuration.
+pub fn listeners(
+    prepared: &Prepared,
+    previous: &[Arc<ListenerEntry>],
+    identities: &mut Identities,
+    registry: &Registry,
+) -> Vec<Arc<ListenerEntry>> {
+    let old: HashMap<_, _> = previous.iter().map(|entry| (entry.id, entry)).collect();
+    let mut entries = Vec::with_capacity(prepared.bootstrap.listeners.len());
+    for config in &prepared.bootstrap.listeners {
+        let key = ListenerKey::of(config);
+        // `prepare` made sockets for every listener or refused the update.
+        let Some(sockets) = prepared.sockets.get(&key) else { continue };
+        let id = identities.listener(key);
+        let before = old.get(&id).copied();
+        match before {
+            Some(entry) if entry.config == *config && Arc::ptr_eq(&entry.sockets, sockets) => {
+                entries.push(entry.clone());
+            }
+            _ => entries.push(Arc::new(ListenerEntry {
+                id,
+                config: config.clone(),
+                sockets: sockets.clone(),
+                http: http(config, before, prepared, identities, registry),
+                stats: registry
+                    .scope(&format!("listener.{}", config.stat_prefix), ListenerStat::ALL),
+            })),
+        }
+    }
+    entries
+}
+
+fn http(
+    listener: &config::Listener,
+    previous: Option<&Arc<ListenerEntry>>,
+    prepared: &Prepared,
+    identities: &mut Identities,
+    registry: &Registry,
+) -> Arc<HttpEntry> {
+    let NetworkFilter::HttpConnectionManager(config) = &listener.filter_chain.filter;
+    let before = previous.map(|entry| &entry.http);
+    if let Some(entry) = before.filter(|entry| entry.config == *config) {
+        return entry.clone();
+    }
+    let routes = match before.filter(|entry| entry.routes.config == config.route_config) {
+        Some(entry) => entry.routes.clone(),
+        None => routes(&config.route_config, identities),
+    };
+    let logger = |log: &config::AccessLog| {
+        prepared.access_logs.iter().find(|logger| logger.config == *log).cloned()
+    };
+    Arc::new(HttpEntry {
+        config: config.clone(),
+        routes,
+        access_log: config.access_log.iter().filter_map(logger).collect(),
+        stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
+    })
+}
+
+fn routes(
+    config: &Arc<config::RouteConfiguration>,
+    identities: &mut Identities,
+) -> Arc<RouteTable> {
+    // Every cluster that is named has a number, so that a table need not be compiled again when a cluster comes.
+    let identities = std::cell::RefCell::new(identities);
+    let cluster = |name: &str| Some(identities.borrow_mut().cluster(name));
+    Arc::new(RouteTable::compile(config.clone(), cluster))
+}
+
+/// The entry of a cluster with the addresses known now: the previous one if nothing is different.
+pub fn cluster(
+    config: &Arc<config::Cluster>,
+    previous: Option<&Arc<ClusterEntry>>,
+    names: &Names,
+    identities: &mut Identities,
+    registry: &Registry,
+) -> Arc<ClusterEntry> {
+    let id = identities.cluster(&config.name);
+    let endpoints = endpoints(id, config, previous, names, identities, registry);
+    if let Some(entry) = previous
+        && entry.config == *config
+        && Arc::ptr_eq(&entry.endpoints, &endpoints)
+    {
+        return entry.clone();
+    }
+    let prefix = format!("cluster.{}", config.stat_name);
+    Arc::new(ClusterEntry {
+        id,
+        config: config.clone(),
+        endpoints,
+        breakers: identities.breakers(id),
+        stats: registry.scope(&prefix, ClusterStat::ALL),
+    })
+}
+
+fn endpoints(
+    id: ClusterId,
+    config: &config::Cluster,
+    previous: Option<&Arc<ClusterEntry>>,
+    names: &Names,
+    identities: &mut Identities,
+    registry: &Registry,
+) -> Arc<EndpointSet> {
+    let old: HashMap<_, _> = previous
+        .iter()
+        .flat_map(|entry| &entry.endpoints.hosts)
+        .map(|host| (host.address, host))
+        .collect();
+    let mut seen = HashSet::new();
+    let mut hosts = Vec::new();
+    for (endpoint, address, name) in addresses(config, names) {
+        if !seen.insert(address) {
+            continue;
+        }
+        let hostname = if endpoint.hostname.is_empty() { name } else { &endpoint.hostname };
+        let unchanged = old.get(&address).filter(|host| {
+            host.hostname == *hostname
+                && host.weight == endpoint.weight
+                && host.health_status == endpoint.health_status
+                && host.locality == endpoint.locality
+        });
+        hosts.push(match unchanged {
+            Some(host) => Arc::clone(host),
+            None => Arc::new(Host {
+                id: identities.host(id, address),
+                address,
+                hostname: hostname.to_owned(),
+                weight: endpoint.weight,
+                health_status: endpoint.health_status,
+                locality: endpoint.locality.clone(),
+                stats: registry
+                    .scope(&format!("host.{}.{address}", config.stat_name), HostStat::ALL),
+            }),
+        });
+    }
+    match previous {
+        Some(entry) if same(&entry.endpoints.hosts, &hosts) => entry.endpoints.clone(),
+        _ => Arc::new(EndpointSet { hosts }),
+    }
+}
+
+/// Every address of every endpoint with the name that it was resolved from, if it was.
+fn addresses<'a>(
+    config: &'a config::Cluster,
+    names: &'a Names,
+) -> impl Iterator<Item = (&'a config::Endpoint, SocketAddr, &'a str)> {
+    let family = match &config.discovery {
+        Discovery::StrictDns { family, .. } => *family,
+        Discovery::Static => DnsLookupFamily::default(),
+    };
+    config.load_assignment.endpoints.iter().flat_map(move |endpoint| {
+        let resolved: Vec<_> = match &endpoint.address {
+            Address::Socket(address) => vec![(endpoint, *address, "")],
+            Address::Name { host, port } => {
+                let name = DnsName { host: host.clone(), family };
+                let addresses = names.addresses(&name).iter();
+                addresses.map(|ip| (endpoint, SocketAddr::new(*ip, *port), host.as_str())).collect()
+            }
+        };
+        resolved
+    })
+}
+
+fn same(a: &[Arc<Host>], b: &[Arc<Host>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}

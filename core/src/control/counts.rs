@@ -1,0 +1,159 @@
+//! Counts what the control thread does, into its own cells of the stats.
+//!
+//! What it leaves to others: the names (`stats`), and when things happen (`resources`).
+
+use super::changes::Changes;
+use super::names::Change;
+use super::stats::{ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat};
+use crate::config::{self, HealthStatus};
+use crate::snapshot::{ClusterEntry, ListenerEntry};
+use crate::stats::{Registry, Scope, ShardStats};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The control thread's cells.
+#[derive(Debug)]
+pub struct Counts {
+    registry: Arc<Registry>,
+    cells: Arc<ShardStats>,
+    clusters: Scope,
+    listeners: Scope,
+}
+
+impl Counts {
+    /// Makes the scopes that are always there.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>) -> Counts {
+        // Shown from the start, with zeros.
+        registry.scope("server", ReloadStat::ALL);
+        Counts {
+            cells: registry.control(),
+            clusters: registry.scope("cluster_manager", ClusterManagerStat::ALL),
+            listeners: registry.scope("listener_manager", ListenerManagerStat::ALL),
+            registry,
+        }
+    }
+
+    /// An update that was accepted.
+    pub fn update(&self, changes: &Changes) {
+        for (stat, names) in [
+            (ClusterManagerStat::ClusterAdded, &changes.clusters.added),
+            (ClusterManagerStat::ClusterModified, &changes.clusters.modified),
+            (ClusterManagerStat::ClusterRemoved, &changes.clusters.removed),
+        ] {
+            self.cells.add(self.clusters, stat, names.len() as u64);
+        }
+        for (stat, names) in [
+            (ListenerManagerStat::ListenerAdded, &changes.listeners.added),
+            (ListenerManagerStat::ListenerModified, &changes.listeners.modified),
+            (ListenerManagerStat::ListenerRemoved, &changes.listeners.removed),
+        ] {
+            self.cells.add(self.listeners, stat, names.len() as u64);
+        }
+    }
+
+    /// A lookup for a cluster was started.
+    pub fn attempt(&self, cluster: &config::Cluster) {
+        self.cells.inc(self.membership(cluster), MembershipStat::UpdateAttempt);
+    }
+
+    /// A lookup for a cluster has ended, and what that changed.
+    pub fn answer(&self, cluster: &config::Cluster, failed: bool, empty: bool, change: &Change) {
+        let scope = self.membership(cluster);
+        if failed {
+            self.cells.inc(scope, MembershipStat::UpdateFailure);
+            return;
+        }
+        self.cells.inc(scope, MembershipStat::UpdateSuccess);
+        if empty {
+            self.cells.inc(scope, MembershipStat::UpdateEmpty);
+        }
+        if *change == Change::Nothing {
+            self.cells.inc(scope, MembershipStat::UpdateNoRebuild);
+        }
+    }
+
+    /// A snapshot is about to be published.
+    pub fn snapshot(&self, clusters: &[Arc<ClusterEntry>], listeners: usize, warming: usize) {
+        let set = |stat, count: usize| self.cells.set(self.clusters, stat, count as u64);
+        set(ClusterManagerStat::ActiveClusters, clusters.len());
+        set(ClusterManagerStat::WarmingClusters, warming);
+        let active = ListenerManagerStat::TotalListenersActive;
+        self.cells.set(self.listeners, active, listeners as u64);
+        for entry in clusters {
+            self.members(entry);
+        }
+    }
+
+    fn members(&self, entry: &ClusterEntry) {
+        let scope = self.membership(&entry.config);
+        let hosts = &entry.endpoints.hosts;
+        let of = |status| hosts.iter().filter(|host| host.health_status == status).count() as u64;
+        let healthy = of(HealthStatus::Healthy);
+        for (stat, count) in [
+            (MembershipStat::MembershipTotal, hosts.len() as u64),
+            (MembershipStat::MembershipHealthy, healthy),
+            (MembershipStat::MembershipDegraded, of(HealthStatus::Degraded)),
+        ] {
+            self.cells.set(scope, stat, count);
+        }
+    }
+
+    /// The hosts of a cluster are others than before.
+    pub fn membership_change(&self, cluster: &config::Cluster) {
+        self.cells.inc(self.membership(cluster), MembershipStat::MembershipChange);
+    }
+
+    /// All shards run.
+    pub fn workers_started(&self) {
+        self.cells.set(self.listeners, ListenerManagerStat::WorkersStarted, 1);
+    }
+
+    /// Listeners were stopped for good.
+    pub fn listeners_stopped(&self, count: usize) {
+        let stat = ListenerManagerStat::ListenerStopped;
+        self.cells.add(self.listeners, stat, count as u64);
+    }
+
+    /// A configuration was read again, and was taken or refused.
+    pub fn reload(&self, taken: bool) {
+        let stat = if taken { ReloadStat::ReloadSuccess } else { ReloadStat::ReloadFailure };
+        self.cells.inc(self.registry.scope("server", ReloadStat::ALL), stat);
+    }
+
+    /// Listeners that could not be opened.
+    pub fn listeners_refused(&self, count: usize) {
+        let stat = ListenerManagerStat::ListenerCreateFailure;
+        self.cells.add(self.listeners, stat, count as u64);
+    }
+
+    /// Takes the stats of clusters and listeners that are gone off the pages.
+    pub fn hide_gone(
+        &self,
+        old: (&[Arc<ClusterEntry>], &[Arc<ListenerEntry>]),
+        new: (&[Arc<ClusterEntry>], &[Arc<ListenerEntry>]),
+    ) {
+        let kept: HashSet<String> = prefixes(new.0, new.1).collect();
+        for prefix in prefixes(old.0, old.1).filter(|prefix| !kept.contains(prefix)) {
+            self.registry.hide(&prefix);
+        }
+    }
+
+    fn membership(&self, cluster: &config::Cluster) -> Scope {
+        self.registry.scope(&format!("cluster.{}", cluster.stat_name), MembershipStat::ALL)
+    }
+}
+
+fn prefixes(
+    clusters: &[Arc<ClusterEntry>],
+    listeners: &[Arc<ListenerEntry>],
+) -> impl Iterator<Item = String> {
+    let clusters = clusters.iter().map(|entry| format!("cluster.{}", entry.config.stat_name));
+    let listeners = listeners.iter().flat_map(|entry| {
+        [
+            format!("listener.{}", entry.config.stat_prefix),
+            format!("http.{}", entry.http.config.stat_prefix),
+        ]
+    });
+    clusters.chain(listeners)
+}

@@ -1,0 +1,98 @@
+//! Numbers for clusters, hosts and listeners: given once, the same for the life of the process.
+//!
+//! What it leaves to others: what has a number now (`resources`).
+
+use crate::config;
+use crate::snapshot::{Breakers, ClusterId, HostId, ListenerId};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What makes a listener the same listener after an update.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ListenerKey {
+    /// `name`
+    pub name: String,
+    /// `address` as configured, so with port 0 where the kernel chooses.
+    pub address: SocketAddr,
+}
+
+impl ListenerKey {
+    /// The key of a configured listener.
+    #[must_use]
+    pub fn of(listener: &config::Listener) -> ListenerKey {
+        ListenerKey { name: listener.name.clone(), address: listener.address }
+    }
+}
+
+/// Who has which number, and what is kept by number across updates.
+#[derive(Debug, Default)]
+pub struct Identities {
+    clusters: HashMap<String, ClusterId>,
+    breakers: Vec<Arc<Breakers>>,
+    hosts: HashMap<(ClusterId, SocketAddr), HostId>,
+    listeners: HashMap<ListenerKey, ListenerId>,
+}
+
+impl Identities {
+    /// The number of a cluster's name. A route's cluster gets one too, so that the route finds the cluster when
+    /// a later update adds it.
+    pub fn cluster(&mut self, name: &str) -> ClusterId {
+        if let Some(id) = self.clusters.get(name) {
+            return *id;
+        }
+        let id = ClusterId(next(&self.clusters));
+        self.clusters.insert(name.to_owned(), id);
+        self.breakers.push(Arc::default());
+        id
+    }
+
+    /// The counters of a cluster's circuit breakers.
+    #[must_use]
+    pub fn breakers(&self, id: ClusterId) -> Arc<Breakers> {
+        self.breakers[id.0 as usize].clone()
+    }
+
+    /// The number of a host.
+    pub fn host(&mut self, cluster: ClusterId, address: SocketAddr) -> HostId {
+        let id = HostId(next(&self.hosts));
+        *self.hosts.entry((cluster, address)).or_insert(id)
+    }
+
+    /// The number of a listener.
+    pub fn listener(&mut self, key: ListenerKey) -> ListenerId {
+        let id = ListenerId(next(&self.listeners));
+        *self.listeners.entry(key).or_insert(id)
+    }
+}
+
+fn next<K: Eq + Hash, V>(map: &HashMap<K, V>) -> u32 {
+    // Four thousand million names do not fit into memory, so this never saturates.
+    u32::try_from(map.len()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_once_and_from_zero() {
+        let mut identities = Identities::default();
+        let a = identities.cluster("a");
+        let b = identities.cluster("b");
+        assert_eq!((a, b), (ClusterId(0), ClusterId(1)));
+        assert_eq!(identities.cluster("a"), a);
+        let address = "10.0.0.1:80".parse().unwrap();
+        let of_a = identities.host(a, address);
+        assert_ne!(identities.host(b, address), of_a, "a host belongs to one cluster");
+        assert_eq!(identities.host(a, address), of_a);
+    }
+
+    #[test]
+    fn breakers_are_the_same_for_the_same_cluster() {
+        let mut identities = Identities::default();
+        let id = identities.cluster("a");
+        assert!(Arc::ptr_eq(&identities.breakers(id), &identities.breakers(id)));
+    }
+}

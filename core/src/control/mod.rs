@@ -1,0 +1,436 @@
+//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and ends
+//! the process. It runs on tokio, beside the shards and never in their way.
+//!
+//! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
+
+pub mod build;
+pub mod changes;
+pub mod counts;
+pub mod dns;
+pub mod identity;
+pub mod listeners;
+pub mod names;
+pub mod resources;
+pub mod shards;
+pub mod source;
+pub mod state;
+pub mod stats;
+
+pub use listeners::BindError;
+pub use source::ConfigSource;
+pub use state::{ServerState, State};
+
+use crate::config::{Admin, Bootstrap};
+use crate::log::{self, Component, Level};
+use crate::shard::ShardState;
+use crate::snapshot::Publisher;
+use crate::stats::Registry;
+use build::Prepared;
+use counts::Counts;
+use dns::Dns;
+use names::{Answer, DnsName};
+use resources::{Action, Resources};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+/// Answers of lookups that wait to be taken; lookups wait when there are more.
+const ANSWERS_MAX: usize = 256;
+
+/// Commands that wait to be taken.
+const COMMANDS_MAX: usize = 16;
+
+/// How often the shards are looked at while they drain.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// How often the shards are looked at otherwise: whether one has died.
+const SHARD_LOOK: Duration = Duration::from_secs(1);
+
+/// A running shard, as far as control has to do with it.
+pub struct Shard {
+    /// Makes it look for a newer snapshot.
+    pub wake: Box<dyn Fn() + Send>,
+    /// What it says of itself.
+    pub state: Arc<ShardState>,
+    /// Its thread, which ends only by a fault, or when `state.stop` asks for it.
+    pub thread: JoinHandle<io::Result<()>>,
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// What an operator asks for, over the admin server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Exit at once.
+    Quit,
+    /// Stop listeners, after the drain time when it is to be graceful.
+    DrainListeners {
+        /// `graceful`
+        graceful: bool,
+    },
+    /// Open access logs and the log again.
+    ReopenLogs,
+}
+
+/// Sends commands to the control thread.
+pub type Commands = mpsc::Sender<Command>;
+
+/// How the process ends.
+#[derive(Debug)]
+pub enum Ending {
+    /// Everything that ran was finished.
+    Drained,
+    /// The drain time was over before that.
+    DrainTimedOut,
+    /// Asked for: by a second signal, or by `/quitquitquit`.
+    Quit,
+    /// A shard's thread has ended by itself; what it said, and its number.
+    ShardDied(usize, io::Error),
+}
+
+/// What the control thread is made of.
+#[derive(Debug)]
+pub struct ControlOptions {
+    /// Where the configuration comes from.
+    pub source: ConfigSource,
+    /// How many shards there will be.
+    pub shards: usize,
+    /// How long a drain may take.
+    pub drain_time: Duration,
+    /// Asked instead of the resolvers of the system.
+    pub dns_resolver: Option<SocketAddr>,
+    /// Names and cells of stats.
+    pub registry: Arc<Registry>,
+    /// Where snapshots go.
+    pub publisher: Arc<Publisher>,
+    /// How the process is doing.
+    pub state: Arc<ServerState>,
+}
+
+/// The control thread's own.
+#[derive(Debug)]
+pub struct Control {
+    options: ControlOptions,
+    resources: Resources,
+    counts: Counts,
+    shards: Vec<Shard>,
+    /// The admin server of the configuration at the start; it cannot change while running.
+    admin: Option<Admin>,
+    started: Instant,
+    commands: mpsc::Receiver<Command>,
+    command_sender: Commands,
+}
+
+impl Control {
+    /// Configures everything that the bootstrap asks for, short of serving.
+    ///
+    /// # Errors
+    ///
+    /// Every listener that cannot be opened.
+    pub fn new(options: ControlOptions, bootstrap: Bootstrap) -> Result<Control, Vec<BindError>> {
+        let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let mut control = Control {
+            resources: Resources::new(options.registry.clone()),
+            counts: Counts::new(options.registry.clone()),
+            shards: Vec::new(),
+            admin: bootstrap.admin.clone(),
+            started: Instant::now(),
+            commands,
+            command_sender,
+            options,
+        };
+        control.apply(bootstrap)?;
+        Ok(control)
+    }
+
+    /// Where commands are sent.
+    #[must_use]
+    pub fn commands(&self) -> Commands {
+        self.command_sender.clone()
+    }
+
+    /// Runs until the process is to end.
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be received.
+    pub async fn run(mut self, shards: Vec<Shard>) -> io::Result<Ending> {
+        self.shards = shards;
+        self.counts.workers_started();
+        let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
+        let mut dns = Dns::new(self.options.dns_resolver, sender);
+        let mut signals = Signals::new()?;
+        let mut look = interval(SHARD_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch: Vec<(DnsName, Answer)> = Vec::new();
+        let mut listeners_end: Option<Instant> = None;
+        loop {
+            self.carry_out(&mut dns);
+            let due = self.resources.poll_timeout().map(|at| self.instant(at));
+            tokio::select! {
+                received = signals.next() => match received {
+                    Received::Reload => self.reload(),
+                    Received::ReopenLogs => self.reopen_logs(),
+                    Received::Terminate(name) => return Ok(self.drain(name, signals, dns).await),
+                },
+                Some(command) = self.commands.recv() => match command {
+                    Command::Quit => return Ok(Ending::Quit),
+                    Command::ReopenLogs => self.reopen_logs(),
+                    Command::DrainListeners { graceful: false } => self.stop_listeners(),
+                    Command::DrainListeners { graceful: true } => {
+                        listeners_end.get_or_insert(Instant::now() + self.options.drain_time);
+                    }
+                },
+                _ = answers.recv_many(&mut batch, ANSWERS_MAX) => {
+                    let now = self.now();
+                    for (name, answer) in batch.drain(..) {
+                        self.resources.handle_answer(&name, answer, now);
+                    }
+                },
+                () = at(due) => self.resources.handle_timeout(self.now()),
+                () = at(listeners_end) => {
+                    listeners_end = None;
+                    self.stop_listeners();
+                },
+                _ = look.tick() => if let Some(ending) = self.dead_shard() {
+                    return Ok(ending);
+                },
+            }
+        }
+    }
+
+    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
+    fn apply(&mut self, bootstrap: Bootstrap) -> Result<changes::Changes, Vec<BindError>> {
+        let open = self.resources.sockets();
+        let sockets = listeners::open_all(&bootstrap.listeners, &open, self.options.shards);
+        let sockets = sockets.inspect_err(|errors| self.counts.listeners_refused(errors.len()))?;
+        let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
+        Ok(self.resources.handle_update(&prepared, self.now()))
+    }
+
+    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot be opened,
+    /// changes nothing.
+    fn reload(&mut self) {
+        let name = self.options.source.name();
+        let taken = match self.options.source.load() {
+            Ok((bootstrap, warnings)) => {
+                for warning in warnings {
+                    log::warning(Component::Config, format_args!("{warning}"));
+                }
+                self.warn_of_admin(&bootstrap);
+                match self.apply(bootstrap) {
+                    Ok(changes) => {
+                        log::info(Component::Config, format_args!("reloaded {name}: {changes}"));
+                        true
+                    }
+                    Err(errors) => {
+                        for error in errors {
+                            log::error(Component::Config, format_args!("{error}"));
+                        }
+                        false
+                    }
+                }
+            }
+            Err(errors) => {
+                for error in errors.0 {
+                    log::error(Component::Config, format_args!("{error}"));
+                }
+                false
+            }
+        };
+        self.counts.reload(taken);
+        if !taken {
+            let text = "was not taken; the configuration before it stays in use";
+            log::error(Component::Config, format_args!("{name} {text}"));
+        }
+    }
+
+    fn warn_of_admin(&self, bootstrap: &Bootstrap) {
+        let address = |admin: &Option<Admin>| admin.as_ref().map(|admin| admin.address);
+        if address(&self.admin) != address(&bootstrap.admin) {
+            let text = "a change of `admin.address` takes effect at the next start";
+            log::warning(Component::Config, format_args!("{text}"));
+        }
+    }
+
+    /// Does what the resources want done.
+    fn carry_out(&mut self, dns: &mut Dns) {
+        while let Some(action) = self.resources.poll_action() {
+            match action {
+                Action::Resolve(name) => dns.resolve(name),
+                Action::Log(Level::Warning, component, text) => {
+                    log::warning(component, format_args!("{text}"));
+                }
+                Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
+                Action::Publish(snapshot) => {
+                    let version = snapshot.version;
+                    self.options.publisher.publish(snapshot);
+                    self.shards.iter().for_each(|shard| (shard.wake)());
+                    if self.options.state.is_initializing() {
+                        self.options.state.enter(State::Live);
+                        let text = "all clusters are warm, serving";
+                        log::info(Component::Main, format_args!("{text}"));
+                    }
+                    log::debug(Component::Config, format_args!("published snapshot {version}"));
+                }
+            }
+        }
+    }
+
+    fn stop_listeners(&mut self) {
+        self.counts.listeners_stopped(self.resources.sockets().len());
+        self.resources.stop_listeners();
+        log::info(Component::Conn, format_args!("listeners stopped, by request"));
+    }
+
+    fn reopen_logs(&mut self) {
+        match log::reopen() {
+            Ok(()) => log::info(Component::Main, format_args!("logs were opened again")),
+            Err(error) => {
+                log::error(Component::Main, format_args!("opening the log again: {error}"))
+            }
+        }
+    }
+
+    /// Lets the shards finish, and waits until they have, or the drain time is over, or another signal comes.
+    async fn drain(mut self, signal: &str, mut signals: Signals, mut dns: Dns) -> Ending {
+        let seconds = self.options.drain_time.as_secs();
+        let count = self.connections();
+        log::info(
+            Component::Main,
+            format_args!("{signal}: draining {count} connections, for {seconds} s at most"),
+        );
+        self.options.state.enter(State::Draining);
+        self.resources.drain();
+        self.carry_out(&mut dns);
+        let end = Instant::now() + self.options.drain_time;
+        let mut look = interval(DRAIN_LOOK);
+        loop {
+            tokio::select! {
+                received = signals.next() => match received {
+                    Received::Terminate(name) => {
+                        let text = format_args!("{name} again: exiting at once");
+                        log::warning(Component::Main, text);
+                        return Ending::Quit;
+                    }
+                    Received::ReopenLogs => self.reopen_logs(),
+                    Received::Reload => {}
+                },
+                Some(command) = self.commands.recv() => match command {
+                    Command::Quit => return Ending::Quit,
+                    Command::ReopenLogs => self.reopen_logs(),
+                    Command::DrainListeners { .. } => {}
+                },
+                _ = look.tick() => {
+                    if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
+                        self.stop_shards();
+                        log::info(Component::Main, format_args!("drained, exiting"));
+                        return Ending::Drained;
+                    }
+                    if Instant::now() >= end {
+                        let left = self.connections();
+                        let text = format_args!("{seconds} s are over, closing {left} connections");
+                        log::warning(Component::Main, text);
+                        self.stop_shards();
+                        return Ending::DrainTimedOut;
+                    }
+                }
+            }
+        }
+    }
+
+    fn connections(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.state.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The end of all when a shard's thread has ended: the others would go on with their part of the connections,
+    /// while its part of every listener is answered by nobody.
+    fn dead_shard(&mut self) -> Option<Ending> {
+        let index = self.shards.iter().position(|shard| shard.thread.is_finished())?;
+        let error = match self.shards.remove(index).thread.join() {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => io::Error::other("it ended"),
+            Err(_) => io::Error::other("it panicked"),
+        };
+        Some(Ending::ShardDied(index, error))
+    }
+
+    /// Ends the shards' threads, so that what they have not written yet is written.
+    fn stop_shards(&mut self) {
+        for shard in &self.shards {
+            shard.state.stop.store(true, Ordering::Release);
+            (shard.wake)();
+        }
+        for shard in self.shards.drain(..) {
+            if let Ok(Err(error)) = shard.thread.join() {
+                log::error(Component::Main, format_args!("a shard's end: {error}"));
+            }
+        }
+    }
+
+    fn now(&self) -> tidegate_io::Instant {
+        tidegate_io::Instant::default() + self.started.elapsed()
+    }
+
+    fn instant(&self, at: tidegate_io::Instant) -> Instant {
+        self.started + at.since(tidegate_io::Instant::default())
+    }
+}
+
+/// Waits for a point in time, or for ever when there is none.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Received {
+    /// SIGHUP
+    Reload,
+    /// SIGUSR1
+    ReopenLogs,
+    /// SIGTERM or SIGINT, by name.
+    Terminate(&'static str),
+}
+
+#[derive(Debug)]
+struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Received {
+        tokio::select! {
+            _ = self.hangup.recv() => Received::Reload,
+            _ = self.user1.recv() => Received::ReopenLogs,
+            _ = self.terminate.recv() => Received::Terminate("SIGTERM"),
+            _ = self.interrupt.recv() => Received::Terminate("SIGINT"),
+        }
+    }
+}

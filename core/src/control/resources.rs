@@ -1,0 +1,377 @@
+//! What is configured, what of it is warm, and the snapshot that follows. Pure: events and `now` in,
+//! actions out; it opens nothing, asks nobody and reads no clock.
+//!
+//! An update (a file that was read) is one transaction. Its clusters warm while the old generation
+//! serves; when all of them are warm, or [`WARMING_MAX`] has passed, the whole new generation takes
+//! over in one snapshot. So no request sees half of an update, or a route to a cluster that is not
+//! there yet.
+//!
+//! What it leaves to others: sockets (`listeners`), lookups (`dns`), carrying actions out (`control`).
+
+use super::build::{self, Prepared};
+use super::changes::Changes;
+use super::counts::Counts;
+use super::identity::{Identities, ListenerKey};
+use super::names::{Answer, Change, DnsName, Names, Refresh};
+use crate::config::{self, Address, Discovery};
+use crate::log::{Component, Level};
+use crate::snapshot::{ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot};
+use crate::stats::Registry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate_io::Instant;
+
+/// How long an update waits for its clusters. Lookups end sooner by themselves; this is the bound that holds
+/// when one does not.
+pub const WARMING_MAX: Duration = Duration::from_secs(15);
+
+/// Something for the control thread to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Look this name up and bring the answer back.
+    Resolve(DnsName),
+    /// Log a line.
+    Log(Level, Component, String),
+    /// Publish this snapshot and wake the shards.
+    Publish(Snapshot),
+}
+
+/// Whether listeners accept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accepting {
+    /// They do.
+    Yes,
+    /// They were stopped by the operator; the process goes on.
+    Stopped,
+    /// The process is going down.
+    Draining,
+}
+
+/// A whole configuration that is warm.
+#[derive(Debug, Default)]
+struct Generation {
+    listeners: Vec<Arc<ListenerEntry>>,
+    /// In the order of the configuration.
+    clusters: Vec<Arc<ClusterEntry>>,
+    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every cluster.
+    users: HashMap<DnsName, Vec<usize>>,
+}
+
+/// A whole configuration that waits for its clusters.
+#[derive(Debug)]
+struct Pending {
+    listeners: Vec<Arc<ListenerEntry>>,
+    clusters: Vec<Arc<config::Cluster>>,
+    /// Names that no answer has come for.
+    cold: BTreeSet<DnsName>,
+    deadline: Instant,
+}
+
+/// Everything that is configured.
+#[derive(Debug)]
+pub struct Resources {
+    registry: Arc<Registry>,
+    counts: Counts,
+    identities: Identities,
+    names: Names,
+    active: Generation,
+    pending: Option<Pending>,
+    accepting: Accepting,
+    version: u64,
+    /// The published snapshot is not the one that `active` makes.
+    stale: bool,
+    actions: VecDeque<Action>,
+}
+
+impl Resources {
+    /// Nothing configured yet.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>) -> Resources {
+        Resources {
+            counts: Counts::new(registry.clone()),
+            registry,
+            identities: Identities::default(),
+            names: Names::default(),
+            active: Generation::default(),
+            pending: None,
+            accepting: Accepting::Yes,
+            version: 0,
+            stale: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The sockets that are open now, of the active and of a waiting configuration. An update uses these for
+    /// listeners that it keeps.
+    #[must_use]
+    pub fn sockets(&self) -> HashMap<ListenerKey, Arc<ListenerSockets>> {
+        let pending = self.pending.iter().flat_map(|pending| &pending.listeners);
+        let open = self.active.listeners.iter().chain(pending);
+        open.map(|entry| (ListenerKey::of(&entry.config), entry.sockets.clone())).collect()
+    }
+
+    /// Starts an update, replacing one that still waits, and says what it will change.
+    pub fn handle_update(&mut self, prepared: &Prepared, now: Instant) -> Changes {
+        let bootstrap = &prepared.bootstrap;
+        let changes = Changes::between(
+            (self.active.clusters.iter().map(|entry| &entry.config), &bootstrap.clusters),
+            (self.active.listeners.iter().map(|entry| &entry.config), &bootstrap.listeners),
+        );
+        self.counts.update(&changes);
+        let clusters = self.shared(&bootstrap.clusters);
+        let listeners = build::listeners(
+            prepared,
+            &self.active.listeners,
+            &mut self.identities,
+            &self.registry,
+        );
+        let cold = BTreeSet::new();
+        self.pending = Some(Pending { listeners, clusters, cold, deadline: now + WARMING_MAX });
+        self.want_names(now);
+        if let Some(pending) = &mut self.pending {
+            let names = pending.clusters.iter().flat_map(|config| names_of(config));
+            let cold = names.map(|(name, _)| name).filter(|name| !self.names.answered(name));
+            pending.cold = cold.collect();
+        }
+        self.advance(now);
+        changes
+    }
+
+    /// Takes the answer of a lookup.
+    pub fn handle_answer(&mut self, name: &DnsName, answer: Answer, now: Instant) {
+        if let Some(pending) = &mut self.pending {
+            pending.cold.remove(name);
+        }
+        let failed = matches!(answer, Answer::Failed(_));
+        let change = self.names.handle_answer(name, answer, now);
+        for &index in self.active.users.get(name).map_or(&[][..], Vec::as_slice) {
+            let empty = self.names.addresses(name).is_empty();
+            self.counts.answer(&self.active.clusters[index].config, failed, empty, &change);
+        }
+        match change {
+            Change::Nothing => {}
+            Change::Addresses { recovered } => {
+                if recovered {
+                    let text = format!("`{}` resolves again", name.host);
+                    self.log(Level::Info, Component::Dns, text);
+                }
+                self.refresh_endpoints(name);
+            }
+            Change::Failed(reason) => self.tell_failure(name, &reason),
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due: lookups, and the end of waiting.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.resolve_due(now);
+        self.advance(now);
+    }
+
+    /// Stops listeners for good; the process goes on.
+    pub fn stop_listeners(&mut self) {
+        if self.accepting == Accepting::Yes {
+            self.accepting = Accepting::Stopped;
+            self.stale = true;
+        }
+    }
+
+    /// Begins the end: shards stop accepting and finish what runs.
+    pub fn drain(&mut self) {
+        self.accepting = Accepting::Draining;
+        self.stale = true;
+    }
+
+    /// When [`Resources::handle_timeout`] wants to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.pending.as_ref().map(|pending| pending.deadline);
+        [deadline, self.names.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do. A snapshot comes last, so that events handled together make one snapshot.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        if let Some(action) = self.actions.pop_front() {
+            return Some(action);
+        }
+        if !std::mem::take(&mut self.stale) {
+            return None;
+        }
+        self.version += 1;
+        let listeners = match self.accepting {
+            Accepting::Stopped => Vec::new(),
+            Accepting::Yes | Accepting::Draining => self.active.listeners.clone(),
+        };
+        self.counts.snapshot(&self.active.clusters, listeners.len(), self.warming());
+        Some(Action::Publish(Snapshot {
+            version: self.version,
+            listeners,
+            clusters: ClusterTable::new(self.active.clusters.iter().cloned()),
+            draining: self.accepting == Accepting::Draining,
+        }))
+    }
+
+    /// How many clusters of a waiting update are not warm yet.
+    #[must_use]
+    pub fn warming(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.cold_clusters().count())
+    }
+
+    /// The configurations with those that are equal to an active one replaced by it, so that entries stay shared.
+    fn shared(&self, clusters: &[Arc<config::Cluster>]) -> Vec<Arc<config::Cluster>> {
+        let active = by_name(&self.active.clusters);
+        let share = |config: &Arc<config::Cluster>| match active.get(config.name.as_str()) {
+            Some(entry) if entry.config == *config => entry.config.clone(),
+            _ => config.clone(),
+        };
+        clusters.iter().map(share).collect()
+    }
+
+    /// Keeps looking up what the active and the waiting configuration use, and nothing else.
+    fn want_names(&mut self, now: Instant) {
+        let active = self.active.clusters.iter().map(|entry| &entry.config);
+        let pending = self.pending.iter().flat_map(|pending| &pending.clusters);
+        let mut wanted: BTreeMap<DnsName, Refresh> = BTreeMap::new();
+        for (name, refresh) in active.chain(pending).flat_map(|config| names_of(config)) {
+            let entry = wanted.entry(name).or_insert(refresh);
+            entry.rate = entry.rate.min(refresh.rate);
+            // One cluster that wants the fixed rate gets it; the others lose nothing.
+            entry.respect_ttl &= refresh.respect_ttl;
+        }
+        self.names.set_wanted(wanted, now);
+        self.resolve_due(now);
+    }
+
+    fn resolve_due(&mut self, now: Instant) {
+        for name in self.names.poll_due(now) {
+            for &index in self.active.users.get(&name).map_or(&[][..], Vec::as_slice) {
+                self.counts.attempt(&self.active.clusters[index].config);
+            }
+            self.actions.push_back(Action::Resolve(name));
+        }
+    }
+
+    /// Lets the waiting update take over if it can.
+    fn advance(&mut self, now: Instant) {
+        let ready = |pending: &Pending| pending.cold.is_empty() || now >= pending.deadline;
+        if !self.pending.as_ref().is_some_and(ready) {
+            return;
+        }
+        let Some(pending) = self.pending.take() else { return };
+        if !pending.cold.is_empty() {
+            let names: Vec<_> = pending.cold_clusters().map(|c| c.name.as_str()).collect();
+            let text = format!(
+                "not waiting any longer for the first lookups of cluster {}; without addresses, requests get 503",
+                names.join(", ")
+            );
+            self.log(Level::Warning, Component::Upstream, text);
+        }
+        let old = std::mem::take(&mut self.active);
+        let before = by_name(&old.clusters);
+        let mut clusters = Vec::with_capacity(pending.clusters.len());
+        for config in &pending.clusters {
+            let previous = before.get(config.name.as_str()).copied();
+            let new = self.cluster(config, previous);
+            if previous.is_none_or(|entry| !Arc::ptr_eq(&entry.endpoints, &new.endpoints)) {
+                self.counts.membership_change(config);
+            }
+            clusters.push(new);
+        }
+        let mut users: HashMap<DnsName, Vec<usize>> = HashMap::new();
+        for (index, entry) in clusters.iter().enumerate() {
+            for (name, _) in names_of(&entry.config) {
+                let users = users.entry(name).or_default();
+                if users.last() != Some(&index) {
+                    users.push(index);
+                }
+            }
+        }
+        self.active = Generation { listeners: pending.listeners, clusters, users };
+        self.counts.hide_gone(
+            (&old.clusters, &old.listeners),
+            (&self.active.clusters, &self.active.listeners),
+        );
+        self.stale = true;
+        self.want_names(now);
+    }
+
+    fn cluster(
+        &mut self,
+        config: &Arc<config::Cluster>,
+        previous: Option<&Arc<ClusterEntry>>,
+    ) -> Arc<ClusterEntry> {
+        build::cluster(config, previous, &self.names, &mut self.identities, &self.registry)
+    }
+
+    /// Gives the clusters that use `name` its new addresses.
+    fn refresh_endpoints(&mut self, name: &DnsName) {
+        let users = self.active.users.get(name).cloned().unwrap_or_default();
+        for index in users {
+            let previous = self.active.clusters[index].clone();
+            let new = self.cluster(&previous.config, Some(&previous));
+            if Arc::ptr_eq(&new, &previous) {
+                continue;
+            }
+            let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
+            let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
+            self.log(Level::Info, Component::Upstream, text);
+            self.counts.membership_change(&new.config);
+            self.active.clusters[index] = new;
+            self.stale = true;
+        }
+    }
+
+    fn tell_failure(&mut self, name: &DnsName, reason: &str) {
+        let pending = self.pending.iter().flat_map(|pending| pending.clusters.iter());
+        let active = self.active.clusters.iter().map(|entry| &entry.config);
+        let clusters: BTreeSet<_> = active
+            .chain(pending)
+            .filter(|config| names_of(config).any(|(used, _)| used == *name))
+            .map(|config| config.name.as_str())
+            .collect();
+        let consequence = match self.names.addresses(name).len() {
+            0 => "without an address, requests get 503 until it resolves",
+            _ => "the addresses known before stay in use",
+        };
+        let text = format!(
+            "cannot resolve `{}` of cluster {}: {reason}; {consequence}",
+            name.host,
+            Vec::from_iter(clusters).join(", ")
+        );
+        self.log(Level::Warning, Component::Dns, text);
+    }
+
+    fn log(&mut self, level: Level, component: Component, text: String) {
+        self.actions.push_back(Action::Log(level, component, text));
+    }
+}
+
+impl Pending {
+    fn cold_clusters(&self) -> impl Iterator<Item = &Arc<config::Cluster>> {
+        let cold = |config: &&Arc<config::Cluster>| {
+            !self.cold.is_empty() && names_of(config).any(|(name, _)| self.cold.contains(&name))
+        };
+        self.clusters.iter().filter(cold)
+    }
+}
+
+fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
+    clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
+}
+
+/// The names that a cluster's endpoints have.
+fn names_of(config: &config::Cluster) -> impl Iterator<Item = (DnsName, Refresh)> {
+    let (family, refresh) = match &config.discovery {
+        Discovery::Static => (None, None),
+        Discovery::StrictDns { refresh_rate, respect_ttl, family } => {
+            (Some(*family), Some(Refresh { rate: *refresh_rate, respect_ttl: *respect_ttl }))
+        }
+    };
+    config.load_assignment.endpoints.iter().filter_map(move |endpoint| match &endpoint.address {
+        Address::Name { host, .. } => {
+            Some((DnsName { host: host.clone(), family: family? }, refresh?))
+        }
+        Address::Socket(_) => None,
+    })
+}
