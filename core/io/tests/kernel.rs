@@ -23,7 +23,9 @@ fn alone() -> MutexGuard<'static, ()> {
     DESCRIPTORS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn for_both(test: fn(&mut dyn FnMut(&IoOptions) -> Box<dyn Io>)) {
+type Make<'a> = dyn FnMut(&IoOptions) -> Box<dyn Io> + 'a;
+
+fn for_both(test: fn(&mut Make<'_>)) {
     let _guard = alone();
     test(&mut |options| Box::new(Epoll::new(options).unwrap()));
     match probe() {
