@@ -206,8 +206,7 @@ impl Control {
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
-            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
+            let due = self.resources.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
@@ -228,10 +227,7 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => {
-                    self.resources.handle_timeout(self.now());
-                    self.closing.handle_timeout(self.now());
-                }
+                () = at(due) => self.resources.handle_timeout(self.now()),
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -328,7 +324,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
-                    self.closing.published(&snapshot, self.now());
+                    self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -389,7 +385,6 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
-                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
