@@ -6,6 +6,7 @@
 pub mod access_logs;
 pub mod build;
 pub mod changes;
+mod closing;
 pub mod counts;
 pub mod dns;
 pub mod identity;
@@ -27,6 +28,7 @@ use crate::snapshot::Publisher;
 use crate::stats::Registry;
 use access_logs::{AccessLogs, LogError};
 use build::Prepared;
+use closing::Closing;
 use counts::Counts;
 use dns::Dns;
 use listeners::BindError;
@@ -149,6 +151,7 @@ pub struct Control {
     counts: Counts,
     shards: Vec<Shard>,
     access_logs: AccessLogs,
+    closing: Closing,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     started: Instant,
@@ -169,6 +172,7 @@ impl Control {
             counts: Counts::new(options.registry.clone()),
             shards: Vec::new(),
             access_logs: AccessLogs::default(),
+            closing: Closing::default(),
             admin: bootstrap.admin.clone(),
             started: Instant::now(),
             commands,
@@ -202,7 +206,8 @@ impl Control {
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let due = self.resources.poll_timeout().map(|at| self.instant(at));
+            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
+            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
@@ -223,7 +228,10 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => self.resources.handle_timeout(self.now()),
+                () = at(due) => {
+                    self.resources.handle_timeout(self.now());
+                    self.closing.handle_timeout(self.now());
+                }
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -239,7 +247,12 @@ impl Control {
     }
 
     /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
-    fn apply(&mut self, bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+    fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+        if !self.resources.accepts() {
+            bootstrap.listeners.clear();
+        }
+        let addresses: Vec<_> = bootstrap.listeners.iter().map(|config| config.address).collect();
+        self.closing.make_room(&addresses);
         let open = self.resources.sockets();
         let sockets = listeners::open_all(&bootstrap.listeners, &open, self.options.shards);
         let access_logs = self.access_logs.open_all(&bootstrap.listeners);
@@ -314,6 +327,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
+                    self.closing.published(&snapshot, self.now());
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -373,6 +387,7 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
+                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));

@@ -188,10 +188,16 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Keeps input for later, and reads no more when that is enough.
+    /// Keeps input for later.
     fn hold(&mut self, key: DownstreamKey, buffer: Buffer) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.held.push_back(buffer);
+        self.stop_reading_ahead(key);
+    }
+
+    /// Reads no more when enough is held.
+    fn stop_reading_ahead(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let held: usize = downstream.held.iter().map(|buffer| buffer.len()).sum();
         if held > limits::HELD_BYTES_MAX && !downstream.paused {
             downstream.paused = true;
@@ -284,8 +290,12 @@ impl<I: Io> Shard<I> {
         if let Some(memory) = head {
             self.reclaim_request(memory);
         }
-        if at < buffer.len() {
-            self.hold(key, buffer.slice(at..buffer.len()));
+        if at < buffer.len()
+            && let Some(downstream) = self.downstreams.get_mut(key)
+        {
+            // Before what is held: it came before it.
+            downstream.held.push_front(buffer.slice(at..buffer.len()));
+            self.stop_reading_ahead(key);
         }
     }
 
