@@ -229,10 +229,6 @@ impl<I: Io> Shard<I> {
         self.logs.record(&stream.listener.http.access_log, &record);
     }
 
-    pub(crate) fn request_head(&mut self) -> RequestHead {
-        self.request_heads.pop().unwrap_or_default()
-    }
-
     pub(crate) fn response_head_memory(&mut self) -> ResponseHead {
         self.response_heads.pop().unwrap_or_default()
     }
