@@ -19,6 +19,14 @@ type AnyError = Box<dyn Error>;
 /// `common.` is found as `envoy.extensions.clusters.common`. Its message is not one that we implement.
 const UNRESOLVABLE: &str = "envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster.proto";
 
+/// `google.protobuf.FileDescriptorSet` with its files as they are: decoded and encoded again they would lose the
+/// rules of fields, which are extensions.
+#[derive(Clone, PartialEq, prost::Message)]
+struct FileSet {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    files: Vec<Vec<u8>>,
+}
+
 fn main() -> Result<(), AnyError> {
     println!("cargo::rerun-if-changed=build.rs");
     // A new version of envoy-types comes with a new lock file.
@@ -82,7 +90,7 @@ fn from_registry() -> Result<Option<PathBuf>, AnyError> {
 
 /// Compiles each file on its own, because names that are resolved among all files at once are found in the
 /// wrong package (`config.core.v3` inside `envoy.extensions` as `envoy.extensions.config`).
-fn compile(protos: &Path) -> Result<prost_types::FileDescriptorSet, AnyError> {
+fn compile(protos: &Path) -> Result<FileSet, AnyError> {
     let mut roots = Vec::new();
     for entry in fs::read_dir(protos)? {
         let root = entry?.path();
@@ -103,11 +111,13 @@ fn compile(protos: &Path) -> Result<prost_types::FileDescriptorSet, AnyError> {
         }
         let mut compiler = protox::Compiler::new(&roots)?;
         compiler.include_imports(true).include_source_info(false).open_file(name)?;
-        for file in compiler.file_descriptor_set().file {
-            files.entry(file.name().to_owned()).or_insert(file);
+        for bytes in FileSet::decode(compiler.encode_file_descriptor_set().as_slice())?.files {
+            let name =
+                prost_types::FileDescriptorProto::decode(bytes.as_slice())?.name().to_owned();
+            files.entry(name).or_insert(bytes);
         }
     }
-    Ok(prost_types::FileDescriptorSet { file: files.into_values().collect() })
+    Ok(FileSet { files: files.into_values().collect() })
 }
 
 /// The names of all .proto files under `folder`, relative to `root`, as imports write them.

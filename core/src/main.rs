@@ -83,7 +83,7 @@ fn serve(
         publisher: publisher.clone(),
         state: state.clone(),
     };
-    let control = Control::new(options, bootstrap).map_err(Failure::Bind)?;
+    let control = Control::new(options, bootstrap).map_err(Failure::Open)?;
     if let Some(config) = admin_config {
         let admin = Admin {
             publisher: publisher.clone(),

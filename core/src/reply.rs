@@ -1,5 +1,5 @@
-//! Answers that the proxy makes itself, and why: in one place, with Envoy's status, body, response flag
-//! and details.
+//! Answers that the proxy makes itself, and why: in one place, with Envoy's status, body, response
+//! flag and details.
 //!
 //! What it leaves to others: when to give which (`proxy`), and writing it (`tidegate-http`).
 
@@ -21,7 +21,9 @@ macro_rules! response_flags {
     };
 }
 
+// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`.
 response_flags! {
+    UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
     FAILED_LOCAL_HEALTH_CHECK = 0, "LH", "FailedLocalHealthCheck";
     NO_HEALTHY_UPSTREAM = 1, "UH", "NoHealthyUpstream";
     UPSTREAM_REQUEST_TIMEOUT = 2, "UT", "UpstreamRequestTimeout";
@@ -31,7 +33,6 @@ response_flags! {
     UPSTREAM_CONNECTION_TERMINATION = 6, "UC", "UpstreamConnectionTermination";
     UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     NO_ROUTE_FOUND = 8, "NR", "NoRouteFound";
-    UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
     NO_CLUSTER_FOUND = 10, "NC", "NoClusterFound";
     DURATION_TIMEOUT = 11, "DT", "DurationTimeout";
     DOWNSTREAM_CONNECTION_TERMINATION = 12, "DC", "DownstreamConnectionTermination";
@@ -99,8 +100,21 @@ pub struct LocalReply {
     pub details: &'static str,
 }
 
+/// Envoy's body for a stream that was reset before its response began.
+macro_rules! reset {
+    ($reason:literal) => {
+        concat!(
+            "upstream connect error or disconnect/reset before headers. reset reason: ",
+            $reason
+        )
+    };
+}
+
 macro_rules! local_replies {
-    ($($(#[$doc:meta])* $name:ident: $status:literal, $body:expr, $flag:ident, $details:literal;)*) => {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $status:literal, $body:expr, $flag:ident, $details:literal;
+    )*) => {
         impl LocalReply {
             $($(#[$doc])* pub const $name: LocalReply = LocalReply {
                 status: $status, body: $body, flags: ResponseFlags::$flag, details: $details,
@@ -135,6 +149,9 @@ impl LocalReply {
 }
 
 local_replies! {
+    /// A request for an `https` URI on a connection without TLS.
+    HTTPS_ON_PLAINTEXT: 403, "Forbidden", DOWNSTREAM_PROTOCOL_ERROR,
+        "http1.https_url_on_plaintext_connection";
     /// No virtual host or route matched.
     ROUTE_NOT_FOUND: 404, "", NO_ROUTE_FOUND, "route_not_found";
     /// The route names a cluster that does not exist.
@@ -142,31 +159,32 @@ local_replies! {
     /// The cluster has no host to send to.
     NO_HEALTHY_UPSTREAM: 503, "no healthy upstream", NO_HEALTHY_UPSTREAM, "no_healthy_upstream";
     /// A circuit breaker is open.
-    OVERFLOW: 503, "upstream connect error or disconnect/reset before headers. reset reason: overflow",
+    OVERFLOW: 503, reset!("overflow"),
         UPSTREAM_OVERFLOW, "upstream_reset_before_response_started{overflow}";
     /// The connection to the upstream could not be made.
     CONNECTION_FAILURE: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+        reset!("remote connection failure"),
         UPSTREAM_CONNECTION_FAILURE,
         "upstream_reset_before_response_started{remote_connection_failure}";
     /// Connecting to the upstream took longer than `connect_timeout`.
     CONNECTION_TIMEOUT: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: connection timeout",
+        reset!("connection timeout"),
         UPSTREAM_CONNECTION_FAILURE,
         "upstream_reset_before_response_started{connection_timeout}";
     /// The upstream connection ended before a response.
     CONNECTION_TERMINATION: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        reset!("connection termination"),
         UPSTREAM_CONNECTION_TERMINATION,
         "upstream_reset_before_response_started{connection_termination}";
     /// The upstream's response is not HTTP.
     UPSTREAM_PROTOCOL_ERROR: 502,
-        "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+        reset!("protocol error"),
         UPSTREAM_PROTOCOL_ERROR, "upstream_reset_before_response_started{protocol_error}";
     /// The route's timeout passed.
     RESPONSE_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT, "response_timeout";
     /// `request_timeout` passed before the request was complete.
-    REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION, "request_overall_timeout";
+    REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION,
+        "request_overall_timeout";
     /// `request_headers_timeout` passed before the head was complete.
     REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
@@ -176,6 +194,52 @@ local_replies! {
     UPGRADE_FAILED: 403, "", NONE, "upgrade_failed";
     /// The shard has no descriptor left for an upstream connection.
     OUT_OF_DESCRIPTORS: 503,
-        "upstream connect error or disconnect/reset before headers. reset reason: local connection failure",
-        UPSTREAM_CONNECTION_FAILURE, "upstream_reset_before_response_started{local_connection_failure}";
+        reset!("local connection failure"),
+        UPSTREAM_CONNECTION_FAILURE,
+        "upstream_reset_before_response_started{local_connection_failure}";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn short(flags: ResponseFlags) -> String {
+        let mut out = Vec::new();
+        flags.write_short(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_flag_has_a_bit_and_names_of_its_own() {
+        for (index, (flag, name, long)) in ResponseFlags::NAMES.iter().enumerate() {
+            assert_eq!(flag.0.count_ones(), 1, "{name}");
+            assert_eq!(short(*flag), *name);
+            for (other, other_name, other_long) in &ResponseFlags::NAMES[..index] {
+                assert!(flag != other && name != other_name && long != other_long, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_are_joined_in_envoys_order() {
+        let mut flags = ResponseFlags::NONE;
+        assert_eq!(short(flags), "-");
+        flags.insert(ResponseFlags::UPSTREAM_CONNECTION_FAILURE);
+        flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        assert_eq!(short(flags), "URX,UF");
+        let mut long = Vec::new();
+        flags.write_long(&mut long);
+        assert_eq!(long, b"UpstreamRetryLimitExceeded,UpstreamConnectionFailure");
+        assert!(!flags.contains(ResponseFlags::NO_ROUTE_FOUND));
+    }
+
+    #[test]
+    fn replies_are_envoys() {
+        let reply = LocalReply::ROUTE_NOT_FOUND;
+        assert_eq!((reply.status, reply.body, reply.details), (404, "", "route_not_found"));
+        assert_eq!(short(LocalReply::CLUSTER_NOT_FOUND.flags), "NC");
+        assert_eq!(short(LocalReply::OVERFLOW.flags), "UO");
+        assert_eq!(short(LocalReply::RESPONSE_TIMEOUT.flags), "UT");
+        assert_eq!(short(LocalReply::UPGRADE_FAILED.flags), "-");
+    }
 }

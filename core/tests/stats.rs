@@ -116,7 +116,8 @@ fn the_cells_of_control_are_no_shards() {
     let _ = Registry::new(2).shard(2);
 }
 
-/// Each shard writes while scopes are made and the admin side reads; nothing is lost, and a counter never goes back.
+/// Each shard writes while scopes are made and the admin side reads; nothing is lost, and a counter
+/// never goes back.
 #[test]
 fn sums_match_across_threads() {
     const SHARDS: usize = 3;

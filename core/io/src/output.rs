@@ -329,9 +329,11 @@ mod tests {
         output.push(long(b'e'));
         output.tail().extend_from_slice(b"fgh");
         let all = bytes(&output);
-        for sent in 0..all.len() {
+        // Miri takes minutes for every position.
+        let step = if cfg!(miri) { 241 } else { 1 };
+        for sent in (0..all.len()).step_by(step) {
             assert_eq!(unsent(&mut output).0, &all[sent..]);
-            output.advance(1);
+            output.advance(step.min(all.len() - sent));
         }
         assert_eq!(output.unsent_bytes(), 0);
     }

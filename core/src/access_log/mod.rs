@@ -1,13 +1,29 @@
 //! Access logs: a compiled format, lines made on the shard, written by a thread of their own.
 //!
-//! A shard formats into its own buffer and hands whole buffers over: no lock and no system call per request.
+//! A shard formats into its own buffer and hands whole buffers over: no lock and no system call per
+//! request.
 //!
 //! What it leaves to others: when a stream is over (`proxy`).
 
+pub mod format;
+mod operator;
+pub mod shard_log;
+mod time;
+pub mod writer;
+
+pub use format::{DEFAULT_FORMAT, Format, FormatError};
+pub use shard_log::ShardLog;
+pub use writer::LogWriter;
+
 use crate::config;
 use crate::reply::ResponseFlags;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tidegate_http::{RequestHead, ResponseHead};
+use writer::Sink;
 
 /// What is known of a stream when it is over.
 #[derive(Clone, Copy, Debug)]
@@ -49,4 +65,94 @@ pub struct Record<'a> {
 pub struct AccessLogger {
     /// What was asked for.
     pub config: config::AccessLog,
+    format: Format,
+    sink: Arc<Sink>,
+    writer: LogWriter,
+}
+
+impl AccessLogger {
+    /// Opens the log, written by the process's [`LogWriter`].
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened, or there is no thread left to write it. `InvalidInput` when
+    /// the format is wrong, which validation has refused before.
+    pub fn new(config: config::AccessLog) -> io::Result<AccessLogger> {
+        AccessLogger::with_writer(config, LogWriter::of_process()?)
+    }
+
+    /// Opens the log, written by this writer.
+    ///
+    /// # Errors
+    ///
+    /// As [`AccessLogger::new`].
+    pub fn with_writer(config: config::AccessLog, writer: LogWriter) -> io::Result<AccessLogger> {
+        let format = Format::parse(config.format.as_deref().unwrap_or(DEFAULT_FORMAT))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let sink = Arc::new(Sink::open(config.sink.clone())?);
+        Ok(AccessLogger { config, format, sink, writer })
+    }
+
+    /// Has the file opened anew, by its name, before the next line: after it was moved away.
+    pub fn reopen(&self) {
+        self.writer.reopen(&self.sink);
+    }
+
+    /// Waits until everything that shards handed over is written, but not longer than `timeout`.
+    /// Says whether it is.
+    #[must_use]
+    pub fn sync(&self, timeout: Duration) -> bool {
+        self.writer.sync(timeout)
+    }
+
+    /// Lines that were dropped because the writer could not keep up.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Lines that could not be written, in whole or in part: a full disk, a closed pipe.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.sink.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// Appends a number, with zeros in front up to `width` digits.
+fn write_number(out: &mut Vec<u8>, mut number: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut first = digits.len();
+    while number > 0 {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    first = first.min(digits.len().saturating_sub(width));
+    out.extend_from_slice(&digits[first..]);
+}
+
+/// By byte, whether [`write_escaped`] escapes it.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let printable = 0x20 <= byte && byte <= 0x7e;
+        escaped[byte] = !printable || byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    escaped
+};
+
+/// Appends text of a peer's: what could begin a line, end a quoted text or steer a terminal as
+/// `\xHH`.
+fn write_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    while let Some(place) = text.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
+        let byte = text[place];
+        out.extend_from_slice(&text[..place]);
+        let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+        out.extend_from_slice(&[b'\\', b'x', high, low]);
+        text = &text[place + 1..];
+    }
+    out.extend_from_slice(text);
 }

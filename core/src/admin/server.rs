@@ -4,6 +4,7 @@
 
 use super::{Admin, Reply, endpoints};
 use crate::cli::Failure;
+use crate::control::OpenError;
 use crate::control::listeners::open_admin;
 use crate::log::{self, Component};
 use http_body_util::Full;
@@ -42,7 +43,8 @@ pub fn start(
     admin: Admin,
     address_path: Option<&Path>,
 ) -> Result<(), Failure> {
-    let socket = open_admin(address).map_err(|error| Failure::Bind(vec![error]))?;
+    let socket =
+        open_admin(address).map_err(|error| Failure::Open(vec![OpenError::Listener(error)]))?;
     let started = |error| Failure::Environment(format!("cannot start the admin thread: {error}"));
     let bound = socket.local_addr().map_err(started)?;
     if let Some(path) = address_path {

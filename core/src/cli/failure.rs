@@ -2,8 +2,7 @@
 //!
 //! What it leaves to others: finding out.
 
-use crate::config::ConfigErrors;
-use crate::control::BindError;
+use crate::control::{OpenError, Refused};
 use std::fmt;
 
 /// Why the program ends.
@@ -12,9 +11,9 @@ pub enum Failure {
     /// The command line does not make sense; what is wrong and what to write.
     Usage(String),
     /// The configuration is not valid.
-    Configuration(ConfigErrors),
-    /// These addresses cannot be listened on.
-    Bind(Vec<BindError>),
+    Configuration(Refused),
+    /// What the configuration needs cannot be opened.
+    Open(Vec<OpenError>),
     /// The machine does not allow something: what, and the remedy.
     Environment(String),
     /// Something went wrong while running.
@@ -28,7 +27,7 @@ impl Failure {
         match self {
             Failure::Running(_) => 1,
             Failure::Usage(_) | Failure::Configuration(_) => 2,
-            Failure::Bind(_) | Failure::Environment(_) => 3,
+            Failure::Open(_) | Failure::Environment(_) => 3,
         }
     }
 }
@@ -39,8 +38,8 @@ impl fmt::Display for Failure {
             Failure::Usage(text) | Failure::Environment(text) | Failure::Running(text) => {
                 write!(f, "error: {text}")
             }
-            Failure::Configuration(errors) => errors.fmt(f),
-            Failure::Bind(errors) => {
+            Failure::Configuration(refused) => refused.fmt(f),
+            Failure::Open(errors) => {
                 let lines: Vec<_> = errors.iter().map(|error| format!("error: {error}")).collect();
                 f.write_str(&lines.join("\n"))
             }

@@ -85,8 +85,10 @@ impl CommandLine {
     ///
     /// When the command line names none.
     pub fn source(&self) -> Result<ConfigSource, Failure> {
+        let ConfigArgs { allow_unsupported, allow_unknown_static_fields, .. } = self.config;
+        // What we lack is unknown to us: control planes that pass Envoy's flag do not know ours.
         let options =
-            Options { allow_unsupported: self.config.allow_unsupported, ..Options::default() };
+            Options { allow_unsupported: allow_unsupported || allow_unknown_static_fields };
         if let Some(Command::ReverseProxy(args)) = &self.command {
             let text = reverse_proxy::bootstrap(args);
             let text = Some(Source { name: "reverse-proxy".to_owned(), text });
@@ -148,7 +150,7 @@ pub struct ConfigArgs {
     /// Warn about fields that Envoy has and Tidegate lacks, instead of refusing the configuration
     #[arg(long)]
     pub allow_unsupported: bool,
-    /// Warn about fields that nobody knows, instead of refusing the configuration
+    /// Envoy's flag for the same: here too, a field that Envoy does not have is refused
     #[arg(long)]
     pub allow_unknown_static_fields: bool,
     /// What to do with the configuration

@@ -190,7 +190,7 @@ mod tests {
             ("[app]:80", "not an IPv6 address"),
             ("https://app:443", "TLS"),
             ("a b:80", "not a host name"),
-            ("http://app/path", "port"),
+            ("http://app/path", "not a host name"),
         ] {
             let error = text.parse::<Endpoint>().expect_err(text);
             assert!(error.contains(why), "{text}: {error}");

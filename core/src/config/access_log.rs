@@ -58,8 +58,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
 impl AccessLog {
     /// Converts all access logs of a message; those that are wrong are reported and left out.
     pub(super) fn all_from_proto(at: &At<'_>, logs: &[pb::AccessLog]) -> Vec<AccessLog> {
-        let converted = logs.iter().enumerate();
-        converted.filter_map(|(i, log)| AccessLog::from_proto(&at.index(i), log)).collect()
+        let mut converted = Vec::with_capacity(logs.len());
+        for (index, log) in logs.iter().enumerate() {
+            let at = at.index(index);
+            // A logger that is not supported was reported, and may be left out where that is allowed.
+            if !at.field("typed_config").is_unreadable() {
+                converted.extend(at.converted(AccessLog::from_proto(&at, log)));
+            }
+        }
+        converted
     }
 
     fn from_proto(at: &At<'_>, log: &pb::AccessLog) -> Option<AccessLog> {

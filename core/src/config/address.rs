@@ -3,7 +3,7 @@
 //! What it leaves to others: resolving host names (`control`).
 
 use super::convert::At;
-use super::support::{SupportedMessage, message, only, used};
+use super::support::{SupportedMessage, message, must, only, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as pb;
 use pb::socket_address::PortSpecifier;
 use std::fmt;
@@ -37,13 +37,19 @@ impl fmt::Display for Address {
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
-    message("envoy.config.core.v3.Address", &[used("socket_address")]),
+    message(
+        "envoy.config.core.v3.Address",
+        &[used("socket_address"), refused("pipe"), refused("envoy_internal_address")],
+    ),
     message(
         "envoy.config.core.v3.SocketAddress",
         &[
-            only("protocol", &["TCP"]),
+            must("protocol", &["TCP"]),
             used("address"),
             used("port_value"),
+            refused("named_port"),
+            refused("resolver_name"),
+            refused("network_namespace_filepath"),
             only("ipv4_compat", &["false"]),
         ],
     ),

@@ -100,7 +100,10 @@ impl Bootstrap {
         let at_resources = at.field("static_resources");
         Some(Bootstrap {
             node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
-            admin: admin.and_then(|admin| Admin::from_proto(&at.field("admin"), admin)),
+            admin: admin.and_then(|admin| {
+                let at = at.field("admin");
+                at.converted(Admin::from_proto(&at, admin))
+            }),
             listeners: listeners(&at_resources, &resources),
             clusters: clusters(&at_resources, &resources),
         })
@@ -116,7 +119,7 @@ fn clusters(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc<
         if !cluster.name.is_empty() && !names.insert(cluster.name.as_str()) {
             at.field("name").error(format!("duplicate cluster `{}`", cluster.name));
         }
-        clusters.extend(Cluster::from_proto(&at, cluster).map(Arc::new));
+        clusters.extend(at.converted(Cluster::from_proto(&at, cluster)).map(Arc::new));
     }
     clusters
 }
@@ -136,7 +139,8 @@ fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc
         if !listener.name.is_empty() && !names.insert(listener.name.clone()) {
             at.field("name").error(format!("duplicate listener `{}`", listener.name));
         }
-        let Some(mut listener) = Listener::from_proto(&at, listener, &known) else { continue };
+        let listener = at.converted(Listener::from_proto(&at, listener, &known));
+        let Some(mut listener) = listener else { continue };
         if listener.name.is_empty() {
             listener.name = made_up_name(&listener.address, &names);
             names.insert(listener.name.clone());

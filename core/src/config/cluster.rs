@@ -8,7 +8,7 @@ use super::Address;
 use super::convert::At;
 use super::http_connection_manager::CommonOptions;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
-use super::support::{SupportedMessage, kept, message, only, strict, types, used};
+use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
@@ -158,12 +158,12 @@ const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
-    strict(
+    message(
         "envoy.config.cluster.v3.Cluster",
         &[
             used("name"),
             used("alt_stat_name"),
-            only("type", &["STATIC", "STRICT_DNS"]),
+            must("type", &["STATIC", "STRICT_DNS"]),
             used("connect_timeout"),
             used("per_connection_buffer_limit_bytes"),
             only("lb_policy", &["ROUND_ROBIN"]),
@@ -180,6 +180,18 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
+            refused("cluster_type"),
+            refused("eds_cluster_config"),
+            refused("http_protocol_options"),
+            refused("http2_protocol_options"),
+            refused("upstream_http_protocol_options"),
+            refused("transport_socket_matches"),
+            refused("transport_socket_matcher"),
+            refused("lb_subset_config"),
+            refused("original_dst_lb_config"),
+            refused("upstream_bind_config"),
+            refused("upstream_config"),
+            refused("filters"),
             only("wait_for_warm_on_init", &["true"]),
             only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
             only("connection_pool_per_downstream_connection", &["false"]),
@@ -211,6 +223,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("locality"),
             used("lb_endpoints"),
+            refused("load_balancer_endpoints"),
+            refused("leds_cluster_locality_config"),
             kept("metadata", "nothing reads a locality's metadata"),
             kept("load_balancing_weight", "it concerns locality weighted balancing only"),
             kept("proximity", "Envoy has no use for it either"),
@@ -222,6 +236,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.config.endpoint.v3.LbEndpoint",
         &[
             used("endpoint"),
+            refused("endpoint_name"),
             used("health_status"),
             used("load_balancing_weight"),
             kept("metadata", "nothing reads an endpoint's metadata"),
@@ -237,11 +252,21 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         HTTP_PROTOCOL_OPTIONS,
-        &[used("common_http_protocol_options"), used("explicit_http_config")],
+        &[
+            used("common_http_protocol_options"),
+            used("explicit_http_config"),
+            refused("use_downstream_protocol_config"),
+            refused("auto_config"),
+            refused("http_filters"),
+        ],
     ),
     message(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
-        &[used("http_protocol_options")],
+        &[
+            used("http_protocol_options"),
+            refused("http2_protocol_options"),
+            refused("http3_protocol_options"),
+        ],
     ),
 ];
 
@@ -461,7 +486,8 @@ impl ClusterLoadAssignment {
             let locality = [locality.region, locality.zone, locality.sub_zone];
             for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
                 let at = at.index(index);
-                endpoints.extend(Endpoint::from_proto(&at, lb_endpoint, &locality, discovery));
+                let endpoint = Endpoint::from_proto(&at, lb_endpoint, &locality, discovery);
+                endpoints.extend(at.converted(endpoint));
             }
         }
         ClusterLoadAssignment { endpoints }

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(super) struct Conversion<'c> {
     roots: &'c [Node],
     findings: RefCell<Vec<Finding>>,
+    /// Whether the reader has found errors.
+    failed: bool,
     /// Fields that were written but could not be read; see [`Report::is_unreadable`].
     unreadable: HashSet<String>,
 }
@@ -47,7 +49,8 @@ impl<'c> Conversion<'c> {
     /// A conversion of what `roots` say, whose reading is in `report`.
     pub fn new(roots: &'c [Node], report: &Report<'_>) -> Conversion<'c> {
         let unreadable = report.unreadable().clone();
-        Conversion { roots, findings: RefCell::default(), unreadable }
+        let failed = report.has_errors();
+        Conversion { roots, findings: RefCell::default(), failed, unreadable }
     }
 
     /// Converts from the root, and adds what was found to `report`.
@@ -102,10 +105,21 @@ impl<'p> At<'p> {
 
     /// Reports that a field of the message here is missing, unless it was written and could not be read.
     pub fn missing(&self, field: &str, hint: Option<&str>) {
-        let place = self.field(field);
-        if !place.is_unreadable() {
-            place.find(format!("`{field}` is required"), hint.map(str::to_owned), false);
+        let reason = format!("`{field}` is required");
+        self.field(field).find(reason, hint.map(str::to_owned), false);
+    }
+
+    /// The same value; but if it is absent and nobody has said why, that is an error: what was asked for must
+    /// never be left out silently.
+    pub fn converted<T>(&self, value: Option<T>) -> Option<T> {
+        let is_said = || self.conversion.findings.borrow().iter().any(|finding| !finding.warning);
+        if value.is_none() && !self.conversion.failed && !is_said() {
+            let (at, path) = (self.mark(), self.path());
+            let reason = "this cannot be carried out as it is written".to_owned();
+            let finding = Finding { at, path, reason, hint: None, warning: false };
+            self.conversion.findings.borrow_mut().push(finding);
         }
+        value
     }
 
     /// Whether the field here was written but could not be read.
@@ -157,9 +171,13 @@ impl<'p> At<'p> {
         }
     }
 
+    /// Notes what was found here, unless what is here was found wrong already.
     fn find(&self, reason: String, hint: Option<String>, warning: bool) {
-        let at = self.mark();
         let path = self.path();
+        if self.conversion.unreadable.contains(&path) {
+            return;
+        }
+        let at = self.mark();
         self.conversion.findings.borrow_mut().push(Finding { at, path, reason, hint, warning });
     }
 
@@ -223,7 +241,10 @@ fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
 /// A field's value, in either spelling of its name. A TypedStruct has its fields one level further down.
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let Tree::Mapping(entries) = &node.value else { return None };
-    let found = entries.iter().rev().find(|entry| is_spelling_of(&entry.key, name));
+    let found = entries.iter().rev().find(|entry| {
+        // What v2 calls `config` is read as what it would be in v3.
+        is_spelling_of(&entry.key, name) || (name == "typed_config" && entry.key == "config")
+    });
     found.map(|entry| &entry.value).or_else(|| {
         node.get("type_url").and_then(|_| node.get("value")).and_then(|value| field(value, name))
     })

@@ -32,6 +32,9 @@ mod tests {
         for message in super::super::support::supported_messages() {
             assert!(pool.get_message_by_name(message.message).is_some(), "{}", message.message);
         }
-        assert!(pool.get_extension_by_name("validate.rules").is_some());
+        let rules = pool.get_extension_by_name("validate.rules").unwrap();
+        let address = pool.get_message_by_name("envoy.config.core.v3.SocketAddress").unwrap();
+        let options = address.get_field_by_name("address").unwrap().options();
+        assert!(options.has_extension(&rules));
     }
 }

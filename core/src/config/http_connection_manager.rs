@@ -4,7 +4,9 @@
 
 use super::bootstrap::ClusterNames;
 use super::convert::{At, is_type};
-use super::support::{SupportedMessage, kept, message, only, reported, types, used};
+use super::support::{
+    SupportedMessage, kept, message, must, only, refused, reported, strict, types, used,
+};
 use super::{AccessLog, RouteConfiguration};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -98,9 +100,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         &[
-            only("codec_type", &["AUTO", "HTTP1"]),
+            must("codec_type", &["AUTO", "HTTP1"]),
             used("stat_prefix"),
             used("route_config"),
+            refused("rds"),
+            refused("scoped_routes"),
             used("http_filters"),
             used("http_protocol_options"),
             reported("http2_protocol_options", NO_HTTP2),
@@ -155,12 +159,13 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
          .UpgradeConfig",
         &[used("upgrade_type"), used("enabled")],
     ),
-    message(
+    // A filter that is left out can be the one that keeps requests out.
+    strict(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         &[
             used("name"),
             types("typed_config", &[ROUTER]),
-            only("disabled", &["false"]),
+            must("disabled", &["false"]),
             kept("is_optional", "a filter is known or refused by name"),
         ],
     ),
@@ -206,7 +211,7 @@ impl HttpConnectionManager {
         manager: &pb::HttpConnectionManager,
         clusters: &ClusterNames<'_>,
     ) -> Option<HttpConnectionManager> {
-        let common = manager.common_http_protocol_options.clone().unwrap_or_default();
+        let common = manager.common_http_protocol_options.unwrap_or_default();
         let at_common = at.field("common_http_protocol_options");
         let common = CommonOptions::from_proto(&at_common, &common);
         check_http_filters(at, &manager.http_filters);
@@ -291,7 +296,8 @@ fn check_http_filters(at: &At<'_>, filters: &[pb::HttpFilter]) {
             at.error("the router is terminal: it must be the last of the http_filters");
         }
     }
-    if at.is_unreadable() {
+    let at_last = at.index(filters.len().saturating_sub(1));
+    if at.is_unreadable() || at_last.field("typed_config").is_unreadable() {
         return;
     }
     let last = filters.last().and_then(|filter| filter.config_type.as_ref());

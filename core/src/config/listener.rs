@@ -4,7 +4,7 @@
 
 use super::bootstrap::ClusterNames;
 use super::convert::At;
-use super::support::{SupportedMessage, kept, message, only, strict, types, used};
+use super::support::{SupportedMessage, kept, message, must, only, refused, strict, types, used};
 use super::{AccessLog, Address, HttpConnectionManager};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use std::net::SocketAddr;
@@ -80,9 +80,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("bypass_overload_manager", "there is no overload manager"),
             only("enable_reuse_port", &["true"]),
             only("reuse_port", &["true"]),
-            only("bind_to_port", &["true"]),
-            only("use_original_dst", &["false"]),
-            only("transparent", &["false"]),
+            must("bind_to_port", &["true"]),
+            refused("listener_filters"),
+            refused("additional_addresses"),
+            refused("filter_chain_matcher"),
+            refused("udp_listener_config"),
+            refused("api_listener"),
+            refused("internal_listener"),
+            must("use_original_dst", &["false"]),
+            must("transparent", &["false"]),
             only("freebind", &["false"]),
             only("enable_mptcp", &["false"]),
         ],

@@ -40,6 +40,6 @@ pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
 pub use render::{render, render_one};
 pub use route::{
     DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
+    RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster, full_match,
 };
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};

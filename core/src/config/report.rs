@@ -54,6 +54,11 @@ impl<'a> Report<'a> {
         self.unreadable.contains(path)
     }
 
+    /// Whether there is an error among what was found.
+    pub fn has_errors(&self) -> bool {
+        self.found.iter().any(|(_, error)| error.severity == Severity::Error)
+    }
+
     /// The fields that were written but could not be read.
     pub fn unreadable(&self) -> &HashSet<String> {
         &self.unreadable

@@ -6,7 +6,9 @@ use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::data_source;
 use super::http_connection_manager::upgrade_type;
-use super::support::{SupportedMessage, kept, message, only, reported, strict, used};
+use super::support::{
+    SupportedMessage, kept, message, must, only, refused, reported, strict, used,
+};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
@@ -169,7 +171,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("name"),
             used("domains"),
             used("routes"),
-            only("require_tls", &["NONE"]),
+            must("require_tls", &["NONE"]),
             only("include_request_attempt_count", &["false"]),
             only("include_attempt_count_in_response", &["false"]),
             only("include_is_timeout_retry_header", &["false"]),
@@ -184,6 +186,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("route"),
             used("redirect"),
             used("direct_response"),
+            refused("filter_action"),
+            refused("non_forwarding_action"),
             kept("metadata", "nothing reads a route's metadata"),
             kept("decorator", "there is no tracing"),
             kept("tracing", "there is no tracing"),
@@ -210,9 +214,17 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("timeout"),
             used("idle_timeout"),
             used("upgrade_configs"),
+            refused("metadata_match"),
+            refused("cluster_header"),
+            refused("cluster_specifier_plugin"),
+            refused("inline_cluster_specifier_plugin"),
+            refused("regex_rewrite"),
+            refused("path_rewrite_policy"),
+            refused("host_rewrite_header"),
+            refused("host_rewrite_path_regex"),
             only("priority", &["DEFAULT"]),
             only("append_x_forwarded_host", &["false"]),
-            only("auto_host_rewrite", &["false"]),
+            must("auto_host_rewrite", &["false"]),
             kept("include_vh_rate_limits", "there are no rate limits"),
         ],
     ),
@@ -224,7 +236,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
         ],
     ),
-    message("envoy.config.route.v3.WeightedCluster.ClusterWeight", &[used("name"), used("weight")]),
+    message(
+        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        &[used("name"), used("weight"), refused("cluster_header"), refused("metadata_match")],
+    ),
     message(
         "envoy.config.route.v3.RouteAction.UpgradeConfig",
         &[used("upgrade_type"), used("enabled")],
@@ -303,7 +318,8 @@ impl VirtualHost {
         let at = at.field("routes");
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
-            routes.extend(Route::from_proto(&at.index(index), route, context));
+            let at = at.index(index);
+            routes.extend(at.converted(Route::from_proto(&at, route, context)));
         }
         VirtualHost {
             name: host.name.clone(),
@@ -326,7 +342,8 @@ impl Route {
                     .map(RouteTarget::Forward)
             }
             Some(Action::Redirect(redirect)) => {
-                RedirectAction::from_proto(redirect).map(RouteTarget::Redirect)
+                RedirectAction::from_proto(&at.field("redirect"), redirect)
+                    .map(RouteTarget::Redirect)
             }
             Some(Action::DirectResponse(response)) => {
                 DirectResponse::from_proto(&at.field("direct_response"), response, context)
@@ -506,7 +523,7 @@ fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> V
 }
 
 impl RedirectAction {
-    fn from_proto(redirect: &pb::RedirectAction) -> Option<RedirectAction> {
+    fn from_proto(at: &At<'_>, redirect: &pb::RedirectAction) -> Option<RedirectAction> {
         use pb::redirect_action::RedirectResponseCode as Code;
         let scheme = match &redirect.scheme_rewrite_specifier {
             Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
@@ -524,7 +541,7 @@ impl RedirectAction {
             _ => RedirectPath::Keep,
         };
         let Ok(port) = u16::try_from(redirect.port_redirect) else {
-            // More than the .proto file allows, which the reader has reported.
+            at.field("port_redirect").error(format!("{} is not a port", redirect.port_redirect));
             return None;
         };
         Some(RedirectAction {

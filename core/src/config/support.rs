@@ -38,6 +38,10 @@ pub enum Support {
     Types(&'static [&'static str]),
     /// Carried out for these values only.
     Only(&'static [&'static str]),
+    /// Carried out for these values only; the others are refused even where unsupported fields are allowed.
+    Must(&'static [&'static str]),
+    /// Not implemented, and refused even where unsupported fields are allowed.
+    Refused,
     /// Accepted; it has nothing to do here, for this reason.
     Kept(&'static str),
     /// Accepted with a warning: it has no effect, for this reason.
@@ -70,6 +74,14 @@ pub(super) const fn types(name: &'static str, messages: &'static [&'static str])
 
 pub(super) const fn only(name: &'static str, values: &'static [&'static str]) -> SupportedField {
     SupportedField { name, support: Support::Only(values) }
+}
+
+pub(super) const fn must(name: &'static str, values: &'static [&'static str]) -> SupportedField {
+    SupportedField { name, support: Support::Must(values) }
+}
+
+pub(super) const fn refused(name: &'static str) -> SupportedField {
+    SupportedField { name, support: Support::Refused }
 }
 
 pub(super) const fn kept(name: &'static str, reason: &'static str) -> SupportedField {

@@ -4,7 +4,9 @@
 
 use super::changes::Changes;
 use super::names::Change;
-use super::stats::{ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat};
+use super::stats::{
+    AccessLogStat, ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat,
+};
 use crate::config::{self, HealthStatus};
 use crate::snapshot::{ClusterEntry, ListenerEntry};
 use crate::stats::{Registry, Scope, ShardStats};
@@ -119,6 +121,13 @@ impl Counts {
     pub fn reload(&self, taken: bool) {
         let stat = if taken { ReloadStat::ReloadSuccess } else { ReloadStat::ReloadFailure };
         self.cells.inc(self.registry.scope("server", ReloadStat::ALL), stat);
+    }
+
+    /// Lines of access logs that were dropped, and that could not be written, since the start.
+    pub fn access_logs(&self, (dropped, failed): (u64, u64)) {
+        let scope = self.registry.scope("access_log", AccessLogStat::ALL);
+        self.cells.set(scope, AccessLogStat::LinesDropped, dropped);
+        self.cells.set(scope, AccessLogStat::LinesFailed, failed);
     }
 
     /// Listeners that could not be opened.

@@ -131,15 +131,19 @@ impl Sources {
                 (true, true)
             }
         };
-        let from_hosts = self.from_hosts(&name.host);
-        let (v4, v6) = if from_hosts.is_empty() {
+        let in_hosts_file = self.in_hosts_file(&name.host);
+        let (v4, v6) = if in_hosts_file.is_empty() {
             let ask = |wanted, record| async move {
                 if wanted { self.ask(&name.host, record).await } else { Found::default() }
             };
             tokio::join!(ask(v4, RecordType::A), ask(v6, RecordType::AAAA))
         } else {
             let of = |wanted: bool, family: fn(&IpAddr) -> bool| Found {
-                addresses: from_hosts.iter().copied().filter(|ip| wanted && family(ip)).collect(),
+                addresses: in_hosts_file
+                    .iter()
+                    .copied()
+                    .filter(|ip| wanted && family(ip))
+                    .collect(),
                 ..Found::default()
             };
             (of(v4, IpAddr::is_ipv4), of(v6, IpAddr::is_ipv6))
@@ -148,7 +152,7 @@ impl Sources {
     }
 
     /// Addresses of both families: a name that `/etc/hosts` knows is not asked for elsewhere, as in the C library.
-    fn from_hosts(&self, host: &str) -> Vec<IpAddr> {
+    fn in_hosts_file(&self, host: &str) -> Vec<IpAddr> {
         let Ok(name) = Name::from_str_relaxed(host) else { return Vec::new() };
         let mut addresses = Vec::new();
         for record in [RecordType::A, RecordType::AAAA] {

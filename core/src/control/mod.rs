@@ -3,8 +3,10 @@
 //!
 //! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
 
+pub mod access_logs;
 pub mod build;
 pub mod changes;
+mod closing;
 pub mod counts;
 pub mod dns;
 pub mod identity;
@@ -16,8 +18,7 @@ pub mod source;
 pub mod state;
 pub mod stats;
 
-pub use listeners::BindError;
-pub use source::ConfigSource;
+pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
 use crate::config::{Admin, Bootstrap};
@@ -25,9 +26,12 @@ use crate::log::{self, Component, Level};
 use crate::shard::ShardState;
 use crate::snapshot::Publisher;
 use crate::stats::Registry;
+use access_logs::{AccessLogs, LogError};
 use build::Prepared;
+use closing::Closing;
 use counts::Counts;
 use dns::Dns;
+use listeners::BindError;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
 use std::fmt;
@@ -99,6 +103,27 @@ pub enum Ending {
     ShardDied(usize, io::Error),
 }
 
+/// How long the end of the process waits for access logs to be written.
+const LOGS_WRITTEN_MAX: Duration = Duration::from_secs(2);
+
+/// Something that a configuration needs and that could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A listener's sockets.
+    Listener(BindError),
+    /// An access log.
+    AccessLog(LogError),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Listener(error) => error.fmt(f),
+            OpenError::AccessLog(error) => error.fmt(f),
+        }
+    }
+}
+
 /// What the control thread is made of.
 #[derive(Debug)]
 pub struct ControlOptions {
@@ -125,6 +150,8 @@ pub struct Control {
     resources: Resources,
     counts: Counts,
     shards: Vec<Shard>,
+    access_logs: AccessLogs,
+    closing: Closing,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     started: Instant,
@@ -137,13 +164,15 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// Every listener that cannot be opened.
-    pub fn new(options: ControlOptions, bootstrap: Bootstrap) -> Result<Control, Vec<BindError>> {
+    /// Every listener and every access log that cannot be opened.
+    pub fn new(options: ControlOptions, bootstrap: Bootstrap) -> Result<Control, Vec<OpenError>> {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let mut control = Control {
             resources: Resources::new(options.registry.clone()),
             counts: Counts::new(options.registry.clone()),
             shards: Vec::new(),
+            access_logs: AccessLogs::default(),
+            closing: Closing::default(),
             admin: bootstrap.admin.clone(),
             started: Instant::now(),
             commands,
@@ -177,7 +206,8 @@ impl Control {
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let due = self.resources.poll_timeout().map(|at| self.instant(at));
+            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
+            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
@@ -198,24 +228,46 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => self.resources.handle_timeout(self.now()),
+                () = at(due) => {
+                    self.resources.handle_timeout(self.now());
+                    self.closing.handle_timeout(self.now());
+                }
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
                 },
-                _ = look.tick() => if let Some(ending) = self.dead_shard() {
-                    return Ok(ending);
+                _ = look.tick() => {
+                    self.counts.access_logs(self.access_logs.lost());
+                    if let Some(ending) = self.dead_shard() {
+                        return Ok(ending);
+                    }
                 },
             }
         }
     }
 
     /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
-    fn apply(&mut self, bootstrap: Bootstrap) -> Result<changes::Changes, Vec<BindError>> {
+    fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+        if !self.resources.accepts() {
+            bootstrap.listeners.clear();
+        }
+        let addresses: Vec<_> = bootstrap.listeners.iter().map(|config| config.address).collect();
+        self.closing.make_room(&addresses);
         let open = self.resources.sockets();
         let sockets = listeners::open_all(&bootstrap.listeners, &open, self.options.shards);
-        let sockets = sockets.inspect_err(|errors| self.counts.listeners_refused(errors.len()))?;
-        let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
+        let access_logs = self.access_logs.open_all(&bootstrap.listeners);
+        let (sockets, access_logs) = match (sockets, access_logs) {
+            (Ok(sockets), Ok(access_logs)) => (sockets, access_logs),
+            (sockets, access_logs) => {
+                let sockets = sockets.err().unwrap_or_default();
+                self.counts.listeners_refused(sockets.len());
+                let logs = access_logs.err().unwrap_or_default().into_iter();
+                let errors = sockets.into_iter().map(OpenError::Listener);
+                return Err(errors.chain(logs.map(OpenError::AccessLog)).collect());
+            }
+        };
+        self.access_logs.replace(access_logs.clone());
+        let prepared = Prepared { bootstrap, sockets, access_logs };
         Ok(self.resources.handle_update(&prepared, self.now()))
     }
 
@@ -242,8 +294,8 @@ impl Control {
                     }
                 }
             }
-            Err(errors) => {
-                for error in errors.0 {
+            Err(refused) => {
+                for error in refused.errors.0 {
                     log::error(Component::Config, format_args!("{error}"));
                 }
                 false
@@ -275,6 +327,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
+                    self.closing.published(&snapshot, self.now());
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -295,6 +348,7 @@ impl Control {
     }
 
     fn reopen_logs(&mut self) {
+        self.access_logs.reopen();
         match log::reopen() {
             Ok(()) => log::info(Component::Main, format_args!("logs were opened again")),
             Err(error) => {
@@ -333,6 +387,7 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
+                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
@@ -376,6 +431,12 @@ impl Control {
             if let Ok(Err(error)) = shard.thread.join() {
                 log::error(Component::Main, format_args!("a shard's end: {error}"));
             }
+        }
+        if !self.access_logs.sync(LOGS_WRITTEN_MAX) {
+            log::warning(
+                Component::Main,
+                format_args!("access logs could not be written to the end"),
+            );
         }
     }
 

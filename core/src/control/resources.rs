@@ -17,7 +17,7 @@ use crate::config::{self, Address, Discovery};
 use crate::log::{Component, Level};
 use crate::snapshot::{ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot};
 use crate::stats::Registry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
@@ -54,6 +54,8 @@ struct Generation {
     listeners: Vec<Arc<ListenerEntry>>,
     /// In the order of the configuration.
     clusters: Vec<Arc<ClusterEntry>>,
+    /// The same by number, as snapshots have it: pages that did not change are shared with the snapshot before.
+    table: ClusterTable,
     /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every cluster.
     users: HashMap<DnsName, Vec<usize>>,
 }
@@ -173,8 +175,18 @@ impl Resources {
     pub fn stop_listeners(&mut self) {
         if self.accepting == Accepting::Yes {
             self.accepting = Accepting::Stopped;
+            self.active.listeners.clear();
+            if let Some(pending) = &mut self.pending {
+                pending.listeners.clear();
+            }
             self.stale = true;
         }
+    }
+
+    /// Whether an update's listeners are wanted: not after they were stopped.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.accepting == Accepting::Yes
     }
 
     /// Begins the end: shards stop accepting and finish what runs.
@@ -199,15 +211,12 @@ impl Resources {
             return None;
         }
         self.version += 1;
-        let listeners = match self.accepting {
-            Accepting::Stopped => Vec::new(),
-            Accepting::Yes | Accepting::Draining => self.active.listeners.clone(),
-        };
+        let listeners = self.active.listeners.clone();
         self.counts.snapshot(&self.active.clusters, listeners.len(), self.warming());
         Some(Action::Publish(Snapshot {
             version: self.version,
             listeners,
-            clusters: ClusterTable::new(self.active.clusters.iter().cloned()),
+            clusters: self.active.table.clone(),
             draining: self.accepting == Accepting::Draining,
         }))
     }
@@ -268,6 +277,7 @@ impl Resources {
             self.log(Level::Warning, Component::Upstream, text);
         }
         let old = std::mem::take(&mut self.active);
+        let mut table = old.table.clone();
         let before = by_name(&old.clusters);
         let mut clusters = Vec::with_capacity(pending.clusters.len());
         for config in &pending.clusters {
@@ -276,7 +286,19 @@ impl Resources {
             if previous.is_none_or(|entry| !Arc::ptr_eq(&entry.endpoints, &new.endpoints)) {
                 self.counts.membership_change(config);
             }
+            if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
+                table.insert(new.clone());
+            }
             clusters.push(new);
+        }
+        let kept: HashSet<_> = clusters.iter().map(|entry| entry.id).collect();
+        for gone in old.clusters.iter().filter(|entry| !kept.contains(&entry.id)) {
+            table.remove(gone.id);
+        }
+        for gone in &old.listeners {
+            if !pending.listeners.iter().any(|entry| entry.id == gone.id) {
+                self.identities.forget_listener(&ListenerKey::of(&gone.config));
+            }
         }
         let mut users: HashMap<DnsName, Vec<usize>> = HashMap::new();
         for (index, entry) in clusters.iter().enumerate() {
@@ -287,7 +309,7 @@ impl Resources {
                 }
             }
         }
-        self.active = Generation { listeners: pending.listeners, clusters, users };
+        self.active = Generation { listeners: pending.listeners, clusters, table, users };
         self.counts.hide_gone(
             (&old.clusters, &old.listeners),
             (&self.active.clusters, &self.active.listeners),
@@ -317,6 +339,7 @@ impl Resources {
             let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
             self.log(Level::Info, Component::Upstream, text);
             self.counts.membership_change(&new.config);
+            self.active.table.insert(new.clone());
             self.active.clusters[index] = new;
             self.stale = true;
         }

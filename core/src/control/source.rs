@@ -3,6 +3,7 @@
 //! What it leaves to others: reading and validating (`config`).
 
 use crate::config::{self, Bootstrap, ConfigError, ConfigErrors, Source};
+use std::fmt;
 use std::path::PathBuf;
 
 /// What was given on the command line.
@@ -16,19 +17,35 @@ pub struct ConfigSource {
     pub options: config::Options,
 }
 
+/// A configuration that was refused.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What is wrong with it.
+    pub errors: ConfigErrors,
+    /// Its text, as far as it could be read, to show the lines that are wrong.
+    pub sources: Vec<Source>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(config::render(&self.errors, &self.sources).trim_end())
+    }
+}
+
 impl ConfigSource {
     /// Reads and validates everything. Returns the bootstrap and warnings.
     ///
     /// # Errors
     ///
     /// Everything that is wrong.
-    pub fn load(&self) -> Result<(Bootstrap, Vec<ConfigError>), ConfigErrors> {
+    pub fn load(&self) -> Result<(Bootstrap, Vec<ConfigError>), Refused> {
         let mut sources = Vec::with_capacity(2);
         if let Some(path) = &self.path {
-            sources.push(config::read_file(path)?);
+            let file = config::read_file(path);
+            sources.push(file.map_err(|errors| Refused { errors, sources: Vec::new() })?);
         }
         sources.extend(self.text.clone());
-        config::load(&sources, &self.options)
+        config::load(&sources, &self.options).map_err(|errors| Refused { errors, sources })
     }
 
     /// What the user calls it.

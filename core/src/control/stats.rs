@@ -75,6 +75,14 @@ control_stats! {
 }
 
 control_stats! {
+    /// Under `access_log.`
+    AccessLogStat {
+        LinesDropped = Counter "lines_dropped",
+        LinesFailed = Counter "lines_failed",
+    }
+}
+
+control_stats! {
     /// Under `server.`: configuration files that were read again.
     ReloadStat {
         ReloadSuccess = Counter "reload_success",

@@ -1,6 +1,7 @@
 //! Clusters and their hosts, as shards read them.
 //!
-//! What it leaves to others: choosing a host (`upstream::balancer`), connections (`upstream::pool`).
+//! What it leaves to others: choosing a host (`upstream::balancer`), connections
+//! (`upstream::pool`).
 
 use crate::config::{self, HealthStatus, Thresholds};
 use crate::stats::Scope;
@@ -9,8 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A cluster's number: given to a name once, the same for the life of the process, so that route tables and
-/// per-shard tables can be indexed by it.
+/// A cluster's number: given to a name once, the same for the life of the process, so that route
+/// tables and per-shard tables can be indexed by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ClusterId(pub u32);
 
@@ -18,10 +19,16 @@ pub struct ClusterId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct HostId(pub u32);
 
-/// Clusters by number.
+/// Entries of one page of a [`ClusterTable`].
+const PAGE: usize = 64;
+
+type Page = [Option<Arc<ClusterEntry>>; PAGE];
+
+/// Clusters by number, in pages that versions of the table share: with 10,000 clusters, a version
+/// that differs in one cluster copies 157 pages' pointers and one page.
 #[derive(Debug, Default, Clone)]
 pub struct ClusterTable {
-    entries: Vec<Option<Arc<ClusterEntry>>>,
+    pages: Vec<Option<Arc<Page>>>,
 }
 
 impl ClusterTable {
@@ -30,24 +37,43 @@ impl ClusterTable {
     pub fn new(entries: impl IntoIterator<Item = Arc<ClusterEntry>>) -> ClusterTable {
         let mut table = ClusterTable::default();
         for entry in entries {
-            let index = entry.id.0 as usize;
-            if table.entries.len() <= index {
-                table.entries.resize(index + 1, None);
-            }
-            table.entries[index] = Some(entry);
+            table.insert(entry);
         }
         table
     }
 
+    /// Adds an entry, in place of the one with the same number. Other versions of the table do
+    /// not change.
+    pub fn insert(&mut self, entry: Arc<ClusterEntry>) {
+        let index = entry.id.0 as usize;
+        if self.pages.len() <= index / PAGE {
+            self.pages.resize(index / PAGE + 1, None);
+        }
+        let page = self.pages[index / PAGE].get_or_insert_with(|| Arc::new([const { None }; PAGE]));
+        Arc::make_mut(page)[index % PAGE] = Some(entry);
+    }
+
+    /// Takes an entry out. Other versions of the table do not change.
+    pub fn remove(&mut self, id: ClusterId) {
+        if self.get(id).is_none() {
+            return;
+        }
+        let index = id.0 as usize;
+        let Some(Some(page)) = self.pages.get_mut(index / PAGE) else { return };
+        Arc::make_mut(page)[index % PAGE] = None;
+    }
+
     /// The cluster with this number, if there is one now.
     #[must_use]
+    #[inline]
     pub fn get(&self, id: ClusterId) -> Option<&Arc<ClusterEntry>> {
-        self.entries.get(id.0 as usize)?.as_ref()
+        let index = id.0 as usize;
+        self.pages.get(index / PAGE)?.as_ref()?[index % PAGE].as_ref()
     }
 
     /// All clusters, by number.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ClusterEntry>> {
-        self.entries.iter().flatten()
+        self.pages.iter().flatten().flat_map(|page| page.iter().flatten())
     }
 }
 
@@ -92,8 +118,8 @@ pub struct Host {
     pub stats: Scope,
 }
 
-/// Counters of a cluster's circuit breakers of one priority. Exact across shards: a permit is counted before it
-/// is used, and given back when the limit was passed.
+/// Counters of a cluster's circuit breakers of one priority. Exact across shards: there are never
+/// more permits than the limit, and none is refused while there is room.
 #[derive(Debug, Default)]
 pub struct Breakers {
     /// Connections, connecting ones included.
@@ -102,8 +128,9 @@ pub struct Breakers {
     pub pending: CachePadded<AtomicU32>,
     /// Requests under way, waiting ones not included.
     pub requests: CachePadded<AtomicU32>,
-    /// Shards with requests that wait for a connection while other shards have all that the limit allows. While it is
-    /// not zero, a connection that becomes idle closes, so that the permit goes to who needs it.
+    /// Shards with requests that wait for a connection while other shards have all that the limit
+    /// allows. While it is not zero, a connection that becomes idle closes, so that the permit goes
+    /// to who needs it.
     pub starved: CachePadded<AtomicU32>,
 }
 
@@ -118,12 +145,15 @@ pub enum Permit {
 
 impl Breakers {
     /// Counts one in `counter` unless that passes `max`.
+    ///
+    /// Compares and swaps, because adding first and taking back what was too much would for a
+    /// moment show others a full counter that is not full.
     pub fn acquire(counter: &AtomicU32, max: u32) -> Permit {
-        if counter.fetch_add(1, Ordering::Relaxed) < max {
-            return Permit::Granted;
+        let more = |count: u32| (count < max).then_some(count + 1);
+        match counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Permit::Granted,
+            Err(_) => Permit::Refused,
         }
-        counter.fetch_sub(1, Ordering::Relaxed);
-        Permit::Refused
     }
 
     /// Gives one back.
@@ -142,3 +172,6 @@ impl Breakers {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,12 @@
 //! What shards read: one immutable [`Snapshot`] of everything that a request needs.
 //!
-//! Control builds and publishes snapshots; a shard adopts the newest once per turn. Entries that an update does
-//! not touch are shared with the snapshot before by `Arc`. What must survive an update (counters of circuit
-//! breakers, stats) lives behind the entries, in shared atomics that are found again by identity.
+//! Control builds and publishes snapshots; a shard adopts the newest once per turn. Entries that an
+//! update does not touch are shared with the snapshot before by `Arc`. What must survive an update
+//! (counters of circuit breakers, stats) lives behind the entries, in shared atomics that are found
+//! again by identity.
 //!
-//! What it leaves to others: building from configuration events (`control`), per-shard state (`upstream`).
+//! What it leaves to others: building from configuration events (`control`), per-shard state
+//! (`upstream`).
 
 pub mod cluster;
 pub mod listener;

@@ -34,7 +34,9 @@ impl Publisher {
     /// When its version is not larger than the current one's.
     pub fn publish(&self, snapshot: Snapshot) {
         let version = snapshot.version;
-        assert!(version > self.version.load(Ordering::Relaxed), "snapshots are published in order");
+        let before = self.version.load(Ordering::Relaxed);
+        assert!(version > before, "snapshot {version} published after {before}");
+        // In this order: a shard that sees the new version finds the new snapshot, or a newer one.
         self.current.store(Arc::new(snapshot));
         self.version.store(version, Ordering::Release);
         self.wake_all();
@@ -61,7 +63,7 @@ impl Publisher {
 
 /// A shard's view of the publisher. Streams pin a snapshot by a plain (not atomic) count.
 #[derive(Debug)]
-#[allow(clippy::redundant_allocation)] // the outer count is plain, the inner one shared by all shards
+#[allow(clippy::redundant_allocation)] // the outer count is plain, the inner one shared
 pub struct Adopted {
     publisher: Arc<Publisher>,
     snapshot: Rc<Arc<Snapshot>>,
@@ -75,9 +77,12 @@ impl Adopted {
         Adopted { publisher, snapshot }
     }
 
-    /// Adopts a newer snapshot if there is one, and says whether there was. One relaxed-cost load when there is none.
+    /// Adopts a newer snapshot if there is one, and says whether there was. One relaxed-cost load
+    /// when there is none.
     pub fn refresh(&mut self) -> bool {
-        if self.publisher.version.load(Ordering::Acquire) == self.snapshot.version {
+        // Smaller happens, too: between the two stores of `publish` the snapshot is ahead of the
+        // version. A shard that began then has what the version is about to say.
+        if self.publisher.version.load(Ordering::Acquire) <= self.snapshot.version {
             return false;
         }
         self.snapshot = Rc::new(self.publisher.load());
@@ -95,5 +100,58 @@ impl Adopted {
     #[allow(clippy::redundant_allocation)]
     pub fn snapshot(&self) -> &Rc<Arc<Snapshot>> {
         &self.snapshot
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::ClusterTable;
+
+    fn snapshot(version: u64) -> Snapshot {
+        Snapshot { version, clusters: ClusterTable::default(), ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_snapshot_is_adopted_once() {
+        let publisher = Arc::new(Publisher::new(snapshot(1)));
+        let mut adopted = Adopted::new(publisher.clone());
+        assert!(!adopted.refresh());
+        publisher.publish(snapshot(2));
+        publisher.publish(snapshot(3));
+        assert!(adopted.refresh());
+        assert_eq!(adopted.snapshot().version, 3);
+        assert!(!adopted.refresh());
+    }
+
+    #[test]
+    fn a_pinned_snapshot_stays_until_it_is_let_go() {
+        let publisher = Arc::new(Publisher::new(snapshot(1)));
+        let mut adopted = Adopted::new(publisher.clone());
+        let pinned = adopted.snapshot().clone();
+        let first = Arc::downgrade(&pinned);
+        publisher.publish(snapshot(2));
+        adopted.refresh();
+        assert_eq!((pinned.version, adopted.snapshot().version), (1, 2));
+        drop(pinned);
+        assert!(first.upgrade().is_none(), "nothing else keeps an old snapshot");
+    }
+
+    /// A shard that begins while a snapshot is being published, between the two stores.
+    #[test]
+    fn a_snapshot_ahead_of_its_version_is_not_adopted_again() {
+        let publisher = Arc::new(Publisher::new(snapshot(1)));
+        publisher.current.store(Arc::new(snapshot(2)));
+        let mut adopted = Adopted::new(publisher.clone());
+        assert_eq!(adopted.snapshot().version, 2);
+        assert!(!adopted.refresh());
+        publisher.version.store(2, Ordering::Release);
+        assert!(!adopted.refresh());
+    }
+
+    #[test]
+    #[should_panic(expected = "snapshot 2 published after 2")]
+    fn a_version_is_published_once() {
+        Publisher::new(snapshot(2)).publish(snapshot(2));
     }
 }

@@ -1,9 +1,11 @@
 //! Distributions: log-linear buckets over whole numbers, merged on reading.
 //!
-//! Values below 64 have a bucket each. Above, each power of two is cut in 32 equal buckets, so that a
-//! bucket's middle is at most 1/64 (1.6 %) away from any value in it. Envoy keeps two decimal digits (5 %).
+//! Values below 64 have a bucket each. Above, each power of two is cut in 32 equal buckets, so that
+//! a bucket's middle is at most 1/64 (1.6 %) away from any value in it. Envoy keeps two decimal
+//! digits (5 %).
 //!
-//! What it leaves to others: where the cells are (`shard`), and how a distribution is printed (`admin`).
+//! What it leaves to others: where the cells are (`shard`), and how a distribution is printed
+//! (`admin`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,8 +102,8 @@ impl Bucket {
 pub struct Histogram {
     /// How many values.
     pub count: u64,
-    /// Their sum, exact. Read while shards write, it can be ahead of or behind `count` by what is just being
-    /// recorded.
+    /// Their sum, exact. Read while shards write, it can be ahead of or behind `count` by what is
+    /// just being recorded.
     pub sum: u64,
     /// The buckets that are not empty, in order of their values.
     pub buckets: Vec<Bucket>,
@@ -126,8 +128,8 @@ impl Histogram {
         total
     }
 
-    /// The value that a share `quantile` (0 to 1) of all values does not pass: the middle of its bucket.
-    /// `None` when there are no values.
+    /// The value that a share `quantile` (0 to 1) of all values does not pass: the middle of its
+    /// bucket. `None` when there are no values.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Option<f64> {
         let rank = ((quantile * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));

@@ -1,7 +1,7 @@
 //! Stats: per-shard arrays of numbers, merged when somebody looks.
 //!
-//! A shard writes only its own cells (a relaxed load and store, no lock, no allocation); the admin thread
-//! reads every shard's. Names exist only on the control and admin side, in the [`Registry`].
+//! A shard writes only its own cells (a relaxed load and store, no lock, no allocation); the admin
+//! thread reads every shard's. Names exist only on the control and admin side, in the [`Registry`].
 //!
 //! What it leaves to others: what to count (`shard`, `proxy`), and the pages (`admin`).
 

@@ -1,6 +1,7 @@
 //! Every stat that shards count, by Envoy's names, grouped by the scope that it belongs to.
 //!
-//! What it leaves to others: storage. A scope of a kind has one cell per stat of the kind, in this order.
+//! What it leaves to others: storage. A scope of a kind has one cell per stat of the kind, in this
+//! order.
 
 use super::Kind;
 use super::shard::Stat;
@@ -106,8 +107,10 @@ stats! {
         DownstreamCxUpgradesActive = Gauge "downstream_cx_upgrades_active",
         DownstreamCxRxBytesTotal = Counter "downstream_cx_rx_bytes_total",
         DownstreamCxTxBytesTotal = Counter "downstream_cx_tx_bytes_total",
-        DownstreamFlowControlPausedReadingTotal = Counter "downstream_flow_control_paused_reading_total",
-        DownstreamFlowControlResumedReadingTotal = Counter "downstream_flow_control_resumed_reading_total",
+        DownstreamFlowControlPausedReadingTotal = Counter
+            "downstream_flow_control_paused_reading_total",
+        DownstreamFlowControlResumedReadingTotal = Counter
+            "downstream_flow_control_resumed_reading_total",
         DownstreamRqTotal = Counter "downstream_rq_total",
         DownstreamRqHttp1Total = Counter "downstream_rq_http1_total",
         DownstreamRqActive = Gauge "downstream_rq_active",
@@ -154,8 +157,10 @@ stats! {
         UpstreamCxProtocolError = Counter "upstream_cx_protocol_error",
         UpstreamCxRxBytesTotal = Counter "upstream_cx_rx_bytes_total",
         UpstreamCxTxBytesTotal = Counter "upstream_cx_tx_bytes_total",
-        UpstreamFlowControlPausedReadingTotal = Counter "upstream_flow_control_paused_reading_total",
-        UpstreamFlowControlResumedReadingTotal = Counter "upstream_flow_control_resumed_reading_total",
+        UpstreamFlowControlPausedReadingTotal = Counter
+            "upstream_flow_control_paused_reading_total",
+        UpstreamFlowControlResumedReadingTotal = Counter
+            "upstream_flow_control_resumed_reading_total",
         UpstreamRqTotal = Counter "upstream_rq_total",
         UpstreamRqActive = Gauge "upstream_rq_active",
         UpstreamRqPendingTotal = Counter "upstream_rq_pending_total",

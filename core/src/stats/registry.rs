@@ -1,8 +1,8 @@
 //! Names of stats, and sums over shards: the control and admin side.
 //!
-//! A scope's cells stay its own for the life of the process: names that go for good leave their cells behind
-//! (about 300 bytes for a cluster that had no traffic). When all cells are given out, further scopes share
-//! one set that no page shows, and [`Registry::scopes_refused`] says so.
+//! A scope's cells stay its own for the life of the process: names that go for good leave their
+//! cells behind (about 300 bytes for a cluster that had no traffic). When all cells are given out,
+//! further scopes share one set that no page shows, and [`Registry::scopes_refused`] says so.
 //!
 //! What it leaves to others: pages.
 
@@ -25,7 +25,8 @@ pub enum Kind {
 /// The names and kinds of a kind of scope: one of the `ALL` tables of `names`.
 pub type StatTable = &'static [(&'static str, Kind)];
 
-/// The cells of one scope (one cluster, one listener, ...): stat `n` of the scope's kind is found from here.
+/// The cells of one scope (one cluster, one listener, ...): stat `n` of the scope's kind is found
+/// from here.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scope {
     /// The first cell.
@@ -74,7 +75,8 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Names {
     scopes: Vec<Named>,
-    /// Prefix to places in `scopes`: more than one when scopes of several kinds have the same prefix.
+    /// Prefix to places in `scopes`: more than one when scopes of several kinds have the same
+    /// prefix.
     by_prefix: HashMap<Arc<str>, Vec<u32>>,
     counters: Arena,
     histograms: Arena,
@@ -92,7 +94,8 @@ struct Named {
     hidden: bool,
 }
 
-/// The part of a chunk that is not given out yet: `next <= end`, both in the same chunk or at its end.
+/// The part of a chunk that is not given out yet: `next <= end`, both in the same chunk or at its
+/// end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Arena {
     next: u32,
@@ -135,9 +138,10 @@ impl Registry {
         self.threads[self.threads.len() - 1].clone()
     }
 
-    /// The scope with this prefix (`cluster.one`, `http.ingress`; empty for names that stand alone), made on first
-    /// use and the same ever after: stats of a thing that goes and comes back go on counting. Shows the scope
-    /// again if it was hidden. `stats` is one of the `ALL` tables of `names`.
+    /// The scope with this prefix (`cluster.one`, `http.ingress`; empty for names that stand
+    /// alone), made on first use and the same ever after: stats of a thing that goes and comes back
+    /// go on counting. Shows the scope again if it was hidden. `stats` is one of the `ALL` tables
+    /// of `names`.
     pub fn scope(&self, prefix: &str, stats: StatTable) -> Scope {
         let mut names = self.names();
         if let Some(index) = names.find(prefix, stats) {
@@ -157,8 +161,8 @@ impl Registry {
         scope
     }
 
-    /// Takes the scopes with exactly this prefix off the pages, until [`Registry::scope`] asks for them again.
-    /// They go on counting what still runs. Says whether there were any.
+    /// Takes the scopes with exactly this prefix off the pages, until [`Registry::scope`] asks for
+    /// them again. They go on counting what still runs. Says whether there were any.
     pub fn hide(&self, prefix: &str) -> bool {
         let mut names = self.names();
         let Names { scopes, by_prefix, .. } = &mut *names;
@@ -184,8 +188,8 @@ impl Registry {
         }
     }
 
-    /// Every stat that is shown, by name, in order of the names. Stats of hosts are not: `/clusters` reads them with
-    /// [`Registry::value`].
+    /// Every stat that is shown, by name, in order of the names. Stats of hosts are not:
+    /// `/clusters` reads them with [`Registry::value`].
     #[must_use]
     pub fn collect(&self) -> Vec<(String, Value)> {
         let name = |(prefix, stat, value): (Arc<str>, &str, Value)| match &*prefix {
@@ -197,8 +201,8 @@ impl Registry {
         values
     }
 
-    /// The same as scope prefix, name within the scope, and value, in no order. A prefix can have dots in it, so only
-    /// here is it known where it ends: what tags are extracted from.
+    /// The same as scope prefix, name within the scope, and value, in no order. A prefix can have
+    /// dots in it, so only here is it known where it ends: what tags are extracted from.
     #[must_use]
     pub fn collect_scoped(&self) -> Vec<(Arc<str>, &'static str, Value)> {
         let mut values = Vec::new();
@@ -238,7 +242,8 @@ impl Registry {
         }
     }
 
-    /// Finds cells, and makes the chunks that they are in on every thread's side before anybody learns of them.
+    /// Finds cells, and makes the chunks that they are in on every thread's side before anybody
+    /// learns of them.
     fn allocate(&self, names: &mut Names, cells: u32, histograms: u32) -> Option<Scope> {
         let Names { counters, histograms: buckets, chunks, .. } = names;
         let base = self.take(counters, chunks, cells)?;

@@ -1,11 +1,12 @@
 //! One shard's cells.
 //!
 //! A cell is written by one thread only, so adding is a relaxed load and a relaxed store: no locked
-//! instruction, no shared cache line. Another thread may read it at any time and sees some recent value.
+//! instruction, no shared cache line. Another thread may read it at any time and sees some recent
+//! value.
 //!
-//! Cells stand in chunks of [`CHUNK_CELLS`]. A chunk is made by the registry, zeroed by the kernel, when the
-//! first scope in it is made; it never moves and is never freed, and a page of it that nobody writes costs no
-//! memory.
+//! Cells stand in chunks of [`CHUNK_CELLS`]. A chunk is made by the registry, zeroed by the kernel,
+//! when the first scope in it is made; it never moves and is never freed, and a page of it that
+//! nobody writes costs no memory.
 //!
 //! What it leaves to others: names and sums (`registry`), buckets (`histogram`).
 
@@ -25,7 +26,8 @@ const _: () = assert!((CHUNK_CELLS as u64) * (CHUNKS_MAX as u64) <= u32::MAX as 
 
 type Chunk = Box<[AtomicU64; CHUNK_CELLS as usize]>;
 
-/// Cells that one thread writes (a shard; in one case the control thread) and the admin thread reads.
+/// Cells that one thread writes (a shard; in one case the control thread) and the admin thread
+/// reads.
 pub struct ShardStats {
     chunks: Box<[OnceLock<Chunk>]>,
 }
@@ -81,7 +83,8 @@ impl ShardStats {
         self.add(scope, stat, 1);
     }
 
-    /// Takes one off a gauge. A gauge may be added to on one shard and taken off on another: the sum is right.
+    /// Takes one off a gauge. A gauge may be added to on one shard and taken off on another: the
+    /// sum is right.
     #[inline]
     pub fn dec(&self, scope: Scope, stat: impl Stat) {
         self.update(scope, stat, |value| value.wrapping_sub(1));
@@ -93,8 +96,8 @@ impl ShardStats {
         self.update(scope, stat, |_| value);
     }
 
-    /// Records a value (milliseconds) in a histogram; a value above [`histogram::VALUE_MAX`] falls in the last
-    /// bucket, and counts in full in the sum.
+    /// Records a value (milliseconds) in a histogram; a value above [`histogram::VALUE_MAX`] falls
+    /// in the last bucket, and counts in full in the sum.
     #[inline]
     pub fn record(&self, scope: Scope, stat: impl Stat, value: u64) {
         let cells = self.histogram(scope.histogram(stat));

@@ -160,7 +160,8 @@ impl Client {
             drop(ledger);
             self.finish(Outcome::Left);
         } else if call.begun + PATIENCE <= self.now {
-            ledger.violation(format!("a connection of a client hangs; waiting: {:?}", call.pending));
+            ledger
+                .violation(format!("a connection of a client hangs; waiting: {:?}", call.pending));
             drop(ledger);
             self.finish(Outcome::Left);
         }
@@ -171,7 +172,8 @@ impl Client {
         let Some(mut call) = self.call.take() else { return };
         call.script.end(&mut self.io, false);
         let mut ledger = self.book.borrow_mut();
-        let mut fate = if call.ending && rest != Outcome::Left { Outcome::Unprocessed } else { rest };
+        let mut fate =
+            if call.ending && rest != Outcome::Left { Outcome::Unprocessed } else { rest };
         if call.reading.is_some() && fate == Outcome::Lost {
             fate = Outcome::Cut;
         }
@@ -383,8 +385,9 @@ impl Actor for Client {
     fn is_busy(&self) -> bool {
         let stays = |call: &Call| call.visit.last == LastWord::Stays && call.pending.is_empty();
         !self.visits.is_empty()
-            || self.call.as_ref().is_some_and(|call| {
-                !(stays(call) && call.seen >= call.visit.exchanges.len())
-            })
+            || self
+                .call
+                .as_ref()
+                .is_some_and(|call| !(stays(call) && call.seen >= call.visit.exchanges.len()))
     }
 }

@@ -185,7 +185,8 @@ impl Ledger {
         let nowhere = self.shapes(from, to).any(|shape| shape.origins(route).is_none());
         let misdeed = record.plan.answer.misdeed;
         // A request that cannot be repeated dies with the connection that its origin closed.
-        let raced = weather.silent_closes && (record.plan.body.is_some() || !record.plan.is_idempotent());
+        let raced =
+            weather.silent_closes && (record.plan.body.is_some() || !record.plan.is_idempotent());
         match status {
             404 if no_route => None,
             404 => Some("there was a route"),

@@ -163,8 +163,8 @@ const PATHS: usize = super::config::ROUTES;
 
 impl Exchange {
     pub fn new(id: Id, weather: &Weather, random: &mut Random) -> Exchange {
-        let method =
-            ["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE", "OPTIONS"][random.index(9)];
+        let method = ["GET", "GET", "GET", "HEAD", "POST", "POST", "PUT", "DELETE", "OPTIONS"]
+            [random.index(9)];
         let body = match method {
             "POST" | "PUT" => Some(size(random)),
             "DELETE" if random.chance(300) => Some(size(random)),
@@ -190,7 +190,8 @@ impl Exchange {
 
     /// The request as its client sends it, in pieces.
     pub fn request(&self, random: &mut Random) -> Vec<Step> {
-        let mut head = format!("{} /r{}/{} HTTP/1.1\r\nhost: sim\r\n", self.method, self.route, self.id);
+        let mut head =
+            format!("{} /r{}/{} HTTP/1.1\r\nhost: sim\r\n", self.method, self.route, self.id);
         head += &format!("x-id: {}\r\nX-Drop: 1\r\nx-keep: a, b\r\n", self.id);
         head += if self.close { "Connection: close, x-drop\r\n" } else { "connection: x-drop\r\n" };
         if self.expect {
@@ -295,7 +296,8 @@ impl Answer {
 
     fn push_good(&self, exchange: &Exchange, random: &mut Random, steps: &mut VecDeque<Step>) {
         for status in &self.interim {
-            let interim = format!("HTTP/1.1 {status} Interim\r\nx-interim: {}\r\n\r\n", exchange.id);
+            let interim =
+                format!("HTTP/1.1 {status} Interim\r\nx-interim: {}\r\n\r\n", exchange.id);
             steps.push_back(Step::Send(interim.into_bytes()));
         }
         let whole = self.bytes(exchange, random);
@@ -316,7 +318,8 @@ impl Answer {
 
     /// The answer on the wire.
     fn bytes(&self, exchange: &Exchange, random: &mut Random) -> Vec<u8> {
-        let mut head = format!("HTTP/1.1 {} Answer\r\nx-origin-id: {}\r\n", self.status, exchange.id);
+        let mut head =
+            format!("HTTP/1.1 {} Answer\r\nx-origin-id: {}\r\n", self.status, exchange.id);
         head += "x-hop: 1\r\n";
         head += match self.after {
             After::SaysClose => "Connection: close, X-Hop\r\n",
@@ -430,9 +433,7 @@ impl Visit {
             exchanges,
             depth: random.size(4),
             last,
-            slow_reader: random
-                .chance(150)
-                .then(|| Duration::from_micros(random.below(100_000))),
+            slow_reader: random.chance(150).then(|| Duration::from_micros(random.below(100_000))),
             rest: some_us(300_000, random),
             think: match random.chance(500) {
                 true => some_us(800_000, random),

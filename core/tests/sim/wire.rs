@@ -250,7 +250,11 @@ fn response_framing(head: &Head, heads: &mut VecDeque<bool>) -> Result<Framing, 
     }
     if status < 200 {
         let length = head.framing()?.is_some();
-        return if length { Err("an interim response with a body".into()) } else { Ok(Framing::None) };
+        return if length {
+            Err("an interim response with a body".into())
+        } else {
+            Ok(Framing::None)
+        };
     }
     let Some(is_head) = heads.pop_front() else { return Err("a response to nothing".into()) };
     let framing = head.framing()?;
@@ -264,7 +268,9 @@ fn response_framing(head: &Head, heads: &mut VecDeque<bool>) -> Result<Framing, 
 }
 
 fn field(line: &str) -> Result<(String, String), String> {
-    let Some((name, value)) = line.split_once(':') else { return Err(format!("a field of {line:?}")) };
+    let Some((name, value)) = line.split_once(':') else {
+        return Err(format!("a field of {line:?}"));
+    };
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
         return Err(format!("a field name of {name:?}"));
@@ -295,13 +301,19 @@ mod tests {
     fn messages_are_told_apart() {
         let mut parser = Parser::requests();
         let bytes = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nhost:y\r\n\r\n";
-        assert_eq!(parse(&mut parser, bytes).unwrap(), "POST_/a_HTTP/1.1 abc end0 GET_/_HTTP/1.1  end0 ");
+        assert_eq!(
+            parse(&mut parser, bytes).unwrap(),
+            "POST_/a_HTTP/1.1 abc end0 GET_/_HTTP/1.1  end0 "
+        );
         let mut parser = Parser::responses();
         parser.expect(false);
         parser.expect(true);
         let bytes = b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\nt: 1\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
         let said = parse(&mut parser, bytes).unwrap();
-        assert_eq!(said, "HTTP/1.1_103_Early HTTP/1.1_200_OK 0123456789 end1 HTTP/1.1_200_OK  end0 ");
+        assert_eq!(
+            said,
+            "HTTP/1.1_103_Early HTTP/1.1_200_OK 0123456789 end1 HTTP/1.1_200_OK  end0 "
+        );
         assert!(parser.is_idle());
     }
 

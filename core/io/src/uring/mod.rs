@@ -41,6 +41,10 @@ const RECV_POLL_FIRST: u16 = 1;
 /// How long dropping a backend waits for the kernel to let go of its memory.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// The smallest queues that still work: with the ring of buffers three or four pages.
+const SUBMISSION_ENTRIES_MIN: u32 = 32;
+const COMPLETION_ENTRIES_MIN: u32 = 128;
+
 /// I/O by io_uring. Belongs to the thread that made it.
 pub struct Uring {
     // `None` only while being dropped: the ring goes before what it may touch.
@@ -66,8 +70,7 @@ impl Uring {
     /// Those of `io_uring_setup`; [`probe`] explains them.
     pub fn new(options: &IoOptions) -> io::Result<Uring> {
         let options = options.bounded();
-        let ring = Ring::new(&options)?;
-        let provided = ProvidedRing::register(ring.raw(), options.buffer_ring_entries)?;
+        let (ring, provided) = queues(&options)?;
         let pool = Pool::new(options.buffer_bytes, options.buffers_max)?;
         let mut uring = Uring {
             ring: Some(ring),
@@ -242,6 +245,40 @@ impl Uring {
             }
         }
     }
+}
+
+/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
+/// 6.13 on it counts the queues, of all processes of the user together) the queues shrink.
+fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
+    let mut submission = options.submission_entries;
+    let mut completion = options.completion_entries;
+    let mut patience = 10;
+    loop {
+        let queues = Ring::new(submission, completion).and_then(|ring| {
+            let provided = ProvidedRing::register(ring.raw(), options.buffer_ring_entries)?;
+            Ok((ring, provided))
+        });
+        match queues {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && patience > 0 => {
+                // The kernel gives the memory of a ring that was just closed back a little later, so
+                // the first attempt and the smallest size are given some time.
+                patience -= 1;
+                pause_for_kernel();
+                if patience < 9 {
+                    // In large steps: what one shard takes, the next one lacks. With 64 KiB in all
+                    // four shards get four pages each.
+                    submission = (submission / 4).max(SUBMISSION_ENTRIES_MIN);
+                    completion = (completion / 16).max(COMPLETION_ENTRIES_MIN);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // start-up only: no shard turns yet
+fn pause_for_kernel() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 impl Io for Uring {

@@ -4,10 +4,10 @@
 
 use super::super::ast::{Entry, Mark, Node, Tree, shorten};
 use super::super::support::{self, Support};
-use super::{Reader, Scope};
+use super::{Reader, Scope, hints};
 use prost::Message;
 use prost::bytes::Bytes;
-use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value};
 
 /// The wrappers that carry an extension as a struct, with its type in `type_url` and itself in `value`.
 const TYPED_STRUCTS: &[&str] = &["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"];
@@ -64,6 +64,35 @@ impl Reader<'_, '_> {
         };
         let value = self.extension(field, url, at, &[entries], node.at, scope)?;
         self.pack(url, value)
+    }
+
+    /// Reads the `config` of v2 as the `typed_config` that it would be in v3, so that what is wrong in it is
+    /// reported too. That it is there at all was reported already.
+    pub(super) fn read_untyped_config(
+        &mut self,
+        mappings: &[&[Entry]],
+        message: &mut DynamicMessage,
+    ) {
+        let descriptor = message.descriptor();
+        for entries in mappings {
+            let found = entries.iter().find_map(|entry| {
+                Some((entry, hints::untyped_config(entry, &descriptor, entries)?))
+            });
+            let Some((entry, (field, name))) = found else { continue };
+            let (Some(inner), Tree::Mapping(config)) =
+                (self.pool.get_message_by_name(name), &entry.value.value)
+            else {
+                continue;
+            };
+            let length = self.enter(field.name());
+            let at = Some(entry.value.at);
+            let value =
+                self.mappings(at, &[config.as_slice()], &inner, Scope::Used).encode_to_vec();
+            self.path.truncate(length);
+            if let Some(any) = self.pack(name, value) {
+                message.set_field(&field, Value::Message(any));
+            }
+        }
     }
 
     fn pack(&self, url: &str, value: Vec<u8>) -> Option<DynamicMessage> {
@@ -138,7 +167,7 @@ impl Reader<'_, '_> {
 }
 
 /// The messages that can be in an `Any`.
-fn supported_types(field: &FieldDescriptor) -> &'static [&'static str] {
+pub(super) fn supported_types(field: &FieldDescriptor) -> &'static [&'static str] {
     match support::support(field.parent_message().full_name(), field.name()) {
         Some(Support::Types(types)) => types,
         _ => &[],

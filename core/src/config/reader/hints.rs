@@ -2,9 +2,10 @@
 //!
 //! What it leaves to others: finding the fault.
 
-use super::super::ast::{Entry, shorten};
+use super::super::ast::{Entry, Tree, shorten};
 use super::Reader;
-use prost_reflect::MessageDescriptor;
+use super::extension::supported_types;
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 /// Fields of Envoy's v2 API that v3 does not have: the end of the message's name, the field, what to do.
 const OLD_FIELDS: &[(&str, &str, &str)] = &[
@@ -34,10 +35,17 @@ const OLD_FIELDS: &[(&str, &str, &str)] = &[
 
 impl Reader<'_, '_> {
     /// Reports a key that is no field of its message.
-    pub(super) fn unknown_field(&mut self, entry: &Entry, descriptor: &MessageDescriptor) {
+    pub(super) fn unknown_field(
+        &mut self,
+        entry: &Entry,
+        descriptor: &MessageDescriptor,
+        siblings: &[Entry],
+    ) {
         let path = self.path_of(&entry.key);
         let hint = if entry.key == "<<" {
             Some("Envoy's YAML has no merge keys: write the fields out, or use an alias".to_owned())
+        } else if let Some((_, name)) = untyped_config(entry, descriptor, siblings) {
+            Some(format!("v3 has `typed_config` with \"@type\": type.googleapis.com/{name}"))
         } else if let Some(advice) = old_field(descriptor.name(), &entry.key) {
             self.expect_instead(advice);
             Some(advice.to_owned())
@@ -57,13 +65,32 @@ impl Reader<'_, '_> {
 
     /// The first name in backquotes is what was meant: it is then not called missing as well.
     fn expect_instead(&mut self, advice: &str) {
-        if let Some(name) = advice.split('`').nth(1) {
+        let quoted = advice.split('`').nth(1).unwrap_or_default();
+        if let Some(name) = quoted.split(':').next() {
             self.report.set_unreadable(self.path_of(name));
         }
     }
 }
 
-fn old_field(message: &str, field: &str) -> Option<&'static str> {
+/// The `typed_config` that stands in v3 for this `config` of v2, and the message that its name means.
+pub(super) fn untyped_config(
+    entry: &Entry,
+    descriptor: &MessageDescriptor,
+    siblings: &[Entry],
+) -> Option<(FieldDescriptor, &'static str)> {
+    let field = descriptor.get_field_by_name("typed_config").filter(|_| entry.key == "config")?;
+    let name = siblings.iter().find(|sibling| sibling.key == "name")?;
+    let Tree::Scalar(name) = &name.value.value else { return None };
+    // `envoy.http_connection_manager` means HttpConnectionManager.
+    let simple = name.text.rsplit('.').next()?;
+    let mut types = supported_types(&field).iter();
+    let found =
+        types.find(|full| full.rsplit('.').next().map(snake_case).as_deref() == Some(simple));
+    found.map(|full| (field, *full))
+}
+
+/// What to write instead of a field of v2.
+pub(super) fn old_field(message: &str, field: &str) -> Option<&'static str> {
     let found = OLD_FIELDS.iter().find(|(of, name, _)| *of == message && *name == field);
     found.map(|(_, _, advice)| *advice)
 }

@@ -117,6 +117,9 @@ impl<'r, 's> Reader<'r, 's> {
             }
             self.path.truncate(length);
         }
+        if scope == Scope::Used {
+            self.read_untyped_config(mappings, &mut message);
+        }
         self.check_required(&message, descriptor, at);
         message
     }
@@ -132,7 +135,7 @@ impl<'r, 's> Reader<'r, 's> {
         let mut here: Vec<(&str, u32)> = Vec::with_capacity(entries.len());
         for entry in entries.iter().filter(|entry| entry.key != "@type") {
             let Some(field) = field_by_key(descriptor, &entry.key) else {
-                self.unknown_field(entry, descriptor);
+                self.unknown_field(entry, descriptor, entries);
                 continue;
             };
             if entry.value.value == Tree::Null {
@@ -212,16 +215,22 @@ impl<'r, 's> Reader<'r, 's> {
                 self.report.warning(Some(written.key_at), &self.path, reason, None);
                 Some(Scope::Kept)
             }
-            Some(Support::Only(values)) => self.only(written, values).then_some(Scope::Kept),
+            Some(Support::Only(values)) => self.only(written, values, false).then_some(Scope::Kept),
+            Some(Support::Must(values)) => self.only(written, values, true).then_some(Scope::Kept),
+            Some(Support::Refused) => {
+                self.unsupported_field(written, descriptor, true);
+                None
+            }
             None => {
-                self.unsupported_field(written, descriptor);
+                let message = support::supported_message(descriptor.full_name());
+                self.unsupported_field(written, descriptor, message.is_some_and(|m| m.strict));
                 None
             }
         }
     }
 
     /// Whether the field has one of the values that are carried out.
-    fn only(&mut self, written: &Written<'_>, values: &[&str]) -> bool {
+    fn only(&mut self, written: &Written<'_>, values: &[&str], strict: bool) -> bool {
         let Some(node) = written.parts.last() else { return true };
         let Some(found) = self.canonical(&written.field, node) else {
             // Not a value at all, which reading it will say.
@@ -234,25 +243,37 @@ impl<'r, 's> Reader<'r, 's> {
         let name = written.field.name();
         let reason =
             format!("`{name}: {found}` is not supported yet; supported: {}", expected.join(", "));
-        self.unsupported(node.at, reason, false);
+        self.unsupported(node.at, reason, strict);
         false
     }
 
-    fn unsupported_field(&mut self, written: &Written<'_>, descriptor: &MessageDescriptor) {
+    fn unsupported_field(
+        &mut self,
+        written: &Written<'_>,
+        descriptor: &MessageDescriptor,
+        strict: bool,
+    ) {
         let message = descriptor.full_name();
-        let strict = support::supported_message(message).is_some_and(|entry| entry.strict);
         let reason = format!("`{}` of {message} is not supported yet", written.key);
-        self.unsupported(written.key_at, reason, strict);
+        let hint = hints::old_field(descriptor.name(), written.key).map(str::to_owned);
+        self.unsupported_hint(written.key_at, reason, strict, hint);
     }
 
     /// Reports something that Envoy has and we do not, at the current path.
     fn unsupported(&mut self, at: Mark, reason: String, strict: bool) {
+        self.unsupported_hint(at, reason, strict, None);
+    }
+
+    fn unsupported_hint(&mut self, at: Mark, reason: String, strict: bool, hint: Option<String>) {
         if self.options.allow_unsupported && !strict {
             let reason = format!("{reason}; it is ignored");
-            self.report.warning(Some(at), &self.path, reason, None);
+            self.report.warning(Some(at), &self.path, reason, hint);
         } else {
-            let hint = (self.options.allow_unsupported && strict)
-                .then(|| "ignoring it would change where requests go".to_owned());
+            let hint = hint.or_else(|| {
+                self.options
+                    .allow_unsupported
+                    .then(|| "ignoring it would change where requests go".to_owned())
+            });
             self.report.error(Some(at), &self.path, reason, hint);
         }
     }

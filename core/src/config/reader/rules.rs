@@ -395,6 +395,10 @@ impl Reader<'_, '_> {
             if message.has_field(field) || self.report.is_unreadable(&path) {
                 continue;
             }
+            // In a oneof it is required only where it is chosen.
+            if field.containing_oneof().is_some() {
+                continue;
+            }
             let default_is_wrong = !field.supports_presence()
                 && !rules.ignore_empty
                 && rules.check.fault(&field.default_value()).is_some();

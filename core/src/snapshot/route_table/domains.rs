@@ -1,7 +1,8 @@
 //! The choice of a virtual host by the authority of a request.
 //!
-//! In Envoy's order: the exact domain, then the longest `*.suffix`, then the longest `prefix.*`, then `*`. Case does
-//! not matter; a port is part of the domain; a wildcard stands for at least one character.
+//! In Envoy's order: the exact domain, then the longest `*.suffix`, then the longest `prefix.*`,
+//! then `*`. Case does not matter; a port is part of the domain; a wildcard stands for at least one
+//! character.
 //!
 //! What it leaves to others: the routes of the virtual host (`paths`).
 

@@ -1,7 +1,7 @@
 //! Routes, compiled: the first route that matches is found without trying those before it.
 //!
-//! Envoy tries the routes of a virtual host in order, so that the last of 10,000 costs 0.4 ms. Here one walk
-//! along the path finds the lowest number of all that match; the result is the same.
+//! Envoy tries the routes of a virtual host in order, so that the last of 10,000 costs 0.4 ms. Here
+//! one walk along the path finds the lowest number of all that match; the result is the same.
 //!
 //! What it leaves to others: carrying the route out (`proxy::router`).
 
@@ -51,7 +51,8 @@ pub struct CompiledRoute {
     pub name: String,
     /// Name of the virtual host.
     pub virtual_host: String,
-    /// How the path matched, for rewrites: the length of the matched prefix is that of this pattern.
+    /// How the path matched, for rewrites: the length of the matched prefix is that of this
+    /// pattern.
     pub path: config::PathMatch,
     /// What to do.
     pub target: CompiledTarget,
@@ -62,7 +63,8 @@ pub struct CompiledRoute {
 pub enum CompiledTarget {
     /// Forward it.
     Forward {
-        /// Clusters with cumulative weights; `None` for a cluster that has no number: it does not exist.
+        /// Clusters with cumulative weights; `None` for a cluster that has no number: it does not
+        /// exist.
         clusters: Vec<(u64, Option<ClusterId>)>,
         /// The sum of the weights.
         total_weight: u64,
@@ -87,7 +89,8 @@ pub struct ClusterChoice {
 }
 
 impl CompiledTarget {
-    /// Chooses a cluster by weight, the same for the same `random`; `None` when nothing is forwarded.
+    /// Chooses a cluster by weight, the same for the same `random`; `None` when nothing is
+    /// forwarded.
     #[must_use]
     pub fn choose_cluster(&self, random: u64) -> Option<ClusterChoice> {
         let CompiledTarget::Forward { clusters, total_weight, .. } = self else { return None };
@@ -127,9 +130,9 @@ impl RouteTable {
         RouteTable { config, domains, virtual_hosts }
     }
 
-    /// The first route that matches: virtual host by `authority` (Envoy's precedence), then the first route in
-    /// order whose path matches. `path` may have a query, which is ignored. Its cost does not grow with the
-    /// number of routes. Allocates nothing.
+    /// The first route that matches: virtual host by `authority` (Envoy's precedence), then the
+    /// first route in order whose path matches. `path` may have a query, which is ignored. Its cost
+    /// does not grow with the number of routes. Allocates nothing.
     #[must_use]
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&CompiledRoute> {
         self.find_stepwise(authority, path, || ())
@@ -141,8 +144,8 @@ impl RouteTable {
         &self.virtual_hosts[id.virtual_host as usize].routes[id.route as usize]
     }
 
-    /// Says what is wrong with a `safe_regex`, if anything is, as one sentence for the operator. A regex that
-    /// passes is one that [`RouteTable::compile`] can compile.
+    /// Says what is wrong with a `safe_regex`, if anything is, as one sentence for the operator. A
+    /// regex that passes is one that [`RouteTable::compile`] can compile.
     ///
     /// # Errors
     ///

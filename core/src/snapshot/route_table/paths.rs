@@ -1,7 +1,8 @@
 //! The choice of a route by the path of a request, within one virtual host.
 //!
-//! Prefixes, exact paths and the literal beginnings of regexes stand in one trie; those that ignore case, in
-//! lower case, in another. On the walk down, the lowest number wins; the walk ends when nothing lower is below.
+//! Prefixes, exact paths and the literal beginnings of regexes stand in one trie; those that ignore
+//! case, in lower case, in another. On the walk down, the lowest number wins; the walk ends when
+//! nothing lower is below.
 //!
 //! What it leaves to others: what to do with the route.
 

@@ -1,12 +1,13 @@
 //! Many `safe_regex` in one pass over the path.
 //!
-//! A group of regexes becomes one deterministic automaton that says which of them match the whole path; its cost
-//! is that of the path's length, with no scratch memory and no lock. Automata can grow exponentially: a group whose
-//! automaton would be larger than [`AUTOMATON_BYTES_MAX`] is cut in halves, and a single regex that is too large
-//! runs on the regex crate's own engines, which do take scratch memory from a pool.
+//! A group of regexes becomes one deterministic automaton that says which of them match the whole
+//! path; its cost is that of the path's length, with no scratch memory and no lock. Automata can
+//! grow exponentially: a group whose automaton would be larger than [`AUTOMATON_BYTES_MAX`] is cut
+//! in halves, and a single regex that is too large runs on the regex crate's own engines, which do
+//! take scratch memory from a pool.
 //!
-//! As in RE2, `\d`, `\w`, `\s` and `\b` are ASCII, and `.` is any byte but a line feed; a regex that needs Unicode
-//! (`\pL`, a character beyond ASCII) gets it.
+//! As in RE2, `\d`, `\w`, `\s` and `\b` are ASCII, and `.` is any byte but a line feed; a regex
+//! that needs Unicode (`\pL`, a character beyond ASCII) gets it.
 //!
 //! What it leaves to others: which groups a path has to be tried on (`paths`).
 
@@ -27,8 +28,9 @@ const DETERMINIZE_BYTES_MAX: usize = 512 << 10;
 /// As in the regex crate: counted repetitions cannot make a regex larger.
 const REGEX_BYTES_MAX: usize = 10 << 20;
 
-/// How many automata of one table may turn out too large before no more are tried: bounds the time that a
-/// table takes to compile. Regexes that are left over are tried one by one with each request.
+/// How many automata of one table may turn out too large before no more are tried: bounds the time
+/// that a table takes to compile. Regexes that are left over are tried one by one with each
+/// request.
 const FAILURES_MAX: u32 = 16;
 
 /// A parsed regex and the number of its route.
@@ -266,13 +268,13 @@ mod tests {
 
     #[test]
     fn what_is_too_large_together_is_tried_apart() {
-        let regexes: Vec<String> = (0..20).map(|i| format!("/.*{i}a.{{4}}b{i}.*c")).collect();
+        let regexes: Vec<String> = (0..8).map(|i| format!("/.*{i}a.{{2}}b{i}.*c")).collect();
         let regexes: Vec<&str> = regexes.iter().map(String::as_str).collect();
         let mut failures = 0;
         let group = group(&regexes, &mut failures);
         assert!(failures > 0 && group.engines.len() > 1, "{failures} failures");
-        for number in [0, 7, 19] {
-            let path = format!("/xx{number}a1234b{number}zc");
+        for number in [0, 4, 7] {
+            let path = format!("/xx{number}a12b{number}zc");
             assert_eq!(group.find(path.as_bytes(), NONE, || ()), Some(number));
         }
     }

@@ -1,8 +1,8 @@
 //! A radix trie over bytes whose nodes carry the lowest number of what ends there.
 //!
-//! It answers "which of these strings does the text begin with" in one walk down, whose length is bounded by the
-//! text, not by the number of strings. Nodes stand in breadth-first order, so that the children of a node are
-//! neighbours, and so are their first bytes.
+//! It answers "which of these strings does the text begin with" in one walk down, whose length is
+//! bounded by the text, not by the number of strings. Nodes stand in breadth-first order, so that
+//! the children of a node are neighbours, and so are their first bytes.
 //!
 //! What it leaves to others: what the numbers mean (`paths`, `domains`).
 
@@ -212,13 +212,15 @@ impl Trie {
         self.nodes.is_empty()
     }
 
-    /// The nodes whose strings the text begins with, shortest first, and how long their strings are.
+    /// The nodes whose strings the text begins with, shortest first, and how long their strings
+    /// are.
     pub(super) fn walk<T: Text>(&self, text: T) -> Walk<'_, T> {
         Walk { trie: self, text, place: 0, node: 0 }
     }
 
-    /// The child that `byte` leads to; out of range when there is none. Takes the same time for the first child as
-    /// for the last: bytes mostly follow each other (digits, letters), so that the place can be computed.
+    /// The child that `byte` leads to; out of range when there is none. Takes the same time for the
+    /// first child as for the last: bytes mostly follow each other (digits, letters), so that the
+    /// place can be computed.
     #[inline]
     fn child(&self, node: &Node, byte: u8) -> usize {
         let first = node.first_child as usize;

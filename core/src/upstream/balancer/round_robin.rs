@@ -7,11 +7,12 @@ use crate::config::HealthStatus;
 use crate::snapshot::EndpointSet;
 use std::sync::Arc;
 
-/// `common_lb_config.healthy_panic_threshold`'s default: with a smaller share of hosts available, health is
-/// ignored.
+/// `common_lb_config.healthy_panic_threshold`'s default: with a smaller share of hosts available,
+/// health is ignored.
 pub const HEALTHY_PANIC_PERCENT: usize = 50;
 
-/// `ClusterLoadAssignment.policy.overprovisioning_factor`'s default: 72 % of hosts are enough for all requests.
+/// `ClusterLoadAssignment.policy.overprovisioning_factor`'s default: 72 % of hosts are enough for
+/// all requests.
 const OVERPROVISIONING_PERCENT: usize = 140;
 
 /// The host that is next.
@@ -49,8 +50,8 @@ enum Groups {
 }
 
 impl RoundRobin {
-    /// A balancer over these hosts. Shards give different seeds, best their index; consecutive seeds start
-    /// far from each other.
+    /// A balancer over these hosts. Shards give different seeds, best their index; consecutive
+    /// seeds start far from each other.
     #[must_use]
     pub fn new(endpoints: &Arc<EndpointSet>, seed: u64) -> RoundRobin {
         let groups = Groups::new(endpoints, Start::from_seed(seed));
@@ -63,8 +64,8 @@ impl RoundRobin {
         &self.endpoints
     }
 
-    /// Takes over another set of hosts and goes on where it was, as far as that place exists there. Returns
-    /// false, at once, when it is the same set.
+    /// Takes over another set of hosts and goes on where it was, as far as that place exists there.
+    /// Returns false, at once, when it is the same set.
     pub fn refresh(&mut self, endpoints: &Arc<EndpointSet>) -> bool {
         if Arc::ptr_eq(&self.endpoints, endpoints) {
             return false;
@@ -75,8 +76,8 @@ impl RoundRobin {
         true
     }
 
-    /// The next host; `None` when the cluster has none. Constant time when all weights are equal, else
-    /// logarithmic; allocates nothing.
+    /// The next host; `None` when the cluster has none. Constant time when all weights are equal,
+    /// else logarithmic; allocates nothing.
     #[inline]
     pub fn pick(&mut self) -> Option<Pick> {
         let (schedule, panic) = match &mut self.groups {
@@ -134,8 +135,9 @@ impl Groups {
     }
 }
 
-/// The share of requests that healthy hosts take, as Envoy computes it for one priority: 5 healthy and 1
-/// degraded of 10 are 70 % and 14 % with the overprovisioning factor; of that 84 %, the degraded take 16.
+/// The share of requests that healthy hosts take, as Envoy computes it for one priority: 5 healthy
+/// and 1 degraded of 10 are 70 % and 14 % with the overprovisioning factor; of that 84 %, the
+/// degraded take 16.
 fn healthy_percent(healthy: usize, degraded: usize, hosts: usize) -> usize {
     if degraded == 0 {
         return 100;

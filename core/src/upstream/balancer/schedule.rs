@@ -1,16 +1,17 @@
 //! The order of picks within a group of hosts.
 //!
-//! With equal weights hosts simply take turns. With unequal ones the order is that of Envoy's scheduler, earliest
-//! deadline first: a host of weight `w` is due at the times `1/w`, `2/w`, `3/w`, ... and of hosts that are due at
-//! the same time the one that was queued first is picked. For the weights 1, 2, 3 that is, over and over:
+//! With equal weights hosts simply take turns. With unequal ones the order is that of Envoy's
+//! scheduler, earliest deadline first: a host of weight `w` is due at the times `1/w`, `2/w`,
+//! `3/w`, ... and of hosts that are due at the same time the one that was queued first is picked.
+//! For the weights 1, 2, 3 that is, over and over:
 //!
 //! ```text
 //! time    1/3  1/2  2/3  1  1  1
 //! weight   3    2    3   1  2  3
 //! ```
 //!
-//! Times are kept as fractions, not as floating point numbers, so that a tie is a tie however long it runs: in
-//! every sum of the weights' picks, each host gets exactly its weight.
+//! Times are kept as fractions, not as floating point numbers, so that a tie is a tie however long
+//! it runs: in every sum of the weights' picks, each host gets exactly its weight.
 //!
 //! What it leaves to others: which hosts are in the group (`round_robin`).
 
@@ -121,10 +122,10 @@ impl Schedule {
         Schedule::Turns { hosts: order, next }
     }
 
-    /// A host that waits already keeps its deadline and its place among those due at the same time: else a host
-    /// that is due once in a cycle would never be picked while hosts change more often than that. Every other
-    /// host gets its first deadline after the start, in the order in which it would have been queued by then:
-    /// that of the deadline before, then of the hosts.
+    /// A host that waits already keeps its deadline and its place among those due at the same time:
+    /// else a host that is due once in a cycle would never be picked while hosts change more often
+    /// than that. Every other host gets its first deadline after the start, in the order in which
+    /// it would have been queued by then: that of the deadline before, then of the hosts.
     fn deadlines<'a>(start: Start<'_>, hosts: impl Iterator<Item = (u32, &'a Host)>) -> Schedule {
         let now = start.time();
         let (waiting, mut queued) = start.waiting();

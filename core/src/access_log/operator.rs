@@ -1,0 +1,379 @@
+//! Command operators: what each prints.
+//!
+//! What it leaves to others: the text around them (`format`).
+
+use super::time::TimeFormat;
+use super::{Record, write_number};
+use std::fmt::Display;
+use std::io::Write;
+use std::net::SocketAddr;
+use tidegate_http::{Headers, Name, Version};
+
+/// Written for a value that there is not.
+const MISSING: &[u8] = b"-";
+
+/// One operator of a format.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Operator {
+    StartTime(TimeFormat),
+    /// `REQ(X?Y)`: the first of these fields that there is.
+    Request(Vec<RequestField>),
+    /// `RESP(X?Y)`
+    Response(Vec<ResponseField>),
+    Protocol,
+    ResponseCode,
+    ResponseCodeDetails,
+    ResponseFlags,
+    ResponseFlagsLong,
+    BytesReceived,
+    BytesSent,
+    Duration,
+    UpstreamCluster,
+    RouteName,
+    Address(Peer, AddressPart),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum RequestField {
+    Method,
+    Path,
+    Authority,
+    Header(HeaderName),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum ResponseField {
+    Status,
+    /// `x-envoy-upstream-service-time`, which the record knows when the response does not carry it.
+    ServiceTime(HeaderName),
+    Header(HeaderName),
+}
+
+/// A field name in lower case, with its number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct HeaderName {
+    lower: Vec<u8>,
+    id: Name,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Peer {
+    Upstream,
+    DownstreamRemote,
+    DownstreamLocal,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AddressPart {
+    Whole,
+    WithoutPort,
+    Port,
+}
+
+/// Operators of Envoy that are not here, so that the error can say so.
+const UNSUPPORTED: &[&str] = &[
+    "ACCESS_LOG_TYPE",
+    "BYTES_RETRANSMITTED",
+    "COMMON_DURATION",
+    "CONNECTION_ID",
+    "CONNECTION_TERMINATION_DETAILS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
+    "DOWNSTREAM_HEADER_BYTES_RECEIVED",
+    "DOWNSTREAM_HEADER_BYTES_SENT",
+    "DOWNSTREAM_LOCAL_URI_SAN",
+    "DOWNSTREAM_PEER_SUBJECT",
+    "DOWNSTREAM_TLS_CIPHER",
+    "DOWNSTREAM_TLS_VERSION",
+    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
+    "DOWNSTREAM_WIRE_BYTES_RECEIVED",
+    "DOWNSTREAM_WIRE_BYTES_SENT",
+    "DYNAMIC_METADATA",
+    "EMIT_TIME",
+    "ENVIRONMENT",
+    "FILTER_CHAIN_NAME",
+    "FILTER_STATE",
+    "GRPC_STATUS",
+    "GRPC_STATUS_NUMBER",
+    "HOSTNAME",
+    "LOCAL_REPLY_BODY",
+    "METADATA",
+    "PACKETS_RETRANSMITTED",
+    "REQUESTED_SERVER_NAME",
+    "REQUEST_DURATION",
+    "REQUEST_HEADERS_BYTES",
+    "REQUEST_TX_DURATION",
+    "RESPONSE_DURATION",
+    "RESPONSE_HEADERS_BYTES",
+    "RESPONSE_TRAILERS_BYTES",
+    "RESPONSE_TX_DURATION",
+    "ROUNDTRIP_DURATION",
+    "START_TIME_LOCAL",
+    "STREAM_ID",
+    "TRACE_ID",
+    "TRAILER",
+    "UNIQUE_ID",
+    "UPSTREAM_FILTER_STATE",
+    "UPSTREAM_HEADER_BYTES_RECEIVED",
+    "UPSTREAM_HEADER_BYTES_SENT",
+    "UPSTREAM_HOST_NAME",
+    "UPSTREAM_LOCAL_ADDRESS",
+    "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
+    "UPSTREAM_LOCAL_PORT",
+    "UPSTREAM_METADATA",
+    "UPSTREAM_PROTOCOL",
+    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
+    "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    "UPSTREAM_WIRE_BYTES_RECEIVED",
+    "UPSTREAM_WIRE_BYTES_SENT",
+    "VIRTUAL_CLUSTER_NAME",
+];
+
+impl Operator {
+    /// The operator of this name. The error is one sentence.
+    pub(super) fn parse(name: &str, argument: Option<&str>) -> Result<Operator, String> {
+        match (name, argument) {
+            ("START_TIME", None | Some("")) => {
+                return Ok(Operator::StartTime(TimeFormat::default()));
+            }
+            ("START_TIME", Some(format)) => {
+                let format = TimeFormat::parse(format)
+                    .map_err(|what| format!("%START_TIME does not know the conversion {what}"))?;
+                return Ok(Operator::StartTime(format));
+            }
+            ("REQ", argument) => {
+                let fields = header_names(name, argument)?.into_iter().map(RequestField::parse);
+                return Ok(Operator::Request(fields.collect::<Result<_, _>>()?));
+            }
+            ("RESP", argument) => {
+                let fields = header_names(name, argument)?.into_iter().map(ResponseField::parse);
+                return Ok(Operator::Response(fields.collect::<Result<_, _>>()?));
+            }
+            _ => {}
+        }
+        let Some(operator) = Operator::plain(name) else {
+            return Err(match UNSUPPORTED.contains(&name) {
+                true => format!("%{name}% is an operator of Envoy that is not supported"),
+                false => format!("%{name}% is not an operator"),
+            });
+        };
+        match argument {
+            None => Ok(operator),
+            Some(_) => Err(format!("%{name}% takes no argument")),
+        }
+    }
+
+    /// Operators without an argument.
+    fn plain(name: &str) -> Option<Operator> {
+        use AddressPart::{Port, Whole, WithoutPort};
+        use Peer::{DownstreamLocal, DownstreamRemote, Upstream};
+        Some(match name {
+            "PROTOCOL" => Operator::Protocol,
+            "RESPONSE_CODE" => Operator::ResponseCode,
+            "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
+            "RESPONSE_FLAGS" => Operator::ResponseFlags,
+            "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
+            "BYTES_RECEIVED" => Operator::BytesReceived,
+            "BYTES_SENT" => Operator::BytesSent,
+            "DURATION" => Operator::Duration,
+            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
+            "ROUTE_NAME" => Operator::RouteName,
+            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Operator::Address(Upstream, Whole),
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::Address(Upstream, WithoutPort),
+            "UPSTREAM_REMOTE_PORT" => Operator::Address(Upstream, Port),
+            "DOWNSTREAM_REMOTE_ADDRESS" => Operator::Address(DownstreamRemote, Whole),
+            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Operator::Address(DownstreamRemote, WithoutPort)
+            }
+            "DOWNSTREAM_REMOTE_PORT" => Operator::Address(DownstreamRemote, Port),
+            "DOWNSTREAM_LOCAL_ADDRESS" => Operator::Address(DownstreamLocal, Whole),
+            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
+                Operator::Address(DownstreamLocal, WithoutPort)
+            }
+            "DOWNSTREAM_LOCAL_PORT" => Operator::Address(DownstreamLocal, Port),
+            _ => return None,
+        })
+    }
+
+    /// The value, if it is text that has to be escaped.
+    pub(super) fn text<'a>(&self, record: &Record<'a>) -> Option<&'a [u8]> {
+        match self {
+            Operator::Request(fields) => {
+                let request = record.request?;
+                fields.iter().find_map(|field| match field {
+                    RequestField::Method => present(request.method_name()),
+                    RequestField::Path => present(request.path()),
+                    RequestField::Authority => present(request.authority()),
+                    RequestField::Header(name) => name.find(&request.headers),
+                })
+            }
+            Operator::Response(fields) => {
+                let response = record.response?;
+                // The first field that has a value decides, also when that is a number (see
+                // `write`).
+                let field = fields.iter().find(|field| field.is_present(record))?;
+                match field {
+                    ResponseField::Status => None,
+                    ResponseField::ServiceTime(name) | ResponseField::Header(name) => {
+                        name.find(&response.headers)
+                    }
+                }
+            }
+            Operator::ResponseCodeDetails => present(record.details.as_bytes()),
+            Operator::UpstreamCluster => present(record.upstream_cluster?.as_bytes()),
+            Operator::RouteName => present(record.route_name?.as_bytes()),
+            _ => None,
+        }
+    }
+
+    /// Appends the value of an operator that has no text: a number, an address, flags, or what
+    /// stands for a missing value.
+    pub(super) fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        match self {
+            Operator::StartTime(format) => format.write(out, record.start_unix_us),
+            Operator::Protocol => {
+                out.extend_from_slice(record.request.map_or(MISSING, |r| version(r.version)));
+            }
+            Operator::ResponseCode => write_number(out, record.status.into(), 1),
+            Operator::ResponseFlags => record.flags.write_short(out),
+            Operator::ResponseFlagsLong => record.flags.write_long(out),
+            Operator::BytesReceived => write_number(out, record.bytes_received, 1),
+            Operator::BytesSent => write_number(out, record.bytes_sent, 1),
+            Operator::Duration => write_number(out, record.duration_us / 1_000, 1),
+            Operator::Address(peer, part) => write_address(out, peer.address(record), *part),
+            Operator::Response(fields) => {
+                match fields.iter().find(|field| field.is_present(record)) {
+                    Some(ResponseField::Status) => write_number(out, record.status.into(), 1),
+                    Some(ResponseField::ServiceTime(_)) => {
+                        write_number(out, record.upstream_service_ms.unwrap_or(0), 1);
+                    }
+                    _ => out.extend_from_slice(MISSING),
+                }
+            }
+            Operator::Request(_)
+            | Operator::ResponseCodeDetails
+            | Operator::UpstreamCluster
+            | Operator::RouteName => out.extend_from_slice(MISSING),
+        }
+    }
+}
+
+impl RequestField {
+    fn parse(name: &str) -> Result<RequestField, String> {
+        match name.to_ascii_lowercase().as_str() {
+            ":method" => Ok(RequestField::Method),
+            ":path" => Ok(RequestField::Path),
+            ":authority" | "host" => Ok(RequestField::Authority),
+            lower => HeaderName::parse("REQ", lower).map(RequestField::Header),
+        }
+    }
+}
+
+impl ResponseField {
+    fn parse(name: &str) -> Result<ResponseField, String> {
+        match name.to_ascii_lowercase().as_str() {
+            ":status" => Ok(ResponseField::Status),
+            lower @ "x-envoy-upstream-service-time" => {
+                HeaderName::parse("RESP", lower).map(ResponseField::ServiceTime)
+            }
+            lower => HeaderName::parse("RESP", lower).map(ResponseField::Header),
+        }
+    }
+
+    fn is_present(&self, record: &Record<'_>) -> bool {
+        let header = |name: &HeaderName| record.response.and_then(|r| name.find(&r.headers));
+        match self {
+            ResponseField::Status => record.status != 0,
+            ResponseField::ServiceTime(name) => {
+                record.upstream_service_ms.is_some() || header(name).is_some()
+            }
+            ResponseField::Header(name) => header(name).is_some(),
+        }
+    }
+}
+
+impl HeaderName {
+    fn parse(operator: &str, lower: &str) -> Result<HeaderName, String> {
+        if lower.starts_with(':') {
+            return Err(format!("%{operator}({lower})% is not known"));
+        }
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if lower.is_empty() || !lower.bytes().all(token) {
+            return Err(format!("%{operator}({lower})% does not name a header"));
+        }
+        Ok(HeaderName { id: Name::of(lower.as_bytes()), lower: lower.as_bytes().to_vec() })
+    }
+
+    /// The first value; as in Envoy, an empty one counts as there.
+    fn find<'a>(&self, headers: &'a Headers) -> Option<&'a [u8]> {
+        match self.id {
+            Name::Other => headers.get_name(&self.lower),
+            id => headers.get(id),
+        }
+    }
+}
+
+impl Peer {
+    fn address(self, record: &Record<'_>) -> Option<SocketAddr> {
+        match self {
+            Peer::Upstream => record.upstream_host,
+            Peer::DownstreamRemote => record.downstream_remote_address,
+            Peer::DownstreamLocal => record.downstream_local_address,
+        }
+    }
+}
+
+/// `X` or `X?Y`.
+fn header_names<'a>(operator: &str, argument: Option<&'a str>) -> Result<Vec<&'a str>, String> {
+    let Some(argument) = argument else {
+        return Err(format!("%{operator}% needs the name of a header in parentheses"));
+    };
+    let names: Vec<&str> = argument.split('?').collect();
+    match names.len() {
+        1 | 2 => Ok(names),
+        _ => Err(format!("%{operator}({argument})% has more than one alternative")),
+    }
+}
+
+fn present(value: &[u8]) -> Option<&[u8]> {
+    (!value.is_empty()).then_some(value)
+}
+
+fn version(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"HTTP/1.0",
+        Version::Http11 => b"HTTP/1.1",
+        Version::Http2 => b"HTTP/2",
+    }
+}
+
+fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>, part: AddressPart) {
+    let Some(address) = address else {
+        out.extend_from_slice(MISSING);
+        return;
+    };
+    match (address, part) {
+        (_, AddressPart::Port) => write_number(out, address.port().into(), 1),
+        // Most addresses are IPv4, and the standard library's formatting costs more than the rest
+        // of a line.
+        (SocketAddr::V4(address), part) => {
+            for (index, octet) in address.ip().octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                write_number(out, octet.into(), 1);
+            }
+            if part == AddressPart::Whole {
+                out.push(b':');
+                write_number(out, address.port().into(), 1);
+            }
+        }
+        (SocketAddr::V6(address), AddressPart::WithoutPort) => write_display(out, address.ip()),
+        (SocketAddr::V6(address), AddressPart::Whole) => write_display(out, &address),
+    }
+}
+
+/// Writing to memory does not fail.
+fn write_display(out: &mut Vec<u8>, value: &dyn Display) {
+    let _ = write!(out, "{value}");
+}

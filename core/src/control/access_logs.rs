@@ -1,0 +1,110 @@
+//! Opens access logs: each file once, however many listeners write to it.
+//!
+//! What it leaves to others: formats and writing (`access_log`).
+
+use crate::access_log::AccessLogger;
+use crate::config::{self, AccessLogSink, NetworkFilter};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An access log that could not be opened, and why.
+#[derive(Debug)]
+pub struct LogError {
+    /// `name` of the listener that wants it.
+    pub listener: String,
+    /// Where it was to write.
+    pub sink: AccessLogSink,
+    /// What the system said.
+    pub cause: io::Error,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LogError { listener, sink, cause } = self;
+        write!(f, "listener `{listener}` cannot write its access log to ")?;
+        match sink {
+            AccessLogSink::File(path) => write!(f, "{}: {cause}", path.display()),
+            AccessLogSink::Stdout => write!(f, "stdout: {cause}"),
+            AccessLogSink::Stderr => write!(f, "stderr: {cause}"),
+        }
+    }
+}
+
+/// The access logs of the newest configuration.
+#[derive(Debug, Default)]
+pub struct AccessLogs {
+    current: Vec<Arc<AccessLogger>>,
+    /// Lines dropped, and lines not written, by logs that are gone.
+    lost_before: (u64, u64),
+}
+
+impl AccessLogs {
+    /// Loggers for all of `listeners`: those that are open already, new ones for the others.
+    ///
+    /// # Errors
+    ///
+    /// Every log that cannot be opened; nothing has changed then.
+    pub fn open_all(
+        &self,
+        listeners: &[Arc<config::Listener>],
+    ) -> Result<Vec<Arc<AccessLogger>>, Vec<LogError>> {
+        let mut loggers: Vec<Arc<AccessLogger>> = Vec::new();
+        let mut errors = Vec::new();
+        for listener in listeners {
+            let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chain.filter;
+            for log in &manager.access_log {
+                if loggers.iter().any(|logger| logger.config == *log) {
+                    continue;
+                }
+                let open = self.current.iter().find(|logger| logger.config == *log);
+                let logger = match open {
+                    Some(logger) => Ok(logger.clone()),
+                    None => AccessLogger::new(log.clone()).map(Arc::new),
+                };
+                match logger {
+                    Ok(logger) => loggers.push(logger),
+                    Err(cause) => errors.push(LogError {
+                        listener: listener.name.clone(),
+                        sink: log.sink.clone(),
+                        cause,
+                    }),
+                }
+            }
+        }
+        if errors.is_empty() { Ok(loggers) } else { Err(errors) }
+    }
+
+    /// These are the logs from now on. Those that are not among them are closed when the last stream that writes to
+    /// them is over.
+    pub fn replace(&mut self, loggers: Vec<Arc<AccessLogger>>) {
+        for gone in &self.current {
+            if !loggers.iter().any(|logger| Arc::ptr_eq(logger, gone)) {
+                self.lost_before.0 += gone.dropped();
+                self.lost_before.1 += gone.failed();
+            }
+        }
+        self.current = loggers;
+    }
+
+    /// Has all files opened anew, after they were rotated.
+    pub fn reopen(&self) {
+        self.current.iter().for_each(|logger| logger.reopen());
+    }
+
+    /// Waits until what shards handed over is written, but not longer than `timeout`.
+    pub fn sync(&self, timeout: Duration) -> bool {
+        // One thread writes all logs, so waiting for one waits for all.
+        self.current.first().is_none_or(|logger| logger.sync(timeout))
+    }
+
+    /// Lines that were dropped because the writer could not keep up, and lines that could not be written.
+    #[must_use]
+    pub fn lost(&self) -> (u64, u64) {
+        let (dropped, failed) = self.lost_before;
+        let of =
+            |count: fn(&AccessLogger) -> u64| self.current.iter().map(|l| count(l)).sum::<u64>();
+        (dropped + of(AccessLogger::dropped), failed + of(AccessLogger::failed))
+    }
+}

@@ -1,0 +1,119 @@
+//! What is not implemented: refused by its path, or reported where that is allowed.
+//!
+//! What it leaves to others: what is implemented.
+
+use super::{problems, source, with};
+use tidegate::config::{Options, Severity, Support, load, supported_messages};
+
+const MANAGER: &str = "static_resources.listeners[0].filter_chains[0].filters[0].typed_config";
+
+fn allowed(text: &str) -> Result<Vec<String>, Vec<String>> {
+    let lines = |errors: Vec<tidegate::config::ConfigError>| {
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    load(&[source(text)], &Options { allow_unsupported: true })
+        .map(|(_, warnings)| lines(warnings))
+        .map_err(|errors| lines(errors.0))
+}
+
+#[test]
+fn what_is_not_implemented_is_refused_by_its_path() {
+    let route = format!("{MANAGER}.route_config.virtual_hosts[0].routes[0]");
+    let rows = [
+        ("route: { cluster: c }", "route: { cluster: c, retry_policy: { retry_on: 5xx } }",
+            format!("{route}.route.retry_policy: `retry_policy` of envoy.config.route.v3.RouteAction")),
+        ("match: { prefix: \"/\" }", "match: { prefix: \"/\", runtime_fraction: { default_value: {} } }",
+            format!("{route}.match.runtime_fraction: `runtime_fraction` of")),
+        ("stat_prefix: s", "stat_prefix: s\n          tracing: {}",
+            format!("{MANAGER}.tracing: `tracing` of")),
+        ("stat_prefix: s", "stat_prefix: s\n          codec_type: HTTP2",
+            format!("{MANAGER}.codec_type: `codec_type: HTTP2` is not supported yet; supported: `AUTO`, `HTTP1`")),
+        ("stat_prefix: s", "stat_prefix: s\n          normalize_path: true",
+            format!("{MANAGER}.normalize_path: `normalize_path: true` is not supported yet; supported: `false`")),
+        ("    type: STATIC", "    type: STATIC\n    outlier_detection: {}",
+            "static_resources.clusters[0].outlier_detection: `outlier_detection` of".to_owned()),
+        ("static_resources:", "dynamic_resources: {}\nstatic_resources:",
+            "dynamic_resources: `dynamic_resources` of envoy.config.bootstrap.v3.Bootstrap is not supported yet".to_owned()),
+    ];
+    for (from, to, expected) in rows {
+        let found = problems(&with(&[(from, to)]));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(&expected), "{}", found[0]);
+    }
+}
+
+#[test]
+fn what_is_the_default_is_accepted() {
+    let text = with(&[(
+        "stat_prefix: s",
+        "stat_prefix: s\n          normalize_path: false\n          xff_num_trusted_hops: 0\n          \
+         forward_client_cert_details: SANITIZE\n          internal_address_config: {}",
+    )]);
+    assert_eq!(problems(&text), [] as [String; 0]);
+}
+
+#[test]
+fn where_it_is_allowed_it_is_a_warning_with_the_same_path() {
+    let text = with(&[("route: { cluster: c }", "route: { cluster: c, retry_policy: {} }")]);
+    let warnings = allowed(&text).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
+    assert!(warnings[0].contains("warning: static_resources"), "{}", warnings[0]);
+    assert!(warnings[0].contains("not supported yet; it is ignored"), "{}", warnings[0]);
+}
+
+#[test]
+fn what_decides_where_requests_go_is_never_ignored() {
+    let rows = [
+        ("match: { prefix: \"/\" }", "match: { prefix: \"/\", headers: [{ name: x }] }"),
+        ("match: { prefix: \"/\" }", "match: { path_separated_prefix: \"/a\" }"),
+        ("    - filters:", "    - filter_chain_match: { server_names: [a] }\n      filters:"),
+        ("    type: STATIC", "    type: EDS"),
+        ("    type: STATIC", "    http2_protocol_options: {}"),
+        ("name: v\n", "name: v\n              require_tls: ALL\n"),
+        (
+            "envoy.extensions.filters.http.router.v3.Router",
+            "envoy.extensions.filters.http.rbac.v3.RBAC",
+        ),
+    ];
+    for (from, to) in rows {
+        let errors = allowed(&with(&[(from, to)])).unwrap_err();
+        let strict =
+            errors.iter().any(|e| e.contains("ignoring it would change where requests go"));
+        assert!(strict, "{errors:#?}");
+    }
+}
+
+#[test]
+fn an_unknown_field_is_an_error_also_where_unsupported_ones_are_allowed() {
+    let text = with(&[("stat_prefix: s", "stat_prefix: s\n          no_such_field: 1")]);
+    assert!(allowed(&text).unwrap_err()[0].contains("unknown field"));
+}
+
+#[test]
+fn what_has_no_effect_is_reported() {
+    let text = with(&[("stat_prefix: s", "stat_prefix: s\n          http2_protocol_options: {}")]);
+    let (_, warnings) = load(&[source(&text)], &Options::default()).unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert_eq!(warnings[0].severity, Severity::Warning);
+    assert_eq!(
+        warnings[0].reason,
+        "`http2_protocol_options` has no effect: HTTP/2 is not spoken yet"
+    );
+}
+
+#[test]
+fn every_field_that_is_accepted_without_effect_has_a_reason() {
+    let mut used = 0;
+    for message in supported_messages() {
+        for field in message.fields {
+            match field.support {
+                Support::Kept(reason) | Support::Reported(reason) => {
+                    assert!(reason.len() > 10, "{}.{}", message.message, field.name);
+                }
+                Support::Used => used += 1,
+                Support::Types(_) | Support::Only(_) | Support::Must(_) | Support::Refused => {}
+            }
+        }
+    }
+    assert!(used > 80, "{used}");
+}
