@@ -226,10 +226,14 @@ impl Uring {
 
     /// Lends free buffers to the kernel and starts receives that ended for lack of them. Without a
     /// free buffer it starts none, so that a shortage does not turn into a busy loop.
-    fn replenish(&mut self) {
+    ///
+    /// Whether some still wait although there are buffers: those that were started may have nothing
+    /// to put into them, so the turn must not wait before the others had their chance.
+    fn replenish(&mut self) -> bool {
         let (provided, pool) = self.lenders();
         provided.replenish(pool);
-        let mut chances = provided.lent();
+        let lent = provided.lent();
+        let mut chances = lent;
         while chances > 0
             && let Some(index) = self.starved.pop_front()
         {
@@ -244,6 +248,7 @@ impl Uring {
                 chances -= 1;
             }
         }
+        lent > 0 && !self.starved.is_empty()
     }
 }
 
@@ -358,8 +363,8 @@ impl Io for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<Now> {
         self.stats.turns += 1;
-        self.replenish();
-        self.ring().enter(timeout)?;
+        let more_to_arm = self.replenish();
+        self.ring().enter(if more_to_arm { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)
