@@ -31,19 +31,23 @@ pub struct Output {
     body: Option<Box<Body>>,
 }
 
+/// In this order, so that the usual message, which is owned bytes only, touches one cache line of it.
+#[repr(C, align(64))]
 struct Body {
     owned: Vec<u8>,
+    shared_bytes: usize,
+    sent: usize,
     /// Owned bytes before this are named by segments; those from here on come after all segments.
     /// For example "head", shared 5000, "tail": owned is "headtail", segments are owned 0..4 and
     /// shared 5000, and settled is 4.
     settled: usize,
+    home: Option<Rc<OutputPool>>,
     segments: Vec<Segment>,
-    shared_bytes: usize,
-    sent: usize,
     vectors: Vec<libc::iovec>,
     message: libc::msghdr,
-    home: Option<Rc<OutputPool>>,
 }
+
+const _: () = assert!(std::mem::offset_of!(Body, segments) <= 64);
 
 enum Segment {
     Owned(Range<usize>),
@@ -121,7 +125,7 @@ impl Output {
     /// The output must not be changed while the kernel reads it.
     pub(crate) fn unsent(&mut self) -> Unsent {
         let body = self.body_mut();
-        if body.segments.is_empty() {
+        if body.shared_bytes == 0 {
             let rest = &body.owned[body.sent..];
             return Unsent::One(rest.as_ptr(), rest.len());
         }

@@ -253,10 +253,17 @@ impl Uring {
 }
 
 /// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
-/// 6.13 on it counts the queues, of all processes of the user together) the queues shrink.
+/// 6.13 on it counts the queues, of all processes of the user together) the queues are small.
 fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
     let mut submission = options.submission_entries;
     let mut completion = options.completion_entries;
+    // What one shard takes, the next one lacks: under a limit that is not far above what one needs,
+    // all take the least from the start. With 64 KiB five shards get three pages each.
+    let bytes = u64::from(submission) * 64 + u64::from(completion) * 16;
+    let tight = sys::memlock_limit().is_some_and(|limit| limit < bytes * 16);
+    if tight && !sys::is_root() {
+        (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
+    }
     let mut patience = 10;
     loop {
         let queues = Ring::new(submission, completion).and_then(|ring| {
@@ -270,10 +277,7 @@ fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
                 patience -= 1;
                 pause_for_kernel();
                 if patience < 9 {
-                    // In large steps: what one shard takes, the next one lacks. With 64 KiB in all
-                    // four shards get four pages each.
-                    submission = (submission / 4).max(SUBMISSION_ENTRIES_MIN);
-                    completion = (completion / 16).max(COMPLETION_ENTRIES_MIN);
+                    (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
                 }
             }
             other => return other,
