@@ -190,16 +190,11 @@ impl Control {
     }
 
     /// Runs until the process is to end.
-    ///
-    /// # Errors
-    ///
-    /// When signals cannot be received.
-    pub async fn run(mut self, shards: Vec<Shard>) -> io::Result<Ending> {
+    pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
         let mut dns = Dns::new(self.options.dns_resolver, sender);
-        let mut signals = Signals::new()?;
         let mut look = interval(SHARD_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
@@ -211,10 +206,13 @@ impl Control {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
                     Received::ReopenLogs => self.reopen_logs(),
-                    Received::Terminate(name) => return Ok(self.drain(name, signals, dns).await),
+                    Received::Terminate(name) => return self.drain(name, signals, dns).await,
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ok(Ending::Quit),
+                    Command::Quit => {
+                        self.stop_shards();
+                        return Ending::Quit;
+                    }
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { graceful: false } => self.stop_listeners(),
                     Command::DrainListeners { graceful: true } => {
@@ -235,7 +233,7 @@ impl Control {
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     if let Some(ending) = self.dead_shard() {
-                        return Ok(ending);
+                        return ending;
                     }
                 },
             }
@@ -465,8 +463,9 @@ enum Received {
     Terminate(&'static str),
 }
 
+/// The signals that the process listens to, from the moment that this is made: before, they end it.
 #[derive(Debug)]
-struct Signals {
+pub struct Signals {
     hangup: Signal,
     user1: Signal,
     terminate: Signal,
@@ -474,7 +473,16 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new() -> io::Result<Signals> {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
