@@ -149,6 +149,9 @@ impl LocalReply {
 }
 
 local_replies! {
+    /// A request for an `https` URI on a connection without TLS.
+    HTTPS_ON_PLAINTEXT: 403, "Forbidden", DOWNSTREAM_PROTOCOL_ERROR,
+        "http1.https_url_on_plaintext_connection";
     /// No virtual host or route matched.
     ROUTE_NOT_FOUND: 404, "", NO_ROUTE_FOUND, "route_not_found";
     /// The route names a cluster that does not exist.

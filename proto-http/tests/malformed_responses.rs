@@ -182,6 +182,9 @@ fn switching_protocols() {
         let text = answer_to(request, input);
         assert_eq!(text, "error 400 SwitchingProtocols http1.codec_error", "{request}");
     }
+    let long = "websocket,".repeat(8) + "websocket";
+    let input = format!("HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: {long}\r\n\r\n");
+    assert!(answer_to(UPGRADE, input.as_bytes()).contains("SwitchingProtocols"));
     // The upgrade was asked for and taken out again before it was sent.
     let mut stripped = request(UPGRADE);
     tidegate_http::h1::strip_hop_by_hop(&mut stripped.headers, false);

@@ -389,7 +389,9 @@ fn rfc9110_s10_1_1_expect() {
     assert!(read("1.1", "Expect: 100-Continue\r\n").contains("continue true"));
     assert!(read("1.1", "Expect: 100-continue\r\n").ends_with("data x\nend\nidle"));
     assert!(read("1.0", "Expect: 100-continue\r\n").contains("continue false"));
-    assert!(read("1.0", "Expect: tea\r\n").contains("continue false"));
+    // Forwarded as HTTP/1.1 it would be an expectation again.
+    let text = read("1.0", "Expect: tea\r\n");
+    assert!(text.contains("continue false") && !text.contains("tea"), "{text}");
     for lines in [
         "Expect: tea\r\n",
         "Expect: x 100-continue\r\n",

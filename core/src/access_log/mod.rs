@@ -131,12 +131,23 @@ fn write_number(out: &mut Vec<u8>, mut number: u64, width: usize) {
     out.extend_from_slice(&digits[first..]);
 }
 
+/// By byte, whether [`write_escaped`] escapes it.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let printable = 0x20 <= byte && byte <= 0x7e;
+        escaped[byte] = !printable || byte == b'"' as usize || byte == b'\\' as usize;
+        byte += 1;
+    }
+    escaped
+};
+
 /// Appends text of a peer's: what could begin a line, end a quoted text or steer a terminal as
 /// `\xHH`.
 fn write_escaped(out: &mut Vec<u8>, mut text: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let special = |byte: &u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\');
-    while let Some(place) = text.iter().position(special) {
+    while let Some(place) = text.iter().position(|byte| ESCAPED[usize::from(*byte)]) {
         let byte = text[place];
         out.extend_from_slice(&text[..place]);
         let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);

@@ -9,12 +9,14 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What makes a listener the same listener after an update.
+/// What makes a listener the same listener after an update: its address, so that one that is
+/// renamed keeps its sockets and the connections that wait in them. Where the kernel chooses the
+/// port, it is the name too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenerKey {
-    /// `name`
-    pub name: String,
-    /// `address` as configured, so with port 0 where the kernel chooses.
+    /// `name` with port 0, else empty.
+    name: String,
+    /// `address` as configured.
     pub address: SocketAddr,
 }
 
@@ -22,7 +24,9 @@ impl ListenerKey {
     /// The key of a configured listener.
     #[must_use]
     pub fn of(listener: &config::Listener) -> ListenerKey {
-        ListenerKey { name: listener.name.clone(), address: listener.address }
+        let named = listener.address.port() == 0;
+        let name = if named { listener.name.clone() } else { String::new() };
+        ListenerKey { name, address: listener.address }
     }
 }
 
@@ -33,11 +37,12 @@ pub struct Identities {
     breakers: Vec<Arc<Breakers>>,
     hosts: HashMap<(ClusterId, SocketAddr), HostId>,
     listeners: HashMap<ListenerKey, ListenerId>,
+    listeners_numbered: u32,
 }
 
 impl Identities {
-    /// The number of a cluster's name. A route's cluster gets one too, so that the route finds the cluster when
-    /// a later update adds it.
+    /// The number of a cluster's name. A route's cluster gets one too, so that the route finds the
+    /// cluster when a later update adds it.
     pub fn cluster(&mut self, name: &str) -> ClusterId {
         if let Some(id) = self.clusters.get(name) {
             return *id;
@@ -62,8 +67,17 @@ impl Identities {
 
     /// The number of a listener.
     pub fn listener(&mut self, key: ListenerKey) -> ListenerId {
-        let id = ListenerId(next(&self.listeners));
-        *self.listeners.entry(key).or_insert(id)
+        let numbered = &mut self.listeners_numbered;
+        *self.listeners.entry(key).or_insert_with(|| {
+            *numbered += 1;
+            ListenerId(*numbered)
+        })
+    }
+
+    /// Forgets a listener that is gone. If it comes back it is another one, with sockets of its
+    /// own: shards may still be closing those that it had.
+    pub fn forget_listener(&mut self, key: &ListenerKey) {
+        self.listeners.remove(key);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Opens listening sockets: one per shard and listener, on one address.
 //!
-//! With `SO_REUSEPORT` alone, a second Tidegate of the same user would silently take half of the connections of
-//! the first. So the first socket of an address is opened without it, which the kernel refuses while anybody
-//! else listens there, and shares its port only after that, with our own sockets.
+//! With `SO_REUSEPORT` alone, a second Tidegate of the same user would silently take half of the
+//! connections of the first. So the first socket of an address is opened without it, which the
+//! kernel refuses while anybody else listens there, and shares its port only after that, with our
+//! own sockets.
 //!
 //! What it leaves to others: accepting (`shard`), and when a listener is there (`resources`).
 
@@ -11,7 +12,7 @@ use crate::config;
 use crate::snapshot::ListenerSockets;
 use rustix::io::Errno;
 use socket2::SockRef;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -47,9 +48,9 @@ impl std::error::Error for BindError {}
 fn explain(error: &io::Error, address: SocketAddr) -> String {
     let port = address.port();
     match Errno::from_io_error(error) {
-        Some(Errno::ADDRINUSE) => format!(
-            "the port is in use by another process; `ss -ltnp 'sport = :{port}'` shows which"
-        ),
+        Some(Errno::ADDRINUSE) => {
+            format!("the port is in use; `ss -ltnp 'sport = :{port}'` shows by whom")
+        }
         Some(Errno::ACCESS | Errno::PERM) => format!(
             "ports below net.ipv4.ip_unprivileged_port_start are privileged; run `setcap \
              cap_net_bind_service=+ep` on the binary, give the unit \
@@ -71,10 +72,8 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Sockets for all of `listeners`: those in `open` for listeners that stay, new ones for the others. `open` are the
-/// sockets of the configuration that serves now.
-///
-/// A listener that was only renamed keeps its sockets, and the connections that wait in them.
+/// Sockets for all of `listeners`: those in `open` for listeners that stay, new ones for the
+/// others. `open` are the sockets of the configuration that serves now.
 ///
 /// # Errors
 ///
@@ -84,23 +83,17 @@ pub fn open_all(
     open: &HashMap<ListenerKey, Arc<ListenerSockets>>,
     shards: usize,
 ) -> Result<HashMap<ListenerKey, Arc<ListenerSockets>>, Vec<BindError>> {
-    let by_address: HashMap<SocketAddr, &Arc<ListenerSockets>> = open
-        .iter()
-        .filter(|(key, _)| key.address.port() != 0)
-        .map(|(key, sockets)| (key.address, sockets))
-        .collect();
-    let mut taken = HashSet::new();
     let mut sockets = HashMap::new();
     let mut errors = Vec::new();
     for config in listeners {
         let key = ListenerKey::of(config);
-        let refuse = |cause| BindError { listener: key.name.clone(), address: key.address, cause };
-        if key.address.port() != 0 && !taken.insert(key.address) {
+        let refuse =
+            |cause| BindError { listener: config.name.clone(), address: key.address, cause };
+        if sockets.contains_key(&key) {
             errors.push(refuse(None));
             continue;
         }
-        let kept = open.get(&key).or_else(|| by_address.get(&key.address).copied());
-        let result = match kept {
+        let result = match open.get(&key) {
             Some(kept) => set_backlog(kept, config.backlog).map(|()| kept.clone()),
             None => open_one(key.address, config.backlog, shards).map(Arc::new),
         };
@@ -113,7 +106,11 @@ pub fn open_all(
 }
 
 /// One socket per shard on `address`, which nobody else listens on.
-fn open_one(address: SocketAddr, backlog: u32, shards: usize) -> io::Result<ListenerSockets> {
+pub(super) fn open_one(
+    address: SocketAddr,
+    backlog: u32,
+    shards: usize,
+) -> io::Result<ListenerSockets> {
     let alone = ListenOptions { backlog, reuse_port: false, ..ListenOptions::default() };
     let first = listen(&address, &alone)?;
     let bound = local_address(&first)?;

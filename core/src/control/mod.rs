@@ -1,11 +1,12 @@
-//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and ends
-//! the process. It runs on tokio, beside the shards and never in their way.
+//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and
+//! ends the process. It runs on tokio, beside the shards and never in their way.
 //!
 //! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
 
 pub mod access_logs;
 pub mod build;
 pub mod changes;
+mod closing;
 pub mod counts;
 pub mod dns;
 pub mod identity;
@@ -27,6 +28,7 @@ use crate::snapshot::Publisher;
 use crate::stats::Registry;
 use access_logs::{AccessLogs, LogError};
 use build::Prepared;
+use closing::Closing;
 use counts::Counts;
 use dns::Dns;
 use listeners::BindError;
@@ -149,6 +151,7 @@ pub struct Control {
     counts: Counts,
     shards: Vec<Shard>,
     access_logs: AccessLogs,
+    closing: Closing,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     started: Instant,
@@ -169,6 +172,7 @@ impl Control {
             counts: Counts::new(options.registry.clone()),
             shards: Vec::new(),
             access_logs: AccessLogs::default(),
+            closing: Closing::default(),
             admin: bootstrap.admin.clone(),
             started: Instant::now(),
             commands,
@@ -202,7 +206,8 @@ impl Control {
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let due = self.resources.poll_timeout().map(|at| self.instant(at));
+            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
+            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
@@ -223,7 +228,10 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => self.resources.handle_timeout(self.now()),
+                () = at(due) => {
+                    self.resources.handle_timeout(self.now());
+                    self.closing.handle_timeout(self.now());
+                }
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -238,8 +246,14 @@ impl Control {
         }
     }
 
-    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
-    fn apply(&mut self, bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
+    /// fails.
+    fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+        if !self.resources.accepts() {
+            bootstrap.listeners.clear();
+        }
+        let addresses: Vec<_> = bootstrap.listeners.iter().map(|config| config.address).collect();
+        self.closing.make_room(&addresses);
         let open = self.resources.sockets();
         let sockets = listeners::open_all(&bootstrap.listeners, &open, self.options.shards);
         let access_logs = self.access_logs.open_all(&bootstrap.listeners);
@@ -258,8 +272,8 @@ impl Control {
         Ok(self.resources.handle_update(&prepared, self.now()))
     }
 
-    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot be opened,
-    /// changes nothing.
+    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot
+    /// be opened, changes nothing.
     fn reload(&mut self) {
         let name = self.options.source.name();
         let taken = match self.options.source.load() {
@@ -314,6 +328,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
+                    self.closing.published(&snapshot, self.now());
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -343,7 +358,8 @@ impl Control {
         }
     }
 
-    /// Lets the shards finish, and waits until they have, or the drain time is over, or another signal comes.
+    /// Lets the shards finish, and waits until they have, or the drain time is over, or another
+    /// signal comes.
     async fn drain(mut self, signal: &str, mut signals: Signals, mut dns: Dns) -> Ending {
         let seconds = self.options.drain_time.as_secs();
         let count = self.connections();
@@ -373,6 +389,7 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
+                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
@@ -394,8 +411,8 @@ impl Control {
         self.shards.iter().map(|shard| shard.state.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// The end of all when a shard's thread has ended: the others would go on with their part of the connections,
-    /// while its part of every listener is answered by nobody.
+    /// The end of all when a shard's thread has ended: the others would go on with their part of
+    /// the connections, while its part of every listener is answered by nobody.
     fn dead_shard(&mut self) -> Option<Ending> {
         let index = self.shards.iter().position(|shard| shard.thread.is_finished())?;
         let error = match self.shards.remove(index).thread.join() {

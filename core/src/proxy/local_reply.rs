@@ -150,7 +150,7 @@ impl<I: Io> Shard<I> {
             downstream_local_address: self.io.local_address(downstream.socket),
             route_name: None,
         };
-        self.logs.record(&listener.http.access_log, &record, self.now);
+        self.logs.record(&listener.http.access_log, &record);
     }
 
     /// One of the stream's timeouts ended.

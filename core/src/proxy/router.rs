@@ -13,7 +13,7 @@ use crate::snapshot::{
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
 use tidegate_http::h1::encode_request;
-use tidegate_http::{Method, Name};
+use tidegate_http::{Method, Name, Scheme};
 use tidegate_io::Io;
 
 /// What a request's route asks for.
@@ -38,6 +38,10 @@ impl<I: Io> Shard<I> {
             http.routes.find(stream.request.authority(), stream.request.path())
         };
         let step = match found {
+            _ if stream.request.scheme == Some(Scheme::Https) => {
+                stream.request.close = true;
+                Step::Reply(LocalReply::HTTPS_ON_PLAINTEXT)
+            }
             None => {
                 self.stats.inc(http.stats, HttpStat::NoRoute);
                 Step::Reply(LocalReply::ROUTE_NOT_FOUND)

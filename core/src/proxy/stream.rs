@@ -226,11 +226,7 @@ impl<I: Io> Shard<I> {
             downstream_local_address: socket.and_then(|socket| self.io.local_address(socket)),
             route_name: stream.route().map(|route| route.name.as_str()),
         };
-        self.logs.record(&stream.listener.http.access_log, &record, self.now);
-    }
-
-    pub(crate) fn request_head(&mut self) -> RequestHead {
-        self.request_heads.pop().unwrap_or_default()
+        self.logs.record(&stream.listener.http.access_log, &record);
     }
 
     pub(crate) fn response_head_memory(&mut self) -> ResponseHead {

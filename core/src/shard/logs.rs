@@ -1,26 +1,53 @@
 //! A shard's ends of the access logs.
 //!
-//! What it leaves to others: formats and files (`access_log`).
+//! What it leaves to others: formats, files and the writing thread (`access_log`).
 
-use crate::access_log::{AccessLogger, Record};
+use crate::access_log::{AccessLogger, Record, ShardLog};
 use std::sync::Arc;
-use tidegate_io::Now;
+use tidegate_io::Instant;
 
 /// Lines that this shard has made and not handed over yet, by log.
 #[derive(Debug, Default)]
-pub struct ShardLogs {}
+pub struct ShardLogs {
+    /// Few: a log for each file or stream that the configuration names.
+    logs: Vec<ShardLog>,
+}
 
 impl ShardLogs {
-    /// Makes one line in each of `logs`.
-    pub fn record(&mut self, logs: &[Arc<AccessLogger>], record: &Record<'_>, now: Now) {
-        let _ = (logs, record, now);
+    /// Makes one line in each of `loggers`.
+    pub fn record(&mut self, loggers: &[Arc<AccessLogger>], record: &Record<'_>) {
+        for logger in loggers {
+            let known = self.logs.iter().position(|log| Arc::ptr_eq(log.logger(), logger));
+            let index = known.unwrap_or_else(|| {
+                self.logs.push(ShardLog::new(logger));
+                self.logs.len() - 1
+            });
+            self.logs[index].record(record);
+        }
     }
 
     /// Hands over what is old or large enough.
-    pub fn flush(&mut self, now: Now) {
-        let _ = now;
+    pub fn flush(&mut self, now: Instant) {
+        for log in &mut self.logs {
+            log.flush(now);
+        }
+    }
+
+    /// When [`ShardLogs::flush`] has something to do next.
+    #[must_use]
+    pub fn next_flush(&self) -> Option<Instant> {
+        self.logs.iter().filter_map(ShardLog::next_flush).min()
     }
 
     /// Hands over everything.
-    pub fn flush_all(&mut self) {}
+    pub fn hand_over(&mut self) {
+        for log in &mut self.logs {
+            log.hand_over();
+        }
+    }
+
+    /// Lets go of the logs that no configuration names any more.
+    pub fn forget_unused(&mut self) {
+        self.logs.retain(|log| Arc::strong_count(log.logger()) > 1);
+    }
 }

@@ -172,7 +172,12 @@ impl<I: Io> Shard<I> {
     /// How long the next turn may wait for completions.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
-        self.timers.timeout(self.now.instant)
+        let now = self.now.instant;
+        let timers = self.timers.timeout(now);
+        match self.logs.next_flush().map(|at| at.since(now)) {
+            Some(flush) => Some(timers.map_or(flush, |timers| timers.min(flush))),
+            None => timers,
+        }
     }
 
     /// One turn: wait at most `timeout`, apply what happened, fire timers, settle.
@@ -235,7 +240,7 @@ impl<I: Io> Shard<I> {
                 self.settle_downstream(key);
             }
         }
-        self.logs.flush(self.now);
+        self.logs.flush(self.now.instant);
         self.report();
     }
 
@@ -247,7 +252,7 @@ impl<I: Io> Shard<I> {
             && self.downstreams.is_empty()
             && self.listeners.is_empty();
         if drained != state.drained.load(Ordering::Relaxed) {
-            self.logs.flush_all();
+            self.logs.hand_over();
             state.drained.store(drained, Ordering::Release);
         }
         let io = self.io.stats();
@@ -282,12 +287,13 @@ impl<I: Io> Shard<I> {
         [self.downstreams.len(), self.streams.len(), self.upstreams.len(), self.timers.len()]
     }
 
-    /// Closes every idle upstream connection: the end of a shard's life.
-    pub fn close_idle_upstreams(&mut self) {
+    /// Closes every idle upstream connection and hands over what is left of the logs: the end of a shard's life.
+    pub fn end(&mut self) {
         for key in self.pools.idle() {
             self.close_upstream(key);
         }
         self.settle();
+        self.logs.hand_over();
     }
 }
 

@@ -92,6 +92,6 @@ fn run<I: Io>(
     while !state.stop.load(Ordering::Acquire) {
         shard.turn(shard.timeout())?;
     }
-    shard.close_idle_upstreams();
+    shard.end();
     Ok(())
 }

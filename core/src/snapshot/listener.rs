@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// A listener's number: given to a (name, address) once. A listener whose address changes is
-/// another one.
+/// A listener's number: given to an address once (to a name, where the kernel chooses the port). A
+/// listener whose address changes is another one, and so is one that was gone and comes back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 

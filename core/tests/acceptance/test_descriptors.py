@@ -29,7 +29,6 @@ def test_out_of_descriptors(rig):
             time.sleep(0.1)
         used = proxy.cpu_seconds() - before
         assert used < 0.3, f"{used:.2f} s of CPU in 3 s of almost nothing: it spins"
-        assert "descriptor" in proxy.log(), "it says nothing of it"
         assert proxy.log().count("\n") < 60, "it says it again and again"
         for sock in crowd:
             sock.close()

@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn lower_case_is_the_standard_one() {
-        for byte in 0..=255u8 {
+        // Miri is slow; it looks for other faults than wrong letters.
+        for byte in (0..=255u8).step_by(if cfg!(miri) { 31 } else { 1 }) {
             for length in 0..20 {
                 let mut ours: Vec<u8> = (0..length).map(|i| byte.wrapping_add(i * 7)).collect();
                 let mut theirs = ours.clone();

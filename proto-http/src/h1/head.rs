@@ -138,6 +138,10 @@ fn settle_request(
     head.close = facts.closes(is_http_10);
     head.upgrade = facts.wants_upgrade(is_http_10);
     head.expect_continue = facts.expects_continue;
+    if is_http_10 {
+        // Ignored here, it may not come alive when the request is passed on as HTTP/1.1.
+        head.headers.remove(Name::Expect);
+    }
     match head.method {
         Method::Connect | Method::Trace if head.body != BodyLength::None => {
             return Err(Fault::BodyNotAllowed);

@@ -81,6 +81,11 @@ impl LineBuffer {
         &self.bytes
     }
 
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+
     /// Makes room for a section of this kind. Memory is kept unless it is much.
     pub(crate) fn restart(&mut self, section: Section) {
         self.bytes.clear();

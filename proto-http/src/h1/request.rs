@@ -252,3 +252,71 @@ impl RequestDecoder {
         Ok(Step::new(consumed, event))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BUFFER_KEEP_BYTES;
+    use alloc::vec::Vec;
+
+    const REQUEST: &[u8] = b"POST /a?b HTTP/1.1\r\nHost: a.example\r\nAccept: */*\r\nX-Y: z\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-t: 1\r\n\r\n";
+
+    fn read(decoder: &mut RequestDecoder, head: &mut RequestHead, pieces: &[&[u8]]) {
+        for piece in pieces {
+            let mut rest = *piece;
+            loop {
+                let step = decoder.decode(rest, head).expect("a good request");
+                rest = &rest[step.consumed..];
+                if step.event == Event::NeedMore {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn memory(decoder: &RequestDecoder, head: &RequestHead) -> [(usize, usize); 5] {
+        fn of<T>(vec: &Vec<T>) -> (usize, usize) {
+            (vec.as_ptr().addr(), vec.capacity())
+        }
+        [
+            of(&head.headers.arena),
+            of(&head.headers.fields),
+            of(&decoder.trailers.arena),
+            of(&decoder.trailers.fields),
+            of(decoder.lines.memory()),
+        ]
+    }
+
+    /// Whole or in pieces, the second request and all after it find the memory of the first.
+    #[test]
+    fn memory_is_reused() {
+        let options = Options { enable_trailers: true, ..Options::default() };
+        let mut decoder = RequestDecoder::new(options, Limits::default());
+        let mut head = RequestHead::default();
+        let pieces: Vec<&[u8]> = REQUEST.chunks(7).collect();
+        read(&mut decoder, &mut head, &pieces);
+        read(&mut decoder, &mut head, &[REQUEST]);
+        let before = memory(&decoder, &head);
+        for _ in 0..100 {
+            read(&mut decoder, &mut head, &pieces);
+            read(&mut decoder, &mut head, &[REQUEST]);
+            assert_eq!(memory(&decoder, &head), before);
+        }
+    }
+
+    /// One large head in pieces does not make an idle connection large.
+    #[test]
+    fn memory_of_a_large_head_is_given_back() {
+        let mut decoder = RequestDecoder::new(Options::default(), Limits::default());
+        let mut head = RequestHead::default();
+        let filler = "y".repeat(50_000);
+        let large = alloc::format!("GET / HTTP/1.1\r\nHost: a\r\nx: {filler}\r\n\r\n");
+        let (first, last) = large.as_bytes().split_at(40_000);
+        assert!(decoder.lines.memory().capacity() == 0);
+        read(&mut decoder, &mut head, &[first]);
+        assert!(decoder.lines.memory().capacity() >= 40_000 && decoder.is_in_head());
+        read(&mut decoder, &mut head, &[last]);
+        assert!(decoder.lines.memory().capacity() <= BUFFER_KEEP_BYTES && decoder.is_idle());
+    }
+}

@@ -21,6 +21,9 @@ use crate::{
 };
 use alloc::vec::Vec;
 
+/// Protocols that one 101 may name.
+const PROTOCOLS_MAX: usize = 8;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     Idle,
@@ -242,14 +245,13 @@ impl ResponseDecoder {
 
     /// RFC 9110 7.8: only to a protocol that was offered.
     fn switch_protocols(&mut self, length: usize, head: &mut ResponseHead) -> Result<Step, Fault> {
-        let mut is_offered = false;
-        for protocol in head.headers.get_all(Name::Upgrade).flat_map(list) {
-            is_offered = list(&self.offered)
-                .any(|o| !protocol.is_empty() && o.eq_ignore_ascii_case(protocol));
-            if !is_offered {
-                break;
-            }
-        }
+        let is_offered = |protocol: &[u8]| {
+            !protocol.is_empty() && list(&self.offered).any(|o| o.eq_ignore_ascii_case(protocol))
+        };
+        let mut protocols = head.headers.get_all(Name::Upgrade).flat_map(list);
+        // Two long lists would be a long search; there is one protocol, or one on top of another.
+        let is_offered =
+            protocols.by_ref().take(PROTOCOLS_MAX).all(is_offered) && protocols.next().is_none();
         if !head.upgrade || !is_offered {
             return Err(Fault::SwitchingProtocols);
         }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use socket2::SockAddr;
 
+use crate::options::TURN_BYTES;
 use crate::output::{OutputPool, Unsent};
 use crate::pool::Pool;
 use crate::slots::Slots;
@@ -48,6 +49,8 @@ pub struct Epoll {
     starved: VecDeque<Socket>,
     wake: Arc<WakeEvent>,
     wake_token: Token,
+    /// Bytes that may still be received in this turn.
+    budget_bytes: usize,
     stats: IoStats,
 }
 
@@ -78,6 +81,7 @@ impl Epoll {
             starved: VecDeque::new(),
             wake,
             wake_token: Token(u64::MAX),
+            budget_bytes: 0,
             stats: IoStats::default(),
         };
         backend.control(libc::EPOLL_CTL_ADD, backend.wake.fd(), libc::EPOLLIN, WAKE_DATA)?;
@@ -283,6 +287,7 @@ impl Io for Epoll {
         let pending = !self.done.is_empty() || !self.runnable.is_empty();
         self.wait(if pending { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
+        self.budget_bytes = TURN_BYTES as usize;
         self.report_done(completions);
         self.run_runnable(completions);
         self.handle_events(completions);

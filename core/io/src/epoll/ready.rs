@@ -210,6 +210,9 @@ impl Epoll {
         let capacity = self.pool.buffer_bytes() as usize;
         let Some(slot) = self.slots.get_mut(socket) else { return };
         for _ in 0..READS_PER_TURN {
+            if self.budget_bytes == 0 {
+                break;
+            }
             let Some(vacant) = self.pool.take() else {
                 self.stats.no_buffers += 1;
                 if !slot.flags.has(Flags::STARVED.with(Flags::RUNNABLE)) {
@@ -223,6 +226,7 @@ impl Epoll {
             let result =
                 unsafe { libc::recv(slot.fd, vacant.data().cast(), capacity, libc::MSG_DONTWAIT) };
             if result > 0 {
+                self.budget_bytes = self.budget_bytes.saturating_sub(result as usize);
                 let buffer = self.pool.received(vacant, result as u32);
                 let outcome = Outcome::Received(buffer);
                 completions.push(Completion { token: slot.token, outcome });

@@ -41,6 +41,10 @@ const RECV_POLL_FIRST: u16 = 1;
 /// How long dropping a backend waits for the kernel to let go of its memory.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// The smallest queues that still work: with the ring of buffers three or four pages.
+const SUBMISSION_ENTRIES_MIN: u32 = 32;
+const COMPLETION_ENTRIES_MIN: u32 = 128;
+
 /// I/O by io_uring. Belongs to the thread that made it.
 pub struct Uring {
     // `None` only while being dropped: the ring goes before what it may touch.
@@ -66,8 +70,7 @@ impl Uring {
     /// Those of `io_uring_setup`; [`probe`] explains them.
     pub fn new(options: &IoOptions) -> io::Result<Uring> {
         let options = options.bounded();
-        let ring = Ring::new(&options)?;
-        let provided = ProvidedRing::register(ring.raw(), options.buffer_ring_entries)?;
+        let (ring, provided) = queues(&options)?;
         let pool = Pool::new(options.buffer_bytes, options.buffers_max)?;
         let mut uring = Uring {
             ring: Some(ring),
@@ -223,10 +226,14 @@ impl Uring {
 
     /// Lends free buffers to the kernel and starts receives that ended for lack of them. Without a
     /// free buffer it starts none, so that a shortage does not turn into a busy loop.
-    fn replenish(&mut self) {
+    ///
+    /// Whether some still wait although there are buffers: those that were started may have nothing
+    /// to put into them, so the turn must not wait before the others had their chance.
+    fn replenish(&mut self) -> bool {
         let (provided, pool) = self.lenders();
         provided.replenish(pool);
-        let mut chances = provided.lent();
+        let lent = provided.lent();
+        let mut chances = lent;
         while chances > 0
             && let Some(index) = self.starved.pop_front()
         {
@@ -241,7 +248,46 @@ impl Uring {
                 chances -= 1;
             }
         }
+        lent > 0 && !self.starved.is_empty()
     }
+}
+
+/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
+/// 6.13 on it counts the queues, of all processes of the user together) the queues are small.
+fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
+    let mut submission = options.submission_entries;
+    let mut completion = options.completion_entries;
+    // What one shard takes, the next one lacks: under a limit that is not far above what one needs,
+    // all take the least from the start. With 64 KiB five shards get three pages each.
+    let bytes = u64::from(submission) * 64 + u64::from(completion) * 16;
+    let tight = sys::memlock_limit().is_some_and(|limit| limit < bytes * 16);
+    if tight && !sys::is_root() {
+        (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
+    }
+    let mut patience = 10;
+    loop {
+        let queues = Ring::new(submission, completion).and_then(|ring| {
+            let provided = ProvidedRing::register(ring.raw(), options.buffer_ring_entries)?;
+            Ok((ring, provided))
+        });
+        match queues {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && patience > 0 => {
+                // The kernel gives the memory of a ring that was just closed back a little later, so
+                // the first attempt and the smallest size are given some time.
+                patience -= 1;
+                pause_for_kernel();
+                if patience < 9 {
+                    (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // start-up only: no shard turns yet
+fn pause_for_kernel() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 impl Io for Uring {
@@ -321,8 +367,8 @@ impl Io for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<Now> {
         self.stats.turns += 1;
-        self.replenish();
-        self.ring().enter(timeout)?;
+        let more_to_arm = self.replenish();
+        self.ring().enter(if more_to_arm { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)

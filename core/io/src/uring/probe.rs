@@ -54,7 +54,8 @@ impl std::error::Error for Unavailable {}
 pub fn probe() -> Result<Capabilities, Unavailable> {
     let options = IoOptions::default();
     let features = {
-        let ring = Ring::new(&options).map_err(|error| explain(&error, &Surroundings::read()))?;
+        let (ring, _provided) =
+            super::queues(&options).map_err(|error| explain(&error, &Surroundings::read()))?;
         check_operations(&ring)?;
         ring.features()
     };
@@ -140,7 +141,8 @@ struct Surroundings {
 impl Surroundings {
     fn read() -> Surroundings {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let status = read("/proc/self/status");
+        // Filters belong to threads; the calling thread is the one that was refused.
+        let status = read("/proc/thread-self/status");
         let seccomp = status
             .lines()
             .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"));

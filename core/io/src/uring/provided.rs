@@ -2,7 +2,9 @@
 //!
 //! The kernel takes buffers from this ring in turn, so with many entries every receive would touch cold
 //! memory although a few warm buffers would do. So only about twice as many are lent as were used in a
-//! recent turn; when the kernel runs out, more are.
+//! recent turn, and when the kernel runs out, more are. But never more than hold [`TURN_BYTES`], judging
+//! by how full they were lately: when messages are small that is the whole ring, when bodies are relayed
+//! it is a handful, and the kernel stops and comes again.
 //!
 //! What it leaves to others: telling a receive that ended for lack of buffers from one that failed.
 
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
+use crate::options::TURN_BYTES;
 use crate::pool::{Pool, Vacant};
 use crate::region::Region;
 
@@ -20,7 +23,7 @@ use crate::region::Region;
 pub(super) const BUFFER_GROUP: u16 = 0;
 
 /// Buffers lent while little happens.
-const LENT_MIN: u32 = 16;
+const LENT_MIN: u32 = 32;
 
 /// A registered ring of provided buffers (5.19).
 pub(super) struct ProvidedRing {
@@ -29,11 +32,14 @@ pub(super) struct ProvidedRing {
     tail: u16,
     /// Buffers that the kernel has now.
     lent: u32,
-    /// Buffers that it should have at the start of a turn.
-    lent_target: u32,
     /// The most that it used in one turn lately; falls slowly.
     used_peak: u32,
+    /// Buffers used since the last turn, and bytes in them.
     used: u32,
+    used_bytes: u64,
+    /// Bytes per used buffer: the sum of an exponential average over 16 turns. For example 16 turns
+    /// with 300 bytes each in two buffers make 2400.
+    fill_16: u32,
 }
 
 impl ProvidedRing {
@@ -55,8 +61,16 @@ impl ProvidedRing {
                 0,
             )?;
         }
-        let lent_target = LENT_MIN.min(entries);
-        Ok(ProvidedRing { region, entries, tail: 0, lent: 0, lent_target, used_peak: 0, used: 0 })
+        Ok(ProvidedRing {
+            region,
+            entries,
+            tail: 0,
+            lent: 0,
+            used_peak: 0,
+            used: 0,
+            used_bytes: 0,
+            fill_16: 0,
+        })
     }
 
     /// Buffers that the kernel could fill now.
@@ -64,12 +78,13 @@ impl ProvidedRing {
         self.lent
     }
 
-    /// Takes note that the kernel used one buffer.
+    /// Takes note that the kernel put `bytes` into one buffer.
     #[inline]
-    pub(super) fn note_used(&mut self) {
+    pub(super) fn note_used(&mut self, bytes: u32) {
         debug_assert!(self.lent > 0);
         self.lent -= 1;
         self.used += 1;
+        self.used_bytes += u64::from(bytes);
     }
 
     /// Takes note that the kernel found the ring empty.
@@ -77,26 +92,33 @@ impl ProvidedRing {
         self.used_peak = self.used_peak.max(self.entries / 2);
     }
 
-    /// Lends buffers up to the target; as many as the pool has. Called once per turn.
+    /// Lends as many buffers as should be lent, or as the pool has. Called once per turn.
     pub(super) fn replenish(&mut self, pool: &mut Pool) {
-        if self.used > self.used_peak {
-            self.used_peak = self.used;
-        } else if self.used_peak > 0 && self.used * 2 < self.used_peak {
-            self.used_peak -= (self.used_peak / 64).max(1);
-        }
-        self.used = 0;
-        self.lent_target = (self.used_peak * 2).clamp(LENT_MIN.min(self.entries), self.entries);
-        if self.lent >= self.lent_target {
-            return;
-        }
+        let target = self.target();
         let before = self.tail;
-        while self.lent < self.lent_target {
+        while self.lent < target {
             let Some(vacant) = pool.take() else { break };
             self.put(&vacant, pool.buffer_bytes());
         }
         if self.tail != before {
             self.publish();
         }
+    }
+
+    /// Buffers that the kernel should have in this turn.
+    fn target(&mut self) -> u32 {
+        if self.used > self.used_peak {
+            self.used_peak = self.used;
+        } else if self.used_peak > 0 && self.used * 2 < self.used_peak {
+            self.used_peak -= self.used_peak.div_ceil(256);
+        }
+        if self.used > 0 {
+            let fill = (self.used_bytes / u64::from(self.used)) as u32;
+            self.fill_16 = self.fill_16 - self.fill_16 / 16 + fill;
+            (self.used, self.used_bytes) = (0, 0);
+        }
+        let bounded = TURN_BYTES / (self.fill_16 / 16).max(1);
+        (self.used_peak * 2).max(LENT_MIN).min(bounded).clamp(1, self.entries)
     }
 
     fn put(&mut self, vacant: &Vacant, buffer_bytes: u32) {

@@ -9,17 +9,12 @@ use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, squeue};
 
-use crate::IoOptions;
-
 const ENTER_GETEVENTS: u32 = 1;
 const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_REGISTERED_RING: u32 = 1 << 4;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 const REGISTER_RING_FDS: u32 = 20;
-
-/// The smallest queues that still work: with the buffer ring three pages of locked memory.
-const SUBMISSION_ENTRIES_MIN: u32 = 32;
-const COMPLETION_ENTRIES_MIN: u32 = 128;
+const UNREGISTER_RING_FDS: u32 = 21;
 
 /// A ring and the operations that wait for room in its submission queue.
 pub(super) struct Ring {
@@ -71,33 +66,15 @@ impl Ring {
     /// Sets a ring up. The calling thread is the only one that may use it.
     ///
     /// Flags: `SINGLE_ISSUER` and `DEFER_TASKRUN` (6.1) are required; `NO_SQARRAY` (6.6), the
-    /// registered ring descriptor (5.18) and `NO_IOWAIT` (6.15) are taken where they exist. When locked
-    /// memory is short (`RLIMIT_MEMLOCK`, from 6.13 on it counts the queues) the queues shrink.
+    /// registered ring descriptor (5.18) and `NO_IOWAIT` (6.15) are taken where they exist.
     ///
     /// # Errors
     ///
     /// That of `io_uring_setup`: `EINVAL` for a kernel before 6.1, `EPERM`, `ENOSYS`, `ENOMEM`, `EMFILE`.
-    pub(super) fn new(options: &IoOptions) -> io::Result<Ring> {
-        let mut submission = options.submission_entries;
-        let mut completion = options.completion_entries;
-        let (ring, no_sqarray) = loop {
-            match set_up(submission, completion) {
-                Err(error)
-                    if error.raw_os_error() == Some(libc::ENOMEM)
-                        && submission > SUBMISSION_ENTRIES_MIN =>
-                {
-                    submission = (submission / 2).max(SUBMISSION_ENTRIES_MIN);
-                    completion = (completion / 4).max(COMPLETION_ENTRIES_MIN);
-                }
-                other => break other?,
-            }
-        };
-        let features = Features {
-            no_sqarray,
-            registered_ring: false,
-            submission_entries: submission,
-            completion_entries: completion,
-        };
+    pub(super) fn new(submission_entries: u32, completion_entries: u32) -> io::Result<Ring> {
+        let (ring, no_sqarray) = set_up(submission_entries, completion_entries)?;
+        let features =
+            Features { no_sqarray, registered_ring: false, submission_entries, completion_entries };
         let enter_fd = ring.as_raw_fd();
         let no_iowait = ring.params().is_feature_no_iowait();
         let mut ring = Ring {
@@ -116,19 +93,9 @@ impl Ring {
 
     /// Saves looking the descriptor up in every enter. Does nothing where it is not supported.
     fn register_descriptor(&mut self) {
-        let mut update =
-            RingUpdate { offset: u32::MAX, reserved: 0, data: self.ring.as_raw_fd() as u64 };
-        // SAFETY: one writable update of the layout that this operation reads and writes.
-        let registered = unsafe {
-            libc::syscall(
-                libc::SYS_io_uring_register,
-                self.ring.as_raw_fd(),
-                REGISTER_RING_FDS,
-                &raw mut update,
-                1_u32,
-            )
-        };
-        if registered == 1 {
+        let own = self.ring.as_raw_fd();
+        let mut update = RingUpdate { offset: u32::MAX, reserved: 0, data: own as u64 };
+        if register(own, REGISTER_RING_FDS, &mut update) {
             self.enter_fd = update.offset as RawFd;
             self.enter_flags |= ENTER_REGISTERED_RING;
             self.features.registered_ring = true;
@@ -245,6 +212,26 @@ impl Ring {
     pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
         self.ring.completion().next()
     }
+}
+
+impl Drop for Ring {
+    /// The registration holds the ring: closing the descriptor alone would keep it, its memory and its
+    /// operations until the thread ends.
+    fn drop(&mut self) {
+        if self.features.registered_ring {
+            let mut update = RingUpdate { offset: self.enter_fd as u32, reserved: 0, data: 0 };
+            register(self.ring.as_raw_fd(), UNREGISTER_RING_FDS, &mut update);
+        }
+    }
+}
+
+/// `io_uring_register` with one update. Whether it was done.
+fn register(ring: RawFd, operation: u32, update: &mut RingUpdate) -> bool {
+    // SAFETY: one writable update of the layout that both operations read and write.
+    let done = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring, operation, &raw mut *update, 1_u32)
+    };
+    done == 1
 }
 
 /// One attempt with and, when the kernel does not know it, one without `NO_SQARRAY`.

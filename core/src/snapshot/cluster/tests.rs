@@ -135,7 +135,7 @@ fn limits_are_exact_across_threads() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut granted = 0;
-                    while granted < 50_000 {
+                    while granted < 10_000 {
                         if Breakers::acquire(&counter, 4) == Permit::Refused {
                             continue;
                         }

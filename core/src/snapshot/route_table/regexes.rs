@@ -268,13 +268,13 @@ mod tests {
 
     #[test]
     fn what_is_too_large_together_is_tried_apart() {
-        let regexes: Vec<String> = (0..20).map(|i| format!("/.*{i}a.{{4}}b{i}.*c")).collect();
+        let regexes: Vec<String> = (0..8).map(|i| format!("/.*{i}a.{{2}}b{i}.*c")).collect();
         let regexes: Vec<&str> = regexes.iter().map(String::as_str).collect();
         let mut failures = 0;
         let group = group(&regexes, &mut failures);
         assert!(failures > 0 && group.engines.len() > 1, "{failures} failures");
-        for number in [0, 7, 19] {
-            let path = format!("/xx{number}a1234b{number}zc");
+        for number in [0, 4, 7] {
+            let path = format!("/xx{number}a12b{number}zc");
             assert_eq!(group.find(path.as_bytes(), NONE, || ()), Some(number));
         }
     }

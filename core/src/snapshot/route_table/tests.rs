@@ -268,7 +268,7 @@ fn configuration() -> impl Strategy<Value = RouteConfiguration> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn the_compiled_table_finds_what_a_linear_search_finds(
         config in configuration(),

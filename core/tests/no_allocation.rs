@@ -1,0 +1,155 @@
+//! A request in steady state allocates nothing: counted on the shard's own thread, over real sockets.
+//!
+//! What it leaves to others: how fast it is (`benches`, `scripts/bench`).
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+use tidegate::config::{self, Source};
+use tidegate::control::build::Prepared;
+use tidegate::control::listeners::open_all;
+use tidegate::control::resources::{Action, Resources};
+use tidegate::shard::Shard;
+use tidegate::snapshot::{Publisher, Snapshot};
+use tidegate::stats::{Registry, ServerStat};
+use tidegate_io::epoll::Epoll;
+use tidegate_io::uring::Uring;
+use tidegate_io::{Instant, Io, IoOptions};
+
+const WARM_UP: usize = 2_000;
+const REQUESTS: usize = 5_000;
+
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello";
+const REQUEST: &[u8] =
+    b"GET /some/path?query HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test/1.0\r\n\
+    Accept: */*\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n\r\n";
+
+fn configuration(origin: SocketAddr) -> String {
+    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
+                   HttpConnectionManager";
+    format!(
+        r#"
+static_resources:
+  listeners:
+  - name: one
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": {manager}
+          stat_prefix: test
+          route_config:
+            virtual_hosts:
+            - {{ name: v, domains: ["*"], routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: c }} }} ] }}
+          http_filters: [ {{ name: router, typed_config: {{ "@type": {router} }} }} ]
+  clusters:
+  - name: c
+    type: STATIC
+    load_assignment:
+      cluster_name: c
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }}
+"#,
+        origin.ip(),
+        origin.port()
+    )
+}
+
+/// The first snapshot of this configuration.
+fn snapshot(yaml: String, registry: &Arc<Registry>) -> Snapshot {
+    let source = Source { name: "test.yaml".to_owned(), text: yaml };
+    let (bootstrap, _) = config::load(&[source], &config::Options::default()).unwrap();
+    let mut resources = Resources::new(registry.clone());
+    let sockets = open_all(&bootstrap.listeners, &resources.sockets(), 1).unwrap();
+    let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
+    resources.handle_update(&prepared, Instant::default());
+    loop {
+        match resources.poll_action() {
+            Some(Action::Publish(snapshot)) => return snapshot,
+            Some(_) => {}
+            None => panic!("nothing was published"),
+        }
+    }
+}
+
+/// Answers every request that arrives, however it is cut.
+fn serve(listener: TcpListener) {
+    for mut connection in listener.incoming().map_while(Result::ok) {
+        let mut input = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = connection.read(&mut buffer) {
+            input.extend_from_slice(&buffer[..length]);
+            while let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") {
+                input.drain(..end + 4);
+                connection.write_all(RESPONSE).unwrap();
+            }
+        }
+    }
+}
+
+/// Sends requests one after the other over one connection, and counts answers.
+fn ask(address: SocketAddr, answered: &AtomicUsize) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_nodelay(true).unwrap();
+    let mut buffer = [0; 4096];
+    while answered.load(Ordering::Relaxed) < WARM_UP + REQUESTS {
+        connection.write_all(REQUEST).unwrap();
+        let mut got = 0;
+        while !buffer[..got].ends_with(b"\r\n\r\nhello") {
+            let length = connection.read(&mut buffer[got..]).unwrap();
+            assert!(length > 0, "closed after {:?}", String::from_utf8_lossy(&buffer[..got]));
+            got += length;
+        }
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn check<I: Io>(io: I) {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = Arc::new(Registry::new(1));
+    let first = snapshot(configuration(origin.local_addr().unwrap()), &registry);
+    let address = first.listeners[0].sockets.address;
+    let publisher = Arc::new(Publisher::new(first));
+    let server = registry.scope("", ServerStat::ALL);
+    let mut shard = Shard::new(io, 0, publisher, registry.shard(0), server, 1).unwrap();
+    thread::spawn(move || serve(origin));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let counter = answered.clone();
+    let client = thread::spawn(move || ask(address, &counter));
+    let mut run_until = |count| {
+        while answered.load(Ordering::Relaxed) < count {
+            assert!(!client.is_finished(), "the client failed");
+            shard.turn(Some(Duration::from_millis(10))).unwrap();
+        }
+    };
+    run_until(WARM_UP);
+    let counted = allocation_counter::measure(|| run_until(WARM_UP + REQUESTS));
+    assert_eq!(counted.count_total, 0, "{counted:?} for {REQUESTS} requests");
+}
+
+#[test]
+fn epoll_allocates_nothing_per_request() {
+    check(Epoll::new(&IoOptions::default()).unwrap());
+}
+
+#[test]
+fn io_uring_allocates_nothing_per_request() {
+    match Uring::new(&IoOptions::default()) {
+        Ok(io) => check(io),
+        Err(error) => eprintln!("NOT CHECKED, no io_uring here: {error}"),
+    }
+}
+
+/// The counter counts: a test that cannot fail proves nothing.
+#[test]
+fn an_allocation_is_noticed() {
+    let counted = allocation_counter::measure(|| drop(std::hint::black_box(Box::new(1))));
+    assert_eq!(counted.count_total, 1);
+}

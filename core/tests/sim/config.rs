@@ -1,0 +1,306 @@
+//! Snapshots for simulated worlds: what control would build from an Envoy YAML.
+//!
+//! What it leaves to others: when to publish them (`operator.rs`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::config::{
+    self, Address, Cluster, ClusterLoadAssignment, Discovery, Endpoint, FilterChain, HealthStatus,
+    Http1Options, HttpConnectionManager, LbPolicy, NetworkFilter, PathMatch, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteTarget, ServerHeader, Thresholds, VirtualHost,
+    WeightedCluster,
+};
+use tidegate::snapshot::{
+    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
+    ListenerEntry, ListenerId, ListenerSockets, RouteTable, Snapshot,
+};
+use tidegate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat, Registry, Scope};
+use tidegate_io::sim::{Random, World};
+
+use super::plan::Weather;
+
+/// Routes by prefix: `/r0/`, `/r1/`, ...
+pub const ROUTES: usize = 3;
+
+/// Clusters that there may be.
+pub const CLUSTERS: usize = 3;
+
+/// Where the proxy listens.
+pub fn proxy_address() -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], 80))
+}
+
+/// Where an origin listens.
+pub fn origin_address(origin: usize) -> SocketAddr {
+    SocketAddr::from(([10, 1, 0, origin as u8 + 1], 80))
+}
+
+/// What a configuration says, in short.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// The cluster of each route; none: no such route.
+    pub routes: [Option<usize>; ROUTES],
+    /// The origins of each cluster; none: no such cluster.
+    pub clusters: [Option<Vec<usize>>; CLUSTERS],
+}
+
+impl Shape {
+    /// Every route has a cluster and every cluster has origins.
+    pub fn whole(weather: &Weather, random: &mut Random) -> Shape {
+        let mut some = || {
+            let count = random.between(1, weather.origins as u64) as usize;
+            let first = random.index(weather.origins);
+            Some((0..count).map(|index| (first + index) % weather.origins).collect())
+        };
+        let clusters = std::array::from_fn(|_| some());
+        let routes = std::array::from_fn(|_| Some(random.index(CLUSTERS)));
+        Shape { routes, clusters }
+    }
+
+    /// The same with something changed, sometimes for the worse.
+    pub fn changed(&self, weather: &Weather, random: &mut Random) -> Shape {
+        let mut shape = self.clone();
+        let fresh = Shape::whole(weather, random);
+        let (route, cluster) = (random.index(ROUTES), random.index(CLUSTERS));
+        match random.below(8) {
+            0 => shape.routes[route] = None,
+            1 => shape.clusters[cluster] = None,
+            2 => shape.clusters[cluster] = Some(Vec::new()),
+            3 | 4 => shape.routes[route] = fresh.routes[route],
+            5 | 6 => shape.clusters[cluster] = fresh.clusters[cluster].clone(),
+            _ => shape = fresh,
+        }
+        shape
+    }
+
+    /// The origins that a route leads to; none when it leads nowhere.
+    pub fn origins(&self, route: usize) -> Option<&Vec<usize>> {
+        self.clusters[self.routes[route]?].as_ref().filter(|origins| !origins.is_empty())
+    }
+}
+
+/// Builds snapshots, keeping what lives across them.
+pub struct Builder {
+    pub registry: Arc<Registry>,
+    sockets: Arc<ListenerSockets>,
+    breakers: Vec<Arc<Breakers>>,
+    entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
+    manager: HttpConnectionManager,
+    cluster: Cluster,
+    version: u64,
+}
+
+impl Builder {
+    pub fn new(world: &World, weather: &Weather, random: &mut Random) -> Builder {
+        let address = proxy_address();
+        let sockets = (0..weather.shards).map(|_| world.listener_fd(address).unwrap()).collect();
+        Builder {
+            registry: Arc::new(Registry::new(weather.shards)),
+            sockets: Arc::new(ListenerSockets { address, sockets }),
+            breakers: (0..CLUSTERS).map(|_| Arc::default()).collect(),
+            entries: Default::default(),
+            manager: manager(weather, random),
+            cluster: cluster(weather, random),
+            version: 0,
+        }
+    }
+
+    /// Permits of circuit breakers that somebody still holds.
+    pub fn unreleased(&self) -> Vec<String> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let held = self.breakers.iter().map(|breakers| {
+            [&breakers.connections, &breakers.pending, &breakers.requests]
+                .map(|counter| counter.load(Relaxed))
+        });
+        held.filter(|held| *held != [0; 3])
+            .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+            .collect()
+    }
+
+    pub fn http_scope(&self) -> Scope {
+        self.registry.scope("http.sim", HttpStat::ALL)
+    }
+
+    pub fn cluster_scope(&self, cluster: usize) -> Scope {
+        self.registry.scope(&format!("cluster.c{cluster}"), ClusterStat::ALL)
+    }
+
+    pub fn build(&mut self, shape: &Shape, draining: bool) -> Snapshot {
+        self.version += 1;
+        let clusters = ClusterTable::new(
+            (0..CLUSTERS).filter_map(|index| self.cluster_entry(index, shape)).collect::<Vec<_>>(),
+        );
+        let listeners = vec![Arc::new(self.listener_entry(shape))];
+        Snapshot { version: self.version, listeners, clusters, draining }
+    }
+
+    /// The entry of a cluster; the same as before when nothing changed.
+    fn cluster_entry(&mut self, index: usize, shape: &Shape) -> Option<Arc<ClusterEntry>> {
+        let Some(origins) = &shape.clusters[index] else {
+            self.entries[index] = None;
+            return None;
+        };
+        if let Some((before, entry)) = &self.entries[index]
+            && before == origins
+        {
+            return Some(entry.clone());
+        }
+        let hosts = origins.iter().map(|origin| Arc::new(self.host(index, *origin))).collect();
+        let mut config = self.cluster.clone();
+        config.name = format!("c{index}");
+        config.load_assignment.endpoints = origins.iter().map(|origin| endpoint(*origin)).collect();
+        let entry = Arc::new(ClusterEntry {
+            id: ClusterId(index as u32),
+            config: Arc::new(config),
+            endpoints: Arc::new(EndpointSet { hosts }),
+            breakers: self.breakers[index].clone(),
+            stats: self.cluster_scope(index),
+        });
+        self.entries[index] = Some((origins.clone(), entry.clone()));
+        Some(entry)
+    }
+
+    fn host(&self, cluster: usize, origin: usize) -> Host {
+        let prefix = format!("cluster.c{cluster}.o{origin}");
+        Host {
+            id: HostId((cluster * 16 + origin) as u32),
+            address: origin_address(origin),
+            hostname: String::new(),
+            weight: 1,
+            health_status: HealthStatus::Healthy,
+            locality: Default::default(),
+            stats: self.registry.scope(&prefix, HostStat::ALL),
+        }
+    }
+
+    fn listener_entry(&self, shape: &Shape) -> ListenerEntry {
+        let routes = Arc::new(routes(shape));
+        let known = |name: &str| {
+            (0..CLUSTERS).find(|index| name == format!("c{index}")).map(|it| ClusterId(it as u32))
+        };
+        let manager = Arc::new(HttpConnectionManager {
+            route_config: routes.clone(),
+            ..self.manager.clone()
+        });
+        let http = HttpEntry {
+            config: manager.clone(),
+            routes: Arc::new(RouteTable::compile(routes, known)),
+            access_log: Vec::new(),
+            stats: self.http_scope(),
+        };
+        ListenerEntry {
+            id: ListenerId(0),
+            config: Arc::new(listener(manager)),
+            sockets: self.sockets.clone(),
+            http: Arc::new(http),
+            stats: self.registry.scope("listener.sim", ListenerStat::ALL),
+        }
+    }
+}
+
+fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
+    config::Listener {
+        name: "sim".into(),
+        address: proxy_address(),
+        backlog: 128,
+        stat_prefix: "sim".into(),
+        per_connection_buffer_limit_bytes: 1 << 20,
+        filter_chain: FilterChain {
+            name: String::new(),
+            filter: NetworkFilter::HttpConnectionManager(manager),
+            transport_socket_connect_timeout: None,
+        },
+        access_log: Vec::new(),
+    }
+}
+
+fn manager(weather: &Weather, random: &mut Random) -> HttpConnectionManager {
+    let short = Duration::from_millis(random.between(20, 500));
+    HttpConnectionManager {
+        stat_prefix: "sim".into(),
+        route_config: Arc::default(),
+        http1: Http1Options::default(),
+        max_request_headers_bytes: 60 << 10,
+        max_headers_count: 100,
+        idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
+        max_connection_duration: None,
+        max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
+        stream_idle_timeout: Some(Duration::from_secs(300)),
+        request_timeout: None,
+        request_headers_timeout: None,
+        drain_timeout: Duration::from_secs(5),
+        delayed_close_timeout: Some(Duration::from_secs(1)),
+        server_name: "tidegate".into(),
+        server_header: ServerHeader::Overwrite,
+        use_remote_address: random.chance(500),
+        skip_xff_append: false,
+        generate_request_id: true,
+        preserve_external_request_id: false,
+        always_set_request_id_in_response: false,
+        upgrades: vec!["websocket".into()],
+        access_log: Vec::new(),
+    }
+}
+
+fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
+    let small = Thresholds {
+        max_connections: random.between(1, 3) as u32,
+        max_pending_requests: random.between(1, 3) as u32,
+        max_requests: random.between(1, 4) as u32,
+        max_retries: 3,
+    };
+    let short = Duration::from_millis(random.between(1, 300));
+    Cluster {
+        name: String::new(),
+        stat_name: String::new(),
+        discovery: Discovery::Static,
+        connect_timeout: Duration::from_secs(3),
+        lb_policy: LbPolicy::RoundRobin,
+        load_assignment: ClusterLoadAssignment::default(),
+        circuit_breakers: config::CircuitBreakers {
+            default: if weather.small_breakers { small } else { Thresholds::default() },
+            high: Thresholds::default(),
+        },
+        max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
+        idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
+        max_response_headers_count: 100,
+        per_connection_buffer_limit_bytes: 1 << 20,
+    }
+}
+
+fn endpoint(origin: usize) -> Endpoint {
+    Endpoint {
+        address: Address::Socket(origin_address(origin)),
+        hostname: String::new(),
+        weight: 1,
+        health_status: HealthStatus::Healthy,
+        locality: Default::default(),
+    }
+}
+
+fn routes(shape: &Shape) -> RouteConfiguration {
+    let mut routes = Vec::new();
+    for (index, cluster) in shape.routes.iter().enumerate() {
+        let Some(cluster) = cluster else { continue };
+        routes.push(Route {
+            name: format!("r{index}"),
+            matches: RouteMatch {
+                path: PathMatch::Prefix(format!("/r{index}/")),
+                case_sensitive: true,
+            },
+            target: RouteTarget::Forward(RouteAction {
+                clusters: vec![WeightedCluster { name: format!("c{cluster}"), weight: 1 }],
+                cluster_not_found_status: 503,
+                timeout: Some(Duration::from_secs(60)),
+                idle_timeout: None,
+                upgrades: Vec::new(),
+                prefix_rewrite: None,
+                host_rewrite_literal: None,
+            }),
+        });
+    }
+    let all = VirtualHost { name: "all".into(), domains: vec!["*".into()], routes };
+    RouteConfiguration { name: "sim".into(), virtual_hosts: vec![all], validate_clusters: false }
+}

@@ -1,0 +1,232 @@
+//! The book of a simulated world: what was asked, what reached an origin, what came back; and the
+//! verdict on each exchange.
+//!
+//! What it leaves to others: planning (`plan.rs`) and acting (`client.rs`, `origin.rs`).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use tidegate_io::Instant;
+
+use super::config::Shape;
+use super::plan::{AnswerFraming, Exchange, Id, Misdeed, Weather};
+
+/// A handle for everybody in the world.
+pub type Book = Rc<RefCell<Ledger>>;
+
+/// Everything that is known.
+#[derive(Debug)]
+pub struct Ledger {
+    pub weather: Weather,
+    pub records: Vec<Record>,
+    versions: Vec<(Instant, Shape)>,
+    pub draining_since: Option<Instant>,
+    pub violations: Vec<String>,
+    /// The faults are over.
+    pub calm: bool,
+}
+
+/// What is known of one exchange.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub plan: Exchange,
+    /// The client began to send it.
+    pub sent_at: Option<Instant>,
+    /// A final response began, or the connection ended.
+    pub decided_at: Option<Instant>,
+    pub sightings: Vec<Sighting>,
+    pub outcome: Outcome,
+    /// It was not the first on its connection.
+    pub reused: bool,
+    /// Its client did something that ends connections.
+    pub spoiled: bool,
+    /// It was sent after the faults were over.
+    pub calm: bool,
+}
+
+/// An origin saw the request.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    pub at: Instant,
+    pub origin: usize,
+    pub complete: bool,
+    /// The origin was about to close the connection, and did not look.
+    pub doomed: bool,
+}
+
+/// How an exchange ended for its client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Never sent.
+    Unsent,
+    /// Sent, and nothing came yet.
+    Pending,
+    /// The origin's answer, whole and right.
+    Answered,
+    /// A reply of the proxy's own.
+    Refused(u16),
+    /// The connection ended within the response.
+    Cut,
+    /// The connection ended before any response, when one was due.
+    Lost,
+    /// The connection had been announced to end, or ended with the response before.
+    Unprocessed,
+    /// The client left.
+    Left,
+}
+
+impl Ledger {
+    pub fn new(weather: Weather) -> Ledger {
+        Ledger {
+            weather,
+            records: Vec::new(),
+            versions: Vec::new(),
+            draining_since: None,
+            violations: Vec::new(),
+            calm: false,
+        }
+    }
+
+    pub fn add(&mut self, plan: Exchange) {
+        assert_eq!(plan.id, self.records.len());
+        self.records.push(Record {
+            plan,
+            sent_at: None,
+            decided_at: None,
+            sightings: Vec::new(),
+            outcome: Outcome::Unsent,
+            reused: false,
+            spoiled: false,
+            calm: self.calm,
+        });
+    }
+
+    pub fn violation(&mut self, text: impl Into<String>) {
+        self.violations.push(text.into());
+    }
+
+    /// A configuration was published.
+    pub fn publish(&mut self, at: Instant, shape: Shape) {
+        self.versions.push((at, shape));
+    }
+
+    /// The configurations that were the newest at some time between `from` and `to`.
+    fn shapes(&self, from: Instant, to: Instant) -> impl Iterator<Item = &Shape> {
+        let ends = self.versions.iter().skip(1).map(|(at, _)| Some(*at)).chain([None]);
+        self.versions
+            .iter()
+            .zip(ends)
+            .filter(move |((begin, _), end)| *begin <= to && end.is_none_or(|end| end >= from))
+            .map(|((_, shape), _)| shape)
+    }
+
+    /// An origin got the head of a request.
+    pub fn sight(&mut self, id: Id, sighting: Sighting) {
+        let (at, origin) = (sighting.at, sighting.origin);
+        let Some(record) = self.records.get_mut(id) else {
+            return self.violation(format!("origin {origin} saw request {id}, which nobody sent"));
+        };
+        record.sightings.push(sighting);
+        let limit = if record.plan.is_idempotent() { 2 } else { 1 };
+        let seen = record.sightings.len();
+        let (route, sent_at) = (record.plan.route, record.sent_at);
+        let method = record.plan.method;
+        if seen > limit {
+            self.violation(format!("{method} request {id} was sent {seen} times"));
+        }
+        let Some(sent_at) = sent_at else {
+            return self.violation(format!("origin {origin} saw request {id} before it was sent"));
+        };
+        let leads = |shape: &Shape| shape.origins(route).is_some_and(|them| them.contains(&origin));
+        if !self.shapes(sent_at, at).any(leads) {
+            self.violation(format!("request {id} of route {route} went to origin {origin}"));
+        }
+    }
+
+    /// What is wrong with the world, at its end.
+    pub fn judge(&self) -> Vec<String> {
+        let mut wrong = self.violations.clone();
+        for record in &self.records {
+            if let Some(why) = self.judge_one(record) {
+                wrong.push(format!("exchange {}: {why}: {record:?}", record.plan.id));
+            }
+        }
+        wrong
+    }
+
+    fn judge_one(&self, record: &Record) -> Option<&'static str> {
+        let weather = &self.weather;
+        let lossy = weather.lossy && !record.calm;
+        let decided = record.decided_at.unwrap_or(Instant(u64::MAX));
+        let drains = self.draining_since.is_some_and(|since| since <= decided);
+        match record.outcome {
+            Outcome::Left | Outcome::Unprocessed => None,
+            Outcome::Unsent if lossy || drains || record.spoiled => None,
+            Outcome::Unsent => Some("never sent"),
+            Outcome::Pending => Some("never answered"),
+            Outcome::Answered => judge_answered(record),
+            Outcome::Refused(status) => self.judge_refused(record, status),
+            Outcome::Cut if lossy || record.spoiled || cuts(record) => None,
+            Outcome::Cut => Some("its response was cut"),
+            Outcome::Lost if lossy || record.spoiled || drains || cuts(record) => None,
+            Outcome::Lost if record.reused && weather.short_idle => None,
+            Outcome::Lost => Some("its connection ended without a response"),
+        }
+    }
+
+    /// Whether the proxy had a reason to answer by itself.
+    fn judge_refused(&self, record: &Record, status: u16) -> Option<&'static str> {
+        let weather = &self.weather;
+        let lossy = weather.lossy && !record.calm;
+        let route = record.plan.route;
+        let from = record.sent_at.unwrap_or_default();
+        let to = record.decided_at.unwrap_or(Instant(u64::MAX));
+        let no_route = self.shapes(from, to).any(|shape| shape.routes[route].is_none());
+        let nowhere = self.shapes(from, to).any(|shape| shape.origins(route).is_none());
+        let misdeed = record.plan.answer.misdeed;
+        // A request that cannot be repeated dies with the connection that its origin closed.
+        let raced =
+            weather.silent_closes && (record.plan.body.is_some() || !record.plan.is_idempotent());
+        match status {
+            404 if no_route => None,
+            404 => Some("there was a route"),
+            504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
+            504 => Some("its origin was not slow"),
+            502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
+            502 | 503 if misdeed.is_some() => None,
+            502 | 503 => Some("there was no reason to refuse it"),
+            408 | 400 if lossy || record.spoiled => None,
+            _ => Some("an unexpected refusal"),
+        }
+    }
+}
+
+fn judge_answered(record: &Record) -> Option<&'static str> {
+    let plan = &record.plan;
+    if record.sightings.is_empty() {
+        return Some("no origin saw it");
+    }
+    let complete = record.sightings.iter().any(|sighting| sighting.complete && !sighting.doomed);
+    if !plan.answer.early && !complete {
+        return Some("its origin answered a part of it");
+    }
+    if plan.answer.misdeed.is_some() {
+        return Some("its origin gave no whole answer");
+    }
+    None
+}
+
+/// Whether the origin itself ends the response early. (An answer that ends with its connection and is
+/// closed early looks whole; then it is shorter than planned, and its client says so.)
+fn cuts(record: &Record) -> bool {
+    matches!(record.plan.answer.misdeed, Some(Misdeed::ResetAfter(_) | Misdeed::CloseAfter(_)))
+}
+
+/// Whether a response that is shorter than planned may look whole.
+pub fn may_end_early(plan: &Exchange) -> bool {
+    plan.answer.framing == AnswerFraming::UntilClose && cuts_plan(plan)
+}
+
+fn cuts_plan(plan: &Exchange) -> bool {
+    matches!(plan.answer.misdeed, Some(Misdeed::CloseAfter(_)))
+}

@@ -1,0 +1,239 @@
+//! A simulated origin: gives each request the answer that was planned for it, well or badly.
+//!
+//! What it leaves to others: the plan (`plan.rs`), and whether what it saw was right (`ledger.rs`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
+use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
+
+use super::config::origin_address;
+use super::ledger::{Book, Ledger, Sighting};
+use super::plan::{Id, Side, body};
+use super::script::Script;
+use super::wire::{Framing, Head, Parser, Part};
+
+const LISTENER: Token = Token(0);
+
+/// An origin.
+pub struct Origin {
+    pub io: SimIo,
+    book: Book,
+    index: usize,
+    listener: Socket,
+    connections: BTreeMap<u64, Connection>,
+    next: u64,
+    now: Instant,
+    random: Random,
+    completions: Vec<Completion>,
+}
+
+struct Connection {
+    script: Script,
+    parser: Parser,
+    request: Option<Request>,
+}
+
+/// The request under way.
+struct Request {
+    id: Id,
+    bytes: usize,
+    complete: bool,
+    answered: bool,
+    /// It came on a connection that is about to close: nobody looks at it.
+    doomed: bool,
+}
+
+impl Origin {
+    pub fn new(mut io: SimIo, book: Book, index: usize, random: Random) -> Origin {
+        let listener = io.listen_at(origin_address(index), LISTENER).unwrap();
+        io.accept(listener);
+        let now = io.now().instant;
+        Origin {
+            io,
+            book,
+            index,
+            listener,
+            connections: BTreeMap::new(),
+            next: 1,
+            now,
+            random,
+            completions: Vec::new(),
+        }
+    }
+
+    fn handle(&mut self, Completion { token, outcome }: Completion) {
+        let key = token.0;
+        match outcome {
+            Happened::Accepted(socket) => self.accepted(socket),
+            Happened::AcceptStopped(_) => self.io.accept(self.listener),
+            Happened::Received(buffer) => {
+                if let Some(connection) = self.connections.get_mut(&key) {
+                    connection.parser.push(&buffer);
+                    self.read(key);
+                }
+            }
+            Happened::Sent(Ok(())) => {
+                if let Some(connection) = self.connections.get_mut(&key) {
+                    connection.script.sending = false;
+                }
+            }
+            Happened::Eof | Happened::RecvFailed(_) | Happened::Sent(Err(_)) => {
+                // The proxy has given the connection up, in or between requests.
+                if let Some(mut connection) = self.connections.remove(&key) {
+                    connection.script.end(&mut self.io, false);
+                }
+            }
+            other => panic!("an origin heard {other:?}"),
+        }
+    }
+
+    fn accepted(&mut self, socket: Socket) {
+        let script = Script::new(socket, VecDeque::new());
+        let connection = Connection { script, parser: Parser::requests(), request: None };
+        self.io.set_token(socket, Token(self.next));
+        self.io.recv(socket);
+        self.connections.insert(self.next, connection);
+        self.next += 1;
+    }
+
+    fn read(&mut self, key: u64) {
+        while let Some(connection) = self.connections.get_mut(&key) {
+            let part = match connection.parser.next() {
+                Ok(Some(part)) => part,
+                Ok(None) => return,
+                Err(why) => {
+                    let text = format!("origin {} got {why}", self.index);
+                    self.book.borrow_mut().violation(text);
+                    connection.script.end(&mut self.io, true);
+                    self.connections.remove(&key);
+                    return;
+                }
+            };
+            match part {
+                Part::Head(head) => self.head(key, &head),
+                Part::Data(data) => self.data(key, &data),
+                Part::End(_) => self.end(key),
+            }
+        }
+    }
+
+    fn head(&mut self, key: u64, head: &Head) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let mut ledger = self.book.borrow_mut();
+        if let Some(request) = &connection.request {
+            let text = format!("a request behind the unfinished {} at an origin", request.id);
+            ledger.violation(text);
+        }
+        let id = head.get("x-id").and_then(|id| id.parse().ok()).unwrap_or(usize::MAX);
+        let doomed = !connection.script.steps.is_empty();
+        let sighting = Sighting { at: self.now, origin: self.index, complete: false, doomed };
+        ledger.sight(id, sighting);
+        check_head(&mut ledger, id, head);
+        connection.request =
+            Some(Request { id, bytes: 0, complete: false, answered: false, doomed });
+        let Some(record) = ledger.records.get(id) else { return };
+        let plan = record.plan.clone();
+        drop(ledger);
+        if plan.answer.early && !doomed {
+            connection.script.steps = plan.answer.steps(&plan, &mut self.random);
+        }
+    }
+
+    fn data(&mut self, key: u64, data: &[u8]) {
+        let connection = self.connections.get_mut(&key);
+        let Some(request) = connection.and_then(|it| it.request.as_mut()) else { return };
+        let range = request.bytes..request.bytes + data.len();
+        request.bytes = range.end;
+        if body(request.id, Side::Request, range.clone()) != data {
+            let text = format!("the body of request {} differs in {range:?}", request.id);
+            self.book.borrow_mut().violation(text);
+        }
+    }
+
+    fn end(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Some(request) = &mut connection.request else { return };
+        let mut ledger = self.book.borrow_mut();
+        request.complete = true;
+        let Some(record) = ledger.records.get_mut(request.id) else { return };
+        if let Some(sighting) = record.sightings.last_mut() {
+            sighting.complete = true;
+        }
+        let plan = record.plan.clone();
+        if request.bytes != plan.body.unwrap_or(0) {
+            let text = format!("request {} has {} bytes", plan.id, request.bytes);
+            ledger.violation(text);
+        }
+        drop(ledger);
+        if request.answered {
+            connection.request = None;
+        } else if !plan.answer.early && !request.doomed {
+            connection.script.steps = plan.answer.steps(&plan, &mut self.random);
+        }
+    }
+
+    fn advance(&mut self) {
+        let (io, now) = (&mut self.io, self.now);
+        self.connections.retain(|_, connection| {
+            for _ in connection.script.advance(io, now) {
+                if let Some(request) = &mut connection.request {
+                    request.answered = true;
+                    if request.complete {
+                        connection.request = None;
+                    }
+                }
+            }
+            !connection.script.closed
+        });
+    }
+}
+
+fn check_head(ledger: &mut Ledger, id: Id, head: &Head) {
+    let Some(record) = ledger.records.get(id) else { return };
+    let plan = &record.plan;
+    let mut wrong = Vec::new();
+    if head.words[0] != plan.method {
+        wrong.push("another method");
+    }
+    if head.words[1] != format!("/r{}/{id}", plan.route) {
+        wrong.push("another path");
+    }
+    if head.get("host") != Some("sim") || head.get("x-keep") != Some("a, b") {
+        wrong.push("host or x-keep was changed");
+    }
+    if head.get("x-drop").is_some() || head.get("expect").is_some() {
+        wrong.push("a field of the client's connection came through");
+    }
+    let framing = match plan.body {
+        None => Framing::None,
+        Some(_) if plan.chunked => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+    };
+    if head.framing != framing && (head.framing, framing) != (Framing::None, Framing::Length(0)) {
+        wrong.push("another framing");
+    }
+    if !wrong.is_empty() {
+        ledger.violation(format!("request {id} at its origin: {wrong:?}: {head:?}"));
+    }
+}
+
+impl Actor for Origin {
+    fn node(&self) -> NodeId {
+        self.io.node()
+    }
+
+    fn step(&mut self) {
+        let deadlines = self.connections.values().filter_map(|it| it.script.deadline());
+        let timeout = deadlines.min().map(|deadline| deadline.since(self.now));
+        let mut completions = std::mem::take(&mut self.completions);
+        self.now = self.io.turn(timeout, &mut completions).unwrap().instant;
+        completions.drain(..).for_each(|completion| self.handle(completion));
+        self.completions = completions;
+        self.advance();
+    }
+
+    fn is_busy(&self) -> bool {
+        false
+    }
+}

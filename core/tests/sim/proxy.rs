@@ -1,0 +1,246 @@
+//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its end.
+//!
+//! What it leaves to others: how each of them behaves.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::shard::Shard;
+use tidegate::snapshot::Publisher;
+use tidegate::stats::{ClusterStat, HttpStat, ServerStat};
+use tidegate_io::Io;
+use tidegate_io::sim::{Actor, Faults, Random, RunEnd, World};
+
+use super::client::Client;
+use super::config::{Builder, CLUSTERS, Shape};
+use super::ledger::{Book, Ledger, Outcome};
+use super::operator::{Deed, DrainWatch, Operator, ShardActor};
+use super::origin::Origin;
+use super::plan::{After, AnswerFraming, Exchange, LastWord, Visit, Weather};
+
+/// Everybody in a world.
+struct Cast {
+    world: World,
+    book: Book,
+    builder: Rc<RefCell<Builder>>,
+    shards: Vec<ShardActor>,
+    origins: Vec<Origin>,
+    clients: Vec<Client>,
+    operator: Operator,
+}
+
+/// What a seed came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verdict {
+    pub hash: u64,
+    pub exchanges: usize,
+    pub answered: usize,
+    pub wrong: Vec<String>,
+}
+
+/// Runs the world of a seed from its beginning to its end.
+pub fn run(seed: u64, trace: bool) -> Verdict {
+    let mut random = Random::new(seed);
+    let weather = Weather::new(&mut random);
+    let mut cast = Cast::new(seed, &weather, &mut random);
+    cast.world.print_trace(trace);
+    if trace {
+        eprintln!("{weather:#?}");
+    }
+    let mut wrong = cast.play();
+    let ledger = cast.book.borrow();
+    wrong.extend(ledger.judge());
+    if trace {
+        ledger.records.iter().for_each(|record| eprintln!("{record:?}"));
+    }
+    Verdict {
+        hash: cast.world.trace_hash(),
+        exchanges: ledger.records.len(),
+        answered: ledger.records.iter().filter(|it| it.outcome == Outcome::Answered).count(),
+        wrong,
+    }
+}
+
+impl Cast {
+    fn new(seed: u64, weather: &Weather, random: &mut Random) -> Cast {
+        let world = World::new(seed, weather.faults.clone());
+        let book: Book = Rc::new(RefCell::new(Ledger::new(weather.clone())));
+        let mut builder = Builder::new(&world, weather, random);
+        let shape = Shape::whole(weather, random);
+        let now = world.now().instant;
+        book.borrow_mut().publish(now, shape.clone());
+        let publisher = Arc::new(Publisher::new(builder.build(&shape, false)));
+        let server = builder.registry.scope("", ServerStat::ALL);
+        let mut shards = Vec::new();
+        for index in 0..weather.shards {
+            let buffers = if random.chance(300) { 16 } else { 256 };
+            let io = world.io_with_buffers("shard", buffers, random.between(1, 16) as u32 * 1024);
+            let stats = builder.registry.shard(index);
+            let shard = Shard::new(io, index, publisher.clone(), stats, server, random.bits());
+            shards.push(ShardActor::new(shard.unwrap(), book.clone()));
+        }
+        let wakers = shards.iter_mut().map(|actor| actor.shard.io().waker()).collect();
+        let builder = Rc::new(RefCell::new(builder));
+        let mut operator = Operator::new(
+            world.io("operator"),
+            book.clone(),
+            builder.clone(),
+            publisher,
+            wakers,
+            shape,
+            Random::new(random.bits()),
+        );
+        plan_deeds(&mut operator, weather, random);
+        let origins = (0..weather.origins)
+            .map(|index| {
+                let random = Random::new(random.bits());
+                Origin::new(world.io("origin"), book.clone(), index, random)
+            })
+            .collect();
+        let clients = (0..weather.clients)
+            .map(|_| {
+                let visits = plan_visits(&book, weather, random);
+                let random = Random::new(random.bits());
+                Client::new(world.io("client"), book.clone(), visits, random)
+            })
+            .collect();
+        Cast { world, book, builder, shards, origins, clients, operator }
+    }
+
+    /// The story; what went wrong in it.
+    fn play(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |what: &str, end: RunEnd| {
+            if end != RunEnd::Done {
+                wrong.push(format!("{what} ended with {end:?}"));
+            }
+        };
+        check("the storm", self.run(Duration::from_secs(3_000), None));
+        self.world.set_faults(Faults::none());
+        if self.book.borrow().draining_since.is_none() {
+            self.heal();
+            check("the calm after it", self.run(Duration::from_secs(60), None));
+            self.operator.drain();
+        }
+        let states = self.shards.iter().map(|actor| actor.shard.state()).collect();
+        let mut watch = DrainWatch::new(self.world.io("watch"), states);
+        check("draining", self.run(Duration::from_secs(60), Some(&mut watch)));
+        drop(watch);
+        self.origins.clear();
+        self.clients.clear();
+        self.world.run_out();
+        wrong.extend(self.leftovers());
+        wrong
+    }
+
+    fn run(&mut self, time: Duration, watch: Option<&mut DrainWatch>) -> RunEnd {
+        let mut actors: Vec<&mut dyn Actor> = Vec::new();
+        actors.extend(self.shards.iter_mut().map(|it| it as &mut dyn Actor));
+        actors.extend(self.origins.iter_mut().map(|it| it as &mut dyn Actor));
+        actors.extend(self.clients.iter_mut().map(|it| it as &mut dyn Actor));
+        actors.push(&mut self.operator);
+        if let Some(watch) = watch {
+            actors.push(watch);
+        }
+        self.world.run(&mut actors, time, 3_000_000)
+    }
+
+    /// The faults are over, and the configuration is whole: every client asks once more, and stays.
+    fn heal(&mut self) {
+        self.operator.restore();
+        let mut random = Random::new(self.world.trace_hash());
+        let mut ledger = self.book.borrow_mut();
+        let calm = Weather { bad_origins: false, bad_clients: false, ..ledger.weather.clone() };
+        ledger.calm = true;
+        for client in &mut self.clients {
+            let id = ledger.records.len();
+            let mut exchange = Exchange::new(id, &calm, &mut random);
+            exchange.close = false;
+            exchange.answer.after = After::Keep;
+            exchange.answer.framing = AnswerFraming::Chunked;
+            ledger.add(exchange);
+            let mut visit = Visit::new(vec![id], &calm, &mut random);
+            visit.last = LastWord::Stays;
+            // Connects that got no answer have timed out by then.
+            visit.rest = Duration::from_secs(10);
+            client.send_again(visit);
+        }
+    }
+
+    /// What was not given back.
+    fn leftovers(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for actor in &mut self.shards {
+            actor.shard.close_idle_upstreams();
+            // Timers without a purpose any more (to accept again, for one) have fired by then.
+            actor.shard.turn(Some(Duration::from_secs(2))).unwrap();
+            actor.shard.turn(Some(Duration::ZERO)).unwrap();
+        }
+        self.world.run_out();
+        for actor in &mut self.shards {
+            let census = actor.shard.census();
+            if census != [0; 4] {
+                wrong.push(format!("downstreams, streams, upstreams, timers are left: {census:?}"));
+            }
+            let io = actor.shard.io().stats();
+            if (io.sockets, io.buffers_in_use) != (0, 0) {
+                wrong.push(format!("sockets or buffers are left: {io:?}"));
+            }
+        }
+        let builder = self.builder.borrow();
+        wrong.extend(builder.unreleased());
+        let registry = &builder.registry;
+        let http = builder.http_scope();
+        for stat in [
+            HttpStat::DownstreamCxActive,
+            HttpStat::DownstreamRqActive,
+            HttpStat::DownstreamCxHttp1Active,
+        ] {
+            if registry.number(http, stat) != 0 {
+                wrong.push(format!("{stat:?} is {}", registry.number(http, stat)));
+            }
+        }
+        for cluster in 0..CLUSTERS {
+            let scope = builder.cluster_scope(cluster);
+            for stat in [
+                ClusterStat::UpstreamCxActive,
+                ClusterStat::UpstreamRqActive,
+                ClusterStat::UpstreamRqPendingActive,
+            ] {
+                if registry.number(scope, stat) != 0 {
+                    wrong.push(format!("{stat:?} is {}", registry.number(scope, stat)));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+fn plan_deeds(operator: &mut Operator, weather: &Weather, random: &mut Random) {
+    for _ in 0..weather.swaps {
+        let after = Duration::from_micros(random.below(2_000_000));
+        operator.plan(after, Deed::Swap);
+    }
+    if weather.early_drain {
+        let after = Duration::from_micros(random.below(1_000_000));
+        operator.plan(after, Deed::Drain);
+    }
+}
+
+fn plan_visits(book: &Book, weather: &Weather, random: &mut Random) -> Vec<Visit> {
+    let mut ledger = book.borrow_mut();
+    let visits = random.between(1, 6);
+    (0..visits)
+        .map(|_| {
+            let ids = (0..random.size(8)).map(|_| {
+                let id = ledger.records.len();
+                ledger.add(Exchange::new(id, weather, random));
+                id
+            });
+            let ids = ids.collect();
+            Visit::new(ids, weather, random)
+        })
+        .collect()
+}
