@@ -115,6 +115,18 @@ impl CommandLine {
         self.config.mode != Mode::Serve
     }
 
+    /// Writes the base id where Envoy's tools look for it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write_base_id(&self) -> Result<(), Failure> {
+        let Some(path) = &self.envoy.base_id_path else { return Ok(()) };
+        std::fs::write(path, "0").map_err(|error| {
+            Failure::Environment(format!("--base-id-path {}: {error}", path.display()))
+        })
+    }
+
     /// The failure of opening the log.
     #[must_use]
     pub fn no_log(&self, error: &io::Error) -> Failure {
@@ -271,19 +283,19 @@ pub struct EnvoyArgs {
     /// The node's zone, when the configuration does not say
     #[arg(long, value_name = "NAME", default_value = "")]
     pub service_zone: String,
-    /// How clients are asked to leave
+    /// Accepted: clients are always asked to leave with their next response
     #[arg(long, value_enum, default_value_t = DrainStrategy::Gradual)]
     pub drain_strategy: DrainStrategy,
     /// Size the number of shards by the CPU set (always so)
     #[arg(long)]
     pub cpuset_threads: bool,
-    /// How often access logs are flushed, in milliseconds
+    /// No effect: access logs are flushed every 100 ms
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub file_flush_interval_msec: u64,
-    /// Access logs are flushed when so much waits, in KiB
+    /// No effect
     #[arg(long, value_name = "KIB", default_value_t = 64)]
     pub file_flush_min_size_kb: u64,
-    /// v4 or v6
+    /// No effect: v4 or v6
     #[arg(long, value_name = "V", default_value = "v4", value_parser = ["v4", "v6"])]
     pub local_address_ip_version: String,
     /// Refuse unknown fields of dynamic configuration
@@ -356,6 +368,8 @@ impl EnvoyArgs {
         let given = [
             (self.restart_epoch != 0, "--restart-epoch"),
             (self.base_id != 0, "--base-id"),
+            (self.file_flush_interval_msec != 10_000, "--file-flush-interval-msec"),
+            (self.file_flush_min_size_kb != 64, "--file-flush-min-size-kb"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_fine_grain_logging, "--enable-fine-grain-logging"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),

@@ -190,32 +190,29 @@ impl Control {
     }
 
     /// Runs until the process is to end.
-    ///
-    /// # Errors
-    ///
-    /// When signals cannot be received.
-    pub async fn run(mut self, shards: Vec<Shard>) -> io::Result<Ending> {
+    pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
         let mut dns = Dns::new(self.options.dns_resolver, sender);
-        let mut signals = Signals::new()?;
         let mut look = interval(SHARD_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
-            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
+            let due = self.resources.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
                     Received::ReopenLogs => self.reopen_logs(),
-                    Received::Terminate(name) => return Ok(self.drain(name, signals, dns).await),
+                    Received::Terminate(name) => return self.drain(name, signals, dns).await,
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ok(Ending::Quit),
+                    Command::Quit => {
+                        self.stop_shards();
+                        return Ending::Quit;
+                    }
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { graceful: false } => self.stop_listeners(),
                     Command::DrainListeners { graceful: true } => {
@@ -228,10 +225,7 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => {
-                    self.resources.handle_timeout(self.now());
-                    self.closing.handle_timeout(self.now());
-                }
+                () = at(due) => self.resources.handle_timeout(self.now()),
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -239,7 +233,7 @@ impl Control {
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     if let Some(ending) = self.dead_shard() {
-                        return Ok(ending);
+                        return ending;
                     }
                 },
             }
@@ -328,7 +322,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
-                    self.closing.published(&snapshot, self.now());
+                    self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -389,7 +383,6 @@ impl Control {
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
-                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
@@ -470,8 +463,9 @@ enum Received {
     Terminate(&'static str),
 }
 
+/// The signals that the process listens to, from the moment that this is made: before, they end it.
 #[derive(Debug)]
-struct Signals {
+pub struct Signals {
     hangup: Signal,
     user1: Signal,
     terminate: Signal,
@@ -479,7 +473,16 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new() -> io::Result<Signals> {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,

@@ -7,6 +7,7 @@ use crate::proxy::Downstream;
 use crate::snapshot::{ListenerEntry, ListenerId};
 use crate::stats::{ListenerStat, ServerStat};
 use std::io;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_io::{Errno, Instant, Io, Socket};
@@ -87,6 +88,10 @@ impl<I: Io> Shard<I> {
     pub(super) fn listener_timer(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get(key) else { return };
         if listener.closes_at.is_some_and(|at| at <= self.now.instant) {
+            // Control and connections that live on have descriptors of this socket too, and the kernel would go
+            // on completing handshakes for them. From here on connecting is refused.
+            let descriptor = &listener.entry.sockets.sockets[self.index];
+            let _ = socket2::SockRef::from(descriptor).shutdown(Shutdown::Read);
             self.io.close(listener.socket);
             self.listeners.remove(key);
         } else {
