@@ -34,7 +34,9 @@ pub(crate) struct Header {
 /// A handle to received bytes: a part of one buffer of the pool. Cloning and slicing share the buffer;
 /// when the last handle is dropped the buffer goes back to the pool. Not `Send`.
 ///
-/// A buffer may outlive the backend that filled it.
+/// A buffer may outlive the backend that filled it. While a handle exists the whole buffer is occupied,
+/// however short the part: whoever must wait for a peer's next bytes copies a short remainder, or slow
+/// peers use up the pool.
 pub struct Buffer {
     // Invariant: the header is alive and counts this handle; start + length <= capacity, and those
     // bytes are initialised and written by nobody while a handle exists.

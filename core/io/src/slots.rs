@@ -11,6 +11,8 @@ pub(crate) struct Slots<T> {
     free: Vec<u32>,
 }
 
+/// One cache line, for sockets are touched in any order.
+#[repr(align(64))]
 struct Entry<T> {
     /// Equal to that of the handle while the handle is good.
     generation: u32,

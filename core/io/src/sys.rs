@@ -90,10 +90,16 @@ pub(crate) fn accept_error_passes_by(errno: Errno) -> bool {
     )
 }
 
-/// `RLIMIT_MEMLOCK` in bytes; `None` when it is unlimited.
+/// `RLIMIT_MEMLOCK` in bytes; `None` when there is no limit.
 pub(crate) fn memlock_limit() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: a writable rlimit.
     let result = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
     (result == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// Whether the process runs as root, who usually need not heed limits.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: asks for a number.
+    unsafe { libc::geteuid() == 0 }
 }

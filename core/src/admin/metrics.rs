@@ -1,4 +1,5 @@
-//! Every stat that the admin server shows: what is counted, and what is computed when somebody looks.
+//! Every stat that the admin server shows: what is counted, and what is computed when somebody
+//! looks.
 //!
 //! What it leaves to others: pages (`stats_page`, `prometheus`).
 
@@ -96,8 +97,8 @@ pub(super) fn counters(admin: &Admin) -> HashMap<String, u64> {
     counters.collect()
 }
 
-/// Drops what nothing was ever written to. A gauge that shards count is taken for written when the counter of the
-/// same things is; those that control sets always are.
+/// Drops what nothing was ever written to. A gauge that shards count is taken for written when the
+/// counter of the same things is; those that control sets always are.
 fn keep_used(metrics: &mut Vec<Metric>) {
     let totals: HashMap<_, _> =
         metrics.iter().map(|metric| (metric.name.clone(), !metric.is_zero())).collect();
@@ -154,8 +155,8 @@ fn connections(metrics: &[Metric]) -> u64 {
     metrics.iter().filter(of_listener).map(number).sum()
 }
 
-/// Whether the limits of a cluster are reached. Routes have no priority here, so nothing counts against those of
-/// priority HIGH.
+/// Whether the limits of a cluster are reached. Routes have no priority here, so nothing counts
+/// against those of priority HIGH.
 fn breakers(entry: &ClusterEntry, metrics: &mut Vec<Metric>) {
     let scope: Arc<str> = format!("cluster.{}", entry.config.stat_name).into();
     let [connections, pending, requests] =

@@ -25,8 +25,8 @@ const ABOUT: &str = "An Envoy-compatible, thread-per-core data plane for Linux."
 const LONG_ABOUT: &str = "\
 An Envoy-compatible, thread-per-core data plane for Linux.
 
-Tidegate reads Envoy's own configuration (v3 bootstrap, YAML or JSON) and takes Envoy's own flags, so a unit \
-file or a script works after the name of the program was changed:
+Tidegate reads Envoy's own configuration (v3 bootstrap, YAML or JSON) and takes Envoy's own \
+flags, so a unit file or a script works after the name of the program was changed:
 
     tidegate -c envoy.yaml
     tidegate -c envoy.yaml --mode validate
@@ -37,7 +37,8 @@ Without any file, it is a reverse proxy in one line:
 
 const AFTER_HELP: &str = "\
 Signals:
-  SIGHUP            read the configuration file again; an invalid one changes nothing and is reported
+  SIGHUP            read the configuration file again; an invalid one is reported and changes
+                    nothing
   SIGTERM, SIGINT   drain: stop accepting, finish what runs, exit; a second one exits at once
   SIGUSR1           open access logs and the log file again, after they were rotated
 
@@ -99,7 +100,8 @@ impl CommandLine {
         let text = yaml.map(|text| Source { name: "--config-yaml".to_owned(), text });
         if path.is_none() && text.is_none() {
             return Err(Failure::Usage(
-                "no configuration is given; write `tidegate -c FILE`, `tidegate --config-yaml YAML`, or \
+                "no configuration is given; write `tidegate -c FILE`, \
+                 `tidegate --config-yaml YAML`, or \
                  `tidegate reverse-proxy --from :8080 --to HOST:PORT`"
                     .to_owned(),
             ));
@@ -185,9 +187,11 @@ pub enum DrainStrategy {
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// Shards: threads that serve traffic, one per CPU [default: the CPUs that we may use]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub concurrency: Option<u32>,
-    /// How sockets are driven: io_uring, epoll, or auto (io_uring where the machine allows it, else epoll)
+    /// How sockets are driven: io_uring, epoll, or auto (io_uring where the machine allows it, else
+    /// epoll)
     #[arg(long, global = true, value_name = "NAME", default_value_t = Backend::Auto)]
     pub io_backend: Backend,
     /// How long a drain may take, in seconds
@@ -197,7 +201,8 @@ pub struct ServerArgs {
     #[arg(short, long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
     /// Levels of single components, as upstream:debug,config:trace
-    #[arg(long, global = true, value_name = "LIST", default_value = "", value_parser = component_levels)]
+    #[arg(long, global = true, value_name = "LIST", default_value = "",
+        value_parser = component_levels)]
     pub component_log_level: ComponentLevels,
     /// Write the log to this file instead of stderr
     #[arg(long, global = true, value_name = "FILE")]
@@ -236,7 +241,8 @@ impl ServerArgs {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ComponentLevels(pub Vec<(Component, Level)>);
 
-/// Reads `name:level,name:level`. A logger that Envoy has and we lack is passed over: unit files name them.
+/// Reads `name:level,name:level`. A logger that Envoy has and we lack is passed over: unit files
+/// name them.
 fn component_levels(text: &str) -> Result<ComponentLevels, String> {
     let mut levels = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -251,7 +257,8 @@ fn component_levels(text: &str) -> Result<ComponentLevels, String> {
     Ok(ComponentLevels(levels))
 }
 
-/// Envoy's flags that name the node, and those that Tidegate accepts without having anything to do for them.
+/// Envoy's flags that name the node, and those that Tidegate accepts without having anything to do
+/// for them.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Envoy compatibility")]
 pub struct EnvoyArgs {
@@ -342,8 +349,8 @@ pub struct EnvoyArgs {
 }
 
 impl EnvoyArgs {
-    /// The given flags that have no effect here, for one note at the start. Those whose lack of effect
-    /// nobody can notice (`--disable-hot-restart` and the like) are not in it.
+    /// The given flags that have no effect here, for one note at the start. Those whose lack of
+    /// effect nobody can notice (`--disable-hot-restart` and the like) are not in it.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let given = [

@@ -18,7 +18,8 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream;
 pub struct AccessLog {
     /// Where lines go.
     pub sink: AccessLogSink,
-    /// `log_format.text_format_source.inline_string` (or the deprecated `format`); `None` is Envoy's default format.
+    /// `log_format.text_format_source.inline_string` (or the deprecated `format`); `None` is
+    /// Envoy's default format.
     pub format: Option<String>,
 }
 
@@ -61,7 +62,8 @@ impl AccessLog {
         let mut converted = Vec::with_capacity(logs.len());
         for (index, log) in logs.iter().enumerate() {
             let at = at.index(index);
-            // A logger that is not supported was reported, and may be left out where that is allowed.
+            // A logger that is not supported was reported, and may be left out where that is
+            // allowed.
             if !at.field("typed_config").is_unreadable() {
                 converted.extend(at.converted(AccessLog::from_proto(&at, log)));
             }

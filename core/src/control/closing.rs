@@ -1,11 +1,13 @@
-//! Ends listening for good: what shards do to a listener that is gone leaves its sockets open as long as
-//! anybody refers to them, and an open socket is one that the kernel goes on completing handshakes for.
+//! Ends listening for good: what shards do to a listener that is gone leaves its sockets open as
+//! long as anybody refers to them, and an open socket is one that the kernel goes on completing
+//! handshakes for.
 //!
 //! 1. A snapshot without the listener is published (or one that drains).
-//! 2. For [`DRAIN_ACCEPT`] the shards take what the queue still holds, then they forget their descriptor.
+//! 2. For [`DRAIN_ACCEPT`] the shards take what the queue still holds, then they forget their
+//!    descriptor.
 //! 3. A connection that lives on keeps the listener's entry, and with it our descriptor.
-//! 4. So a client would connect, and wait for ever for an answer. Here we shut the sockets down instead:
-//!    from then on connecting is refused, and the port is free.
+//! 4. So a client would connect, and wait for ever for an answer. Here we shut the sockets down
+//!    instead: from then on connecting is refused, and the port is free.
 //!
 //! What it leaves to others: which listeners there are (`resources`), accepting (`shard`).
 
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
 
-/// When sockets are shut down after the snapshot that they are gone from: when shards surely have adopted it and
-/// emptied the queue.
+/// When sockets are shut down after the snapshot that they are gone from: when shards surely have
+/// adopted it and emptied the queue.
 const SHUT_AFTER: Duration = Duration::from_millis(DRAIN_ACCEPT.as_millis() as u64 + 300);
 
 /// Sockets that accept, and sockets that are to stop listening.
@@ -69,7 +71,8 @@ impl Closing {
     }
 }
 
-/// Shutting down the reading side of a listening socket ends listening, whoever else has a descriptor of it.
+/// Shutting down the reading side of a listening socket ends listening, whoever else has a
+/// descriptor of it.
 fn shut(sockets: &ListenerSockets) {
     for socket in &sockets.sockets {
         // It fails when the socket does not listen any more, which is what is wanted.

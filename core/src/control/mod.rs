@@ -1,5 +1,5 @@
-//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and ends
-//! the process. It runs on tokio, beside the shards and never in their way.
+//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and
+//! ends the process. It runs on tokio, beside the shards and never in their way.
 //!
 //! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
 
@@ -246,7 +246,8 @@ impl Control {
         }
     }
 
-    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
+    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
+    /// fails.
     fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
         if !self.resources.accepts() {
             bootstrap.listeners.clear();
@@ -271,8 +272,8 @@ impl Control {
         Ok(self.resources.handle_update(&prepared, self.now()))
     }
 
-    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot be opened,
-    /// changes nothing.
+    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot
+    /// be opened, changes nothing.
     fn reload(&mut self) {
         let name = self.options.source.name();
         let taken = match self.options.source.load() {
@@ -357,7 +358,8 @@ impl Control {
         }
     }
 
-    /// Lets the shards finish, and waits until they have, or the drain time is over, or another signal comes.
+    /// Lets the shards finish, and waits until they have, or the drain time is over, or another
+    /// signal comes.
     async fn drain(mut self, signal: &str, mut signals: Signals, mut dns: Dns) -> Ending {
         let seconds = self.options.drain_time.as_secs();
         let count = self.connections();
@@ -409,8 +411,8 @@ impl Control {
         self.shards.iter().map(|shard| shard.state.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// The end of all when a shard's thread has ended: the others would go on with their part of the connections,
-    /// while its part of every listener is answered by nobody.
+    /// The end of all when a shard's thread has ended: the others would go on with their part of
+    /// the connections, while its part of every listener is answered by nobody.
     fn dead_shard(&mut self) -> Option<Ending> {
         let index = self.shards.iter().position(|shard| shard.thread.is_finished())?;
         let error = match self.shards.remove(index).thread.join() {

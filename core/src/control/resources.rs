@@ -1,12 +1,13 @@
-//! What is configured, what of it is warm, and the snapshot that follows. Pure: events and `now` in,
-//! actions out; it opens nothing, asks nobody and reads no clock.
+//! What is configured, what of it is warm, and the snapshot that follows. Pure: events and `now`
+//! in, actions out; it opens nothing, asks nobody and reads no clock.
 //!
 //! An update (a file that was read) is one transaction. Its clusters warm while the old generation
 //! serves; when all of them are warm, or [`WARMING_MAX`] has passed, the whole new generation takes
 //! over in one snapshot. So no request sees half of an update, or a route to a cluster that is not
 //! there yet.
 //!
-//! What it leaves to others: sockets (`listeners`), lookups (`dns`), carrying actions out (`control`).
+//! What it leaves to others: sockets (`listeners`), lookups (`dns`), carrying actions out
+//! (`control`).
 
 use super::build::{self, Prepared};
 use super::changes::Changes;
@@ -22,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
 
-/// How long an update waits for its clusters. Lookups end sooner by themselves; this is the bound that holds
-/// when one does not.
+/// How long an update waits for its clusters. Lookups end sooner by themselves; this is the bound
+/// that holds when one does not.
 pub const WARMING_MAX: Duration = Duration::from_secs(15);
 
 /// Something for the control thread to do.
@@ -54,9 +55,11 @@ struct Generation {
     listeners: Vec<Arc<ListenerEntry>>,
     /// In the order of the configuration.
     clusters: Vec<Arc<ClusterEntry>>,
-    /// The same by number, as snapshots have it: pages that did not change are shared with the snapshot before.
+    /// The same by number, as snapshots have it: pages that did not change are shared with the
+    /// snapshot before.
     table: ClusterTable,
-    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every cluster.
+    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every
+    /// cluster.
     users: HashMap<DnsName, Vec<usize>>,
 }
 
@@ -104,8 +107,8 @@ impl Resources {
         }
     }
 
-    /// The sockets that are open now, of the active and of a waiting configuration. An update uses these for
-    /// listeners that it keeps.
+    /// The sockets that are open now, of the active and of a waiting configuration. An update uses
+    /// these for listeners that it keeps.
     #[must_use]
     pub fn sockets(&self) -> HashMap<ListenerKey, Arc<ListenerSockets>> {
         let pending = self.pending.iter().flat_map(|pending| &pending.listeners);
@@ -122,12 +125,13 @@ impl Resources {
         );
         self.counts.update(&changes);
         let clusters = self.shared(&bootstrap.clusters);
-        let listeners = build::listeners(
-            prepared,
-            &self.active.listeners,
-            &mut self.identities,
-            &self.registry,
-        );
+        let active = &self.active.listeners;
+        let listeners = match self.accepting {
+            Accepting::Yes => {
+                build::listeners(prepared, active, &mut self.identities, &self.registry)
+            }
+            Accepting::Stopped | Accepting::Draining => Vec::new(),
+        };
         let cold = BTreeSet::new();
         self.pending = Some(Pending { listeners, clusters, cold, deadline: now + WARMING_MAX });
         self.want_names(now);
@@ -202,7 +206,8 @@ impl Resources {
         [deadline, self.names.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next thing to do. A snapshot comes last, so that events handled together make one snapshot.
+    /// The next thing to do. A snapshot comes last, so that events handled together make one
+    /// snapshot.
     pub fn poll_action(&mut self) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
@@ -227,7 +232,8 @@ impl Resources {
         self.pending.as_ref().map_or(0, |pending| pending.cold_clusters().count())
     }
 
-    /// The configurations with those that are equal to an active one replaced by it, so that entries stay shared.
+    /// The configurations with those that are equal to an active one replaced by it, so that
+    /// entries stay shared.
     fn shared(&self, clusters: &[Arc<config::Cluster>]) -> Vec<Arc<config::Cluster>> {
         let active = by_name(&self.active.clusters);
         let share = |config: &Arc<config::Cluster>| match active.get(config.name.as_str()) {
@@ -271,7 +277,8 @@ impl Resources {
         if !pending.cold.is_empty() {
             let names: Vec<_> = pending.cold_clusters().map(|c| c.name.as_str()).collect();
             let text = format!(
-                "not waiting any longer for the first lookups of cluster {}; without addresses, requests get 503",
+                "not waiting any longer for the first lookups of cluster {}; without addresses, \
+                 requests get 503",
                 names.join(", ")
             );
             self.log(Level::Warning, Component::Upstream, text);

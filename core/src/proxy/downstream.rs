@@ -175,8 +175,12 @@ impl<I: Io> Shard<I> {
         let http = downstream.listener.http.stats;
         self.stats.add(http, HttpStat::DownstreamCxRxBytesTotal, buffer.len() as u64);
         match &mut downstream.life {
-            Life::Open if downstream.held.is_empty() => self.read_downstream(key, buffer),
-            Life::Open => self.hold(key, buffer),
+            Life::Open if downstream.held.is_empty() => {
+                if let Some(rest) = self.read_downstream(key, buffer) {
+                    self.hold(key, &rest);
+                }
+            }
+            Life::Open => self.hold(key, &buffer),
             // A request that began before we decided to close gets no answer: RFC 9112 9.6.
             Life::Closing => {}
             Life::Lingering { dropped, .. } => {
@@ -188,18 +192,17 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Keeps input for later.
-    fn hold(&mut self, key: DownstreamKey, buffer: Buffer) {
+    /// Keeps input for later, and reads no more when that is enough.
+    ///
+    /// What is kept is a copy: a client that sends requests faster than they are answered must not hold receive
+    /// buffers, for the answers that would set them free need buffers too.
+    fn hold(&mut self, key: DownstreamKey, input: &[u8]) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.held.push_back(buffer);
-        self.stop_reading_ahead(key);
-    }
-
-    /// Reads no more when enough is held.
-    fn stop_reading_ahead(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.held.push_back(Buffer::copy_from(input));
         let held: usize = downstream.held.iter().map(|buffer| buffer.len()).sum();
-        if held > limits::HELD_BYTES_MAX && !downstream.paused {
+        let enough =
+            held > limits::HELD_BYTES_MAX || downstream.held.len() > limits::HELD_BUFFERS_MAX;
+        if enough && !downstream.paused {
             downstream.paused = true;
             self.io.pause(downstream.socket);
         }
@@ -213,7 +216,12 @@ impl<I: Io> Shard<I> {
             }
             let Some(downstream) = self.downstreams.get_mut(key) else { return };
             let Some(buffer) = downstream.held.pop_front() else { break };
-            self.read_downstream(key, buffer);
+            if let Some(rest) = self.read_downstream(key, buffer)
+                && let Some(downstream) = self.downstreams.get_mut(key)
+            {
+                // Before what is held: it came before it.
+                downstream.held.push_front(rest);
+            }
         }
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         if downstream.stream.is_some() || downstream.life != Life::Open {
@@ -236,8 +244,8 @@ impl<I: Io> Shard<I> {
         stream.tunnel || !stream.request_complete
     }
 
-    /// Decodes a buffer to its end, or as far as the requests in it can be begun.
-    fn read_downstream(&mut self, key: DownstreamKey, buffer: Buffer) {
+    /// Decodes a buffer to its end, or as far as the requests in it can be begun; returns the rest.
+    fn read_downstream(&mut self, key: DownstreamKey, buffer: Buffer) -> Option<Buffer> {
         let mut at = 0;
         let mut head = None;
         loop {
@@ -290,13 +298,7 @@ impl<I: Io> Shard<I> {
         if let Some(memory) = head {
             self.reclaim_request(memory);
         }
-        if at < buffer.len()
-            && let Some(downstream) = self.downstreams.get_mut(key)
-        {
-            // Before what is held: it came before it.
-            downstream.held.push_front(buffer.slice(at..buffer.len()));
-            self.stop_reading_ahead(key);
-        }
+        (at < buffer.len()).then(|| buffer.slice(at..buffer.len()))
     }
 
     /// A head is complete: a stream begins.

@@ -17,6 +17,9 @@ pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
 /// Bytes of further (pipelined) requests held while one is answered; more stay in the kernel.
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
 
+/// Pieces in which they are held; many small ones cost more than their bytes.
+pub const HELD_BUFFERS_MAX: usize = 64;
+
 /// How long to wait before accepting again when descriptors ran out: nothing spins, and it recovers.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 

@@ -107,14 +107,16 @@ impl Builder {
         }
     }
 
-    /// Everything that is held is free again.
-    pub fn assert_released(&self) {
+    /// Permits of circuit breakers that somebody still holds.
+    pub fn unreleased(&self) -> Vec<String> {
         use std::sync::atomic::Ordering::Relaxed;
-        for breakers in &self.breakers {
-            let held = [&breakers.connections, &breakers.pending, &breakers.requests];
-            let held = held.map(|counter| counter.load(Relaxed));
-            assert_eq!(held, [0; 3], "permits of connections, pending, requests are held");
-        }
+        let held = self.breakers.iter().map(|breakers| {
+            [&breakers.connections, &breakers.pending, &breakers.requests]
+                .map(|counter| counter.load(Relaxed))
+        });
+        held.filter(|held| *held != [0; 3])
+            .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+            .collect()
     }
 
     pub fn http_scope(&self) -> Scope {

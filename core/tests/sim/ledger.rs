@@ -22,6 +22,8 @@ pub struct Ledger {
     versions: Vec<(Instant, Shape)>,
     pub draining_since: Option<Instant>,
     pub violations: Vec<String>,
+    /// The faults are over.
+    pub calm: bool,
 }
 
 /// What is known of one exchange.
@@ -38,6 +40,8 @@ pub struct Record {
     pub reused: bool,
     /// Its client did something that ends connections.
     pub spoiled: bool,
+    /// It was sent after the faults were over.
+    pub calm: bool,
 }
 
 /// An origin saw the request.
@@ -79,6 +83,7 @@ impl Ledger {
             versions: Vec::new(),
             draining_since: None,
             violations: Vec::new(),
+            calm: false,
         }
     }
 
@@ -92,6 +97,7 @@ impl Ledger {
             outcome: Outcome::Unsent,
             reused: false,
             spoiled: false,
+            calm: self.calm,
         });
     }
 
@@ -150,18 +156,19 @@ impl Ledger {
 
     fn judge_one(&self, record: &Record) -> Option<&'static str> {
         let weather = &self.weather;
+        let lossy = weather.lossy && !record.calm;
         let decided = record.decided_at.unwrap_or(Instant(u64::MAX));
         let drains = self.draining_since.is_some_and(|since| since <= decided);
         match record.outcome {
             Outcome::Left | Outcome::Unprocessed => None,
-            Outcome::Unsent if weather.lossy || drains || record.spoiled => None,
+            Outcome::Unsent if lossy || drains || record.spoiled => None,
             Outcome::Unsent => Some("never sent"),
             Outcome::Pending => Some("never answered"),
             Outcome::Answered => judge_answered(record),
             Outcome::Refused(status) => self.judge_refused(record, status),
-            Outcome::Cut if weather.lossy || record.spoiled || cuts(record) => None,
+            Outcome::Cut if lossy || record.spoiled || cuts(record) => None,
             Outcome::Cut => Some("its response was cut"),
-            Outcome::Lost if weather.lossy || record.spoiled || drains => None,
+            Outcome::Lost if lossy || record.spoiled || drains || cuts(record) => None,
             Outcome::Lost if record.reused && weather.short_idle => None,
             Outcome::Lost => Some("its connection ended without a response"),
         }
@@ -170,6 +177,7 @@ impl Ledger {
     /// Whether the proxy had a reason to answer by itself.
     fn judge_refused(&self, record: &Record, status: u16) -> Option<&'static str> {
         let weather = &self.weather;
+        let lossy = weather.lossy && !record.calm;
         let route = record.plan.route;
         let from = record.sent_at.unwrap_or_default();
         let to = record.decided_at.unwrap_or(Instant(u64::MAX));
@@ -182,12 +190,12 @@ impl Ledger {
         match status {
             404 if no_route => None,
             404 => Some("there was a route"),
-            504 if weather.lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
+            504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
             504 => Some("its origin was not slow"),
-            502 | 503 if weather.lossy || weather.small_breakers || nowhere || raced => None,
+            502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             502 | 503 if misdeed.is_some() => None,
             502 | 503 => Some("there was no reason to refuse it"),
-            408 | 400 if weather.lossy || record.spoiled => None,
+            408 | 400 if lossy || record.spoiled => None,
             _ => Some("an unexpected refusal"),
         }
     }

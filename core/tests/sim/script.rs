@@ -17,9 +17,6 @@ pub enum Step {
     AwaitAnswers(usize),
     /// Waits for a `100 Continue`, or a final answer, to the request under way.
     AwaitContinue,
-    /// Reads nothing, or goes on reading.
-    Pause,
-    Resume,
     /// Tells the script's owner that it has come this far.
     Mark(usize),
     /// FIN.
@@ -69,8 +66,6 @@ impl Script {
             match self.steps.pop_front() {
                 Some(Step::Send(bytes)) => self.send(io, &bytes),
                 Some(Step::Mark(mark)) => marks.push(mark),
-                Some(Step::Pause) => io.pause(self.socket),
-                Some(Step::Resume) => io.recv(self.socket),
                 Some(Step::Shutdown) if !self.shut => {
                     self.shut = true;
                     io.shutdown_write(self.socket);

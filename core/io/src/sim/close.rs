@@ -34,8 +34,9 @@ impl State {
     }
 
     fn close_stream(&mut self, id: EndpointId, abort: bool) {
+        let node = self.endpoints[id].node;
+        self.record(if abort { "abort" } else { "close" }, node, id as u64, 0);
         let endpoint = &mut self.endpoints[id];
-        let node = endpoint.node;
         endpoint.slot = None;
         endpoint.closed = true;
         endpoint.receiving = false;

@@ -13,6 +13,7 @@ impl State {
     /// Begins to send `output`.
     pub fn send(&mut self, id: EndpointId, output: Output) {
         assert!(!output.is_empty(), "an empty output cannot be sent");
+        self.record("send", self.endpoints[id].node, id as u64, output.len() as u64);
         let endpoint = &mut self.endpoints[id];
         if endpoint.phase == Phase::Dead || endpoint.write_shut {
             self.complete(id, Outcome::Sent(Err(Errno(libc::EPIPE))));
@@ -180,6 +181,7 @@ impl State {
             node.stats.no_buffers += 1;
             endpoint.starved = true;
             node.starved.push(id);
+            self.record("starved", self.endpoints[id].node, id as u64, 0);
             return false;
         };
         self.complete(id, Outcome::Received(buffer));
@@ -222,6 +224,7 @@ impl State {
 
     /// Wants bytes.
     pub fn recv(&mut self, id: EndpointId) {
+        self.record("recv", self.endpoints[id].node, id as u64, 0);
         let endpoint = &mut self.endpoints[id];
         endpoint.recv_calls = endpoint.recv_calls.wrapping_add(1);
         if !endpoint.receiving {
@@ -232,6 +235,7 @@ impl State {
 
     /// Wants no more bytes: now, or when the cancellation has won its race.
     pub fn pause(&mut self, id: EndpointId) {
+        self.record("pause", self.endpoints[id].node, id as u64, 0);
         if self.random.chance(self.faults.late_pause) {
             self.plan(Event::Pause(id, self.endpoints[id].recv_calls));
         } else {

@@ -48,7 +48,13 @@ impl World {
     /// When called from an actor.
     pub fn run(&self, actors: &mut [&mut dyn Actor], time: Duration, steps: u64) -> RunEnd {
         assert!(!self.state.borrow().driven, "a world is run by one scheduler");
-        self.state.borrow_mut().driven = true;
+        let mut state = self.state.borrow_mut();
+        state.driven = true;
+        // Their owner may have given them something to do: each looks once.
+        for actor in actors.iter() {
+            state.nodes[actor.node().0].wait = super::node::Wait::Nothing;
+        }
+        drop(state);
         let deadline = self.now().instant + time;
         let end = self.schedule(actors, deadline.0, steps);
         self.state.borrow_mut().driven = false;

@@ -226,10 +226,14 @@ impl Uring {
 
     /// Lends free buffers to the kernel and starts receives that ended for lack of them. Without a
     /// free buffer it starts none, so that a shortage does not turn into a busy loop.
-    fn replenish(&mut self) {
+    ///
+    /// Whether some still wait although there are buffers: those that were started may have nothing
+    /// to put into them, so the turn must not wait before the others had their chance.
+    fn replenish(&mut self) -> bool {
         let (provided, pool) = self.lenders();
         provided.replenish(pool);
-        let mut chances = provided.lent();
+        let lent = provided.lent();
+        let mut chances = lent;
         while chances > 0
             && let Some(index) = self.starved.pop_front()
         {
@@ -244,14 +248,22 @@ impl Uring {
                 chances -= 1;
             }
         }
+        lent > 0 && !self.starved.is_empty()
     }
 }
 
 /// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
-/// 6.13 on it counts the queues, of all processes of the user together) the queues shrink.
+/// 6.13 on it counts the queues, of all processes of the user together) the queues are small.
 fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
     let mut submission = options.submission_entries;
     let mut completion = options.completion_entries;
+    // What one shard takes, the next one lacks: under a limit that is not far above what one needs,
+    // all take the least from the start. With 64 KiB five shards get three pages each.
+    let bytes = u64::from(submission) * 64 + u64::from(completion) * 16;
+    let tight = sys::memlock_limit().is_some_and(|limit| limit < bytes * 16);
+    if tight && !sys::is_root() {
+        (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
+    }
     let mut patience = 10;
     loop {
         let queues = Ring::new(submission, completion).and_then(|ring| {
@@ -265,10 +277,7 @@ fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
                 patience -= 1;
                 pause_for_kernel();
                 if patience < 9 {
-                    // In large steps: what one shard takes, the next one lacks. With 64 KiB in all
-                    // four shards get four pages each.
-                    submission = (submission / 4).max(SUBMISSION_ENTRIES_MIN);
-                    completion = (completion / 16).max(COMPLETION_ENTRIES_MIN);
+                    (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
                 }
             }
             other => return other,
@@ -358,8 +367,8 @@ impl Io for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<Now> {
         self.stats.turns += 1;
-        self.replenish();
-        self.ring().enter(timeout)?;
+        let more_to_arm = self.replenish();
+        self.ring().enter(if more_to_arm { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)

@@ -227,6 +227,7 @@ macro_rules! contract_suite {
             $crate::contract_suite!(@cases $backend, buffers:
                 running_out_of_buffers_loses_nothing_and_does_not_spin
                 a_closed_socket_does_not_wait_for_buffers
+                one_free_buffer_is_offered_to_everybody_who_waits
                 buffers_outlive_their_socket_and_backend
                 outputs_are_used_again
             );
