@@ -173,7 +173,7 @@ impl Cast {
     fn leftovers(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for actor in &mut self.shards {
-            actor.shard.close_idle_upstreams();
+            actor.shard.end();
             // Timers without a purpose any more (to accept again, for one) have fired by then.
             actor.shard.turn(Some(Duration::from_secs(2))).unwrap();
             actor.shard.turn(Some(Duration::ZERO)).unwrap();
