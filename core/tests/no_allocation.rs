@@ -2,6 +2,8 @@
 //!
 //! What it leaves to others: how fast it is (`benches`, `scripts/bench`).
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

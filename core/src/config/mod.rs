@@ -42,6 +42,6 @@ pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use render::{render, render_one};
 pub use route::{
     PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget, VirtualHost,
-    WeightedCluster, full_match,
+    WeightedCluster,
 };
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`). Timeouts: `None` means no timeout.
 
+use super::ast::shorten;
 use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::http_connection_manager::upgrade_type;
@@ -9,6 +10,7 @@ use super::redirect::{DirectResponse, RedirectAction};
 use super::support::{
     SupportedMessage, kept, message, must, only, refused, reported, strict, used,
 };
+use crate::snapshot::RouteTable;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use pb::route_match::PathSpecifier;
@@ -317,9 +319,11 @@ impl RouteMatch {
             PathSpecifier::SafeRegex(matcher) => {
                 let at = at.field("safe_regex");
                 let at = at.field("regex");
-                if let Err(reason) = full_match(&matcher.regex) {
+                // An empty one breaks a rule of the .proto file, which the reader has reported.
+                if let Err(reason) = RouteTable::check_regex(&matcher.regex) {
+                    let regex = shorten(&matcher.regex);
                     at.error_hint(
-                        reason,
+                        format!("`{regex}` cannot be compiled: {reason}"),
                         "the syntax is RE2's: no look-around, no back-references",
                     );
                     return None;
@@ -342,23 +346,6 @@ fn check_exact_path(at: &At<'_>, path: &str) {
     } else if path.contains('?') {
         at.warning(format!("`{path}` never matches: paths are matched without their query"));
     }
-}
-
-/// A regex that must match the whole of what it is given, as Envoy's do.
-///
-/// # Errors
-///
-/// Why it does not compile, on one line.
-pub fn full_match(regex: &str) -> Result<regex::bytes::Regex, String> {
-    // Compiled alone first: a lone `)` must not close the group that is put around it.
-    regex::bytes::Regex::new(regex)
-        .and_then(|_| regex::bytes::Regex::new(&format!("^(?:{regex})$")))
-        .map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or(&text).trim();
-            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-            format!("`{}` is not a regex: {reason}", super::ast::shorten(regex))
-        })
 }
 
 impl RouteAction {

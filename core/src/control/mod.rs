@@ -45,7 +45,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
 const ANSWERS_MAX: usize = 256;
@@ -107,6 +107,15 @@ pub enum Ending {
 
 /// How long the end of the process waits for access logs to be written.
 const LOGS_WRITTEN_MAX: Duration = Duration::from_secs(2);
+
+/// How long `/quitquitquit` waits before it is obeyed: its own answer is to be written first.
+const QUIT_ANSWERED: Duration = Duration::from_millis(50);
+
+/// The end that `/quitquitquit` asks for.
+async fn quit() -> Ending {
+    sleep(QUIT_ANSWERED).await;
+    Ending::Quit
+}
 
 /// Something that a configuration needs and that could not be opened.
 #[derive(Debug)]
@@ -213,7 +222,7 @@ impl Control {
                 Some(command) = self.commands.recv() => match command {
                     Command::Quit => {
                         self.stop_shards();
-                        return Ending::Quit;
+                        return quit().await;
                     }
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { graceful: false } => self.stop_listeners(),
@@ -380,7 +389,7 @@ impl Control {
                     Received::Reload => {}
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ending::Quit,
+                    Command::Quit => return quit().await,
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { .. } => {}
                 },

@@ -109,6 +109,10 @@ impl Downstream {
         if self.stream.is_some() {
             return if self.aged { None } else { age };
         }
+        if self.is_flushing() {
+            // Not idle, however slowly the client takes its response: only a standstill ends it.
+            return config.stream_idle_timeout.map(|timeout| self.idle_since + timeout);
+        }
         let head = if self.decoder.is_in_head() { config.request_headers_timeout } else { None };
         let wait = earliest(
             config.idle_timeout.map(|timeout| self.idle_since + timeout),
@@ -116,6 +120,11 @@ impl Downstream {
         );
         let drain = draining_since.map(|since| since.max(self.idle_since) + limits::DRAIN_IDLE);
         earliest(age, earliest(wait, drain))
+    }
+
+    /// Whether the client has not taken everything yet that it is given.
+    fn is_flushing(&self) -> bool {
+        self.sending || self.unsent() > 0
     }
 
     /// Unsent bytes that wait for the kernel.
@@ -513,6 +522,10 @@ impl<I: Io> Shard<I> {
         downstream.sending = false;
         if let Some(stream) = downstream.stream.and_then(|key| self.streams.get_mut(key)) {
             stream.active = self.now.instant;
+        } else if downstream.life == Life::Open && !downstream.decoder.is_in_head() {
+            // The response is sent to its end: from now on the connection is idle.
+            downstream.idle_since = self.now.instant;
+            self.arm_downstream(key);
         }
         self.touch_downstream(key);
     }

@@ -179,8 +179,8 @@ pub fn decimal(mut value: u64, buffer: &mut [u8; 20]) -> &[u8] {
 /// A random UUID, version 4 (RFC 9562 5.4).
 fn request_id(random: &mut Random) -> [u8; 36] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let high = random.next() & !0xf000 | 0x4000;
-    let low = random.next() & !(0b11 << 62) | 0b10 << 62;
+    let high = random.draw() & !0xf000 | 0x4000;
+    let low = random.draw() & !(0b11 << 62) | 0b10 << 62;
     let digits = u128::from(high) << 64 | u128::from(low);
     let mut text = [b'-'; 36];
     let mut shift = 128;

@@ -27,7 +27,7 @@ enum Step {
 impl<I: Io> Shard<I> {
     /// Finds the request's route and takes the first step on it.
     pub(crate) fn route(&mut self, key: StreamKey) {
-        let random = self.random.next();
+        let random = self.random.draw();
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let http = &listener.http;
