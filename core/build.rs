@@ -1,5 +1,5 @@
-//! Compiles the .proto files that `envoy-types` ships into one descriptor set, so that the configuration
-//! reader knows every Envoy field by name. Needs neither protoc nor the network.
+//! Compiles the .proto files that `envoy-types` ships into one descriptor set, so that the
+//! configuration reader knows every Envoy field by name. Needs neither protoc nor the network.
 //!
 //! What it leaves to others: reading the descriptor set (`config::descriptors`).
 #![allow(clippy::disallowed_methods)]
@@ -15,12 +15,13 @@ use std::process::Command;
 
 type AnyError = Box<dyn Error>;
 
-/// The one file of envoy-types 0.7.7 whose names protox cannot resolve: inside `envoy.extensions.clusters`,
-/// `common.` is found as `envoy.extensions.clusters.common`. Its message is not one that we implement.
+/// The one file of envoy-types 0.7.7 whose names protox cannot resolve: inside
+/// `envoy.extensions.clusters`, `common.` is found as `envoy.extensions.clusters.common`. Its
+/// message is not one that we implement.
 const UNRESOLVABLE: &str = "envoy/extensions/clusters/dynamic_forward_proxy/v3/cluster.proto";
 
-/// `google.protobuf.FileDescriptorSet` with its files as they are: decoded and encoded again they would lose the
-/// rules of fields, which are extensions.
+/// `google.protobuf.FileDescriptorSet` with its files as they are: decoded and encoded again they
+/// would lose the rules of fields, which are extensions.
 #[derive(Clone, PartialEq, prost::Message)]
 struct FileSet {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -38,9 +39,9 @@ fn main() -> Result<(), AnyError> {
     Ok(())
 }
 
-/// Where cargo has put the sources of `envoy-types`: `cargo metadata` knows it for the registry, for vendored
-/// sources and for patches alike. It can refuse to answer offline when development dependencies were never
-/// fetched; then the registry's own folder is looked into.
+/// Where cargo has put the sources of `envoy-types`: `cargo metadata` knows it for the registry,
+/// for vendored sources and for patches alike. It can refuse to answer offline when development
+/// dependencies were never fetched; then the registry's own folder is looked into.
 fn envoy_types_folder() -> Result<PathBuf, AnyError> {
     if let Some(folder) = from_cargo_metadata() {
         return Ok(folder);
@@ -88,8 +89,8 @@ fn from_registry() -> Result<Option<PathBuf>, AnyError> {
     Ok(None)
 }
 
-/// Compiles each file on its own, because names that are resolved among all files at once are found in the
-/// wrong package (`config.core.v3` inside `envoy.extensions` as `envoy.extensions.config`).
+/// Compiles each file on its own, because names that are resolved among all files at once are found
+/// in the wrong package (`config.core.v3` inside `envoy.extensions` as `envoy.extensions.config`).
 fn compile(protos: &Path) -> Result<FileSet, AnyError> {
     let mut roots = Vec::new();
     for entry in fs::read_dir(protos)? {
@@ -101,8 +102,8 @@ fn compile(protos: &Path) -> Result<FileSet, AnyError> {
     for root in &roots {
         find_protos(root, root, &mut names)?;
     }
-    // Backwards, because `extensions` and `service` import `config` and not the other way: what was imported
-    // need not be compiled again.
+    // Backwards, because `extensions` and `service` import `config` and not the other way: what was
+    // imported need not be compiled again.
     names.sort();
     let mut files = BTreeMap::new();
     for name in names.iter().rev() {

@@ -176,10 +176,14 @@ fn lines_are_at_most_100_columns() {
         if !["rs", "py"].contains(&extension) && !script {
             continue;
         }
+        let mut in_drawing = false;
         for (number, line) in file.lines() {
-            // Text that must not be broken: an address, a type URL, or a row of a table of strings.
-            let unbreakable = ["://", "googleapis.com", "// tidy: long line"];
-            if line.chars().count() > WIDTH_MAX && !unbreakable.iter().any(|u| line.contains(u)) {
+            let comment = line.trim_start().starts_with("//");
+            in_drawing ^= comment && line.contains("```");
+            // A string, a drawing or an address is not broken for its width.
+            let free = in_drawing || line.contains("://") || line.contains("googleapis.com");
+            let string = !comment && code_of(line).chars().count() <= WIDTH_MAX;
+            if line.chars().count() > WIDTH_MAX && !free && !string {
                 findings.push(format!("{}:{number}: {}", file.name, line.chars().count()));
             }
         }
@@ -299,7 +303,8 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
 #[test]
 fn functions_are_short() {
     let mut findings = Vec::new();
-    for file in all_files().iter().filter(|f| f.is_rust()) {
+    // A table of cases in a test may be as long as its cases.
+    for file in all_files().iter().filter(|f| f.is_source()) {
         for (name, first, last) in functions(&file.text) {
             let length = last - first + 1;
             let exception = LONG_FUNCTIONS
@@ -325,7 +330,7 @@ fn functions_are_short() {
 #[test]
 fn files_are_short() {
     let mut findings = Vec::new();
-    for file in all_files().iter().filter(|f| f.is_rust()) {
+    for file in all_files().iter().filter(|f| f.is_source()) {
         let length = file.text.lines().count();
         match LONG_FILES.iter().find(|(path, _, _)| *path == file.name) {
             Some((_, max, _)) if length > *max => {

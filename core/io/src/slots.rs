@@ -4,13 +4,15 @@
 
 use crate::Socket;
 
-/// Slots of one backend. A slot is inserted, retired (its handle is stale, its content is still there)
-/// and removed (its number may be used again).
+/// Slots of one backend. A slot is inserted, retired (its handle is stale, its content is still
+/// there) and removed (its number may be used again).
 pub(crate) struct Slots<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,
 }
 
+/// One cache line, for sockets are touched in any order.
+#[repr(align(64))]
 struct Entry<T> {
     /// Equal to that of the handle while the handle is good.
     generation: u32,

@@ -165,7 +165,8 @@ fn home() -> String {
         rows.push_str(&format!("<tr><td>{action}</td><td>{help}</td></tr>\n"));
     }
     format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"UTF-8\"><title>Tidegate admin</title></head>\n\
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"UTF-8\">\
+         <title>Tidegate admin</title></head>\n\
          <body><h1>Tidegate admin</h1>\n<table>\n{rows}</table>\n</body></html>\n"
     )
 }

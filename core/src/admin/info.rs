@@ -59,5 +59,6 @@ pub(super) fn listeners(admin: &Admin, query: &Query) -> Reply {
 
 /// An address as `config.core.v3.Address` in JSON.
 pub(super) fn socket_address(address: SocketAddr) -> Value {
-    json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
+    let (ip, port) = (address.ip().to_string(), address.port());
+    json!({ "socket_address": { "address": ip, "port_value": port } })
 }

@@ -1,4 +1,5 @@
-//! Every stat that the admin server shows: what is counted, and what is computed when somebody looks.
+//! Every stat that the admin server shows: what is counted, and what is computed when somebody
+//! looks.
 //!
 //! What it leaves to others: pages (`stats_page`, `prometheus`).
 
@@ -10,7 +11,7 @@ use crate::snapshot::{ClusterEntry, Snapshot};
 use crate::stats::Value;
 use regex::Regex;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 /// One stat with its value.
@@ -96,8 +97,8 @@ pub(super) fn counters(admin: &Admin) -> HashMap<String, u64> {
     counters.collect()
 }
 
-/// Drops what nothing was ever written to. A gauge that shards count is taken for written when the counter of the
-/// same things is; those that control sets always are.
+/// Drops what nothing was ever written to. A gauge that shards count is taken for written when the
+/// counter of the same things is; those that control sets always are.
 fn keep_used(metrics: &mut Vec<Metric>) {
     let totals: HashMap<_, _> =
         metrics.iter().map(|metric| (metric.name.clone(), !metric.is_zero())).collect();
@@ -137,7 +138,9 @@ fn computed(admin: &Admin, snapshot: &Snapshot, metrics: &mut Vec<Metric>) {
     ] {
         metrics.push(Metric::new(server.clone(), Cow::Borrowed(stat), Value::Gauge(value)));
     }
-    for entry in snapshot.clusters.iter() {
+    // Two clusters can have one name in stats; the first speaks for both.
+    let mut named = HashSet::new();
+    for entry in snapshot.clusters.iter().filter(|e| named.insert(e.config.stat_name.clone())) {
         breakers(entry, metrics);
     }
 }
@@ -154,8 +157,8 @@ fn connections(metrics: &[Metric]) -> u64 {
     metrics.iter().filter(of_listener).map(number).sum()
 }
 
-/// Whether the limits of a cluster are reached. Routes have no priority here, so nothing counts against those of
-/// priority HIGH.
+/// Whether the limits of a cluster are reached. Routes have no priority here, so nothing counts
+/// against those of priority HIGH.
 fn breakers(entry: &ClusterEntry, metrics: &mut Vec<Metric>) {
     let scope: Arc<str> = format!("cluster.{}", entry.config.stat_name).into();
     let [connections, pending, requests] =

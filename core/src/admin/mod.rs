@@ -1,7 +1,7 @@
 //! The admin server: Envoy's admin endpoints, on a thread of their own.
 //!
-//! It reads the published snapshot and the atomics that others write, and sends commands to control; it
-//! never waits for a shard or for control, and they never wait for it.
+//! It reads the published snapshot and the atomics that others write, and sends commands to
+//! control; it never waits for a shard or for control, and they never wait for it.
 //!
 //! What it leaves to others: counting (`stats`), doing what was asked for (`control`).
 
@@ -42,8 +42,8 @@ pub struct Admin {
     pub command_line_options: Value,
     /// The node, as `/server_info` shows it.
     pub node: Value,
-    /// Counters at the last `/reset_counters`. Shards own their cells, so counters are not set back but
-    /// reckoned from here.
+    /// Counters at the last `/reset_counters`. Shards own their cells, so counters are not set back
+    /// but reckoned from here.
     pub baseline: Mutex<HashMap<String, u64>>,
 }
 

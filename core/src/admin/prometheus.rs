@@ -89,8 +89,9 @@ fn write_histogram(
     text.push_str(&format!("{name}_count{{{labels}}} {count}\n"));
 }
 
-/// The family's name and its labels: Envoy's default tags. What a tag holds is taken out of the name. The scope
-/// is known apart from the name, so a dot in a cluster's name does no harm here as it does in Envoy.
+/// The family's name and its labels: Envoy's default tags. What a tag holds is taken out of the
+/// name. The scope is known apart from the name, so a dot in a cluster's name does no harm here as
+/// it does in Envoy.
 fn family(metric: &Metric) -> (String, String) {
     let mut labels = Vec::new();
     let stat = match code_class(&metric.stat) {

@@ -33,7 +33,8 @@ const HEAD_MAX: Duration = Duration::from_secs(60);
 /// How long to wait after accepting failed, for example when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Starts the admin thread on `address`, and writes the address that was bound into the file at `address_path`.
+/// Starts the admin thread on `address`, and writes the address that was bound into the file at
+/// `address_path`.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! `/stats` as text and JSON, and `/reset_counters`.
 //!
-//! Envoy prints two numbers of a histogram: since the last flush, and since the start. There is no flush here, so
-//! the first is what Envoy prints without any value: `nan`, `null` or 0.
+//! Envoy prints two numbers of a histogram: since the last flush, and since the start. There is no
+//! flush here, so the first is what Envoy prints without any value: `nan`, `null` or 0.
 //!
 //! What it leaves to others: `/stats/prometheus`.
 
@@ -70,7 +70,8 @@ pub(super) fn regex(query: &Query) -> Result<Option<Regex>, Reply> {
         return Ok(None);
     };
     Regex::new(filter).map(Some).map_err(|error| {
-        // The crate's message shows the place on lines of its own; its last line says what is wrong.
+        // The crate's message shows the place on lines of its own; its last line says what is
+        // wrong.
         let error = error.to_string();
         let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
         usage(&format!("Invalid re2 regex: {reason}: {filter}"))
@@ -210,7 +211,9 @@ fn json_histograms(histograms: &[(&String, &Histogram)], buckets: Buckets) -> Js
     }
     let one = |(name, histogram): &(&String, &Histogram)| {
         let buckets: Vec<_> = counts(histogram, buckets)
-            .map(|(bound, count)| json!({ "upper_bound": bound, "interval": 0, "cumulative": count }))
+            .map(|(bound, count)| {
+                json!({ "upper_bound": bound, "interval": 0, "cumulative": count })
+            })
             .collect();
         json!({ "name": name, "buckets": buckets })
     };

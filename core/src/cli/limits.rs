@@ -1,4 +1,5 @@
-//! Limits that the system sets on the process: raised as far as it is allowed, and told when they are small.
+//! Limits that the system sets on the process: raised as far as it is allowed, and told when they
+//! are small.
 //!
 //! What it leaves to others: what happens when one is met.
 
@@ -11,7 +12,8 @@ const DESCRIPTORS_FEW: u64 = 4096;
 /// Descriptors that are not connections: listeners, rings, logs, admin, name resolution.
 const DESCRIPTORS_OWN: u64 = 64;
 
-/// Raises the limit of open descriptors to the highest that is allowed, and warns when that is little.
+/// Raises the limit of open descriptors to the highest that is allowed, and warns when that is
+/// little.
 pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -35,7 +37,8 @@ fn few(descriptors: u64) -> Option<String> {
     }
     let connections = descriptors.saturating_sub(DESCRIPTORS_OWN) / 2;
     Some(format!(
-        "this process may open {descriptors} descriptors, enough for about {connections} proxied connections; \
+        "this process may open {descriptors} descriptors, enough for about {connections} \
+         proxied connections; \
          raise `ulimit -n` or the unit's LimitNOFILE for more"
     ))
 }

@@ -25,8 +25,8 @@ const ABOUT: &str = "An Envoy-compatible, thread-per-core data plane for Linux."
 const LONG_ABOUT: &str = "\
 An Envoy-compatible, thread-per-core data plane for Linux.
 
-Tidegate reads Envoy's own configuration (v3 bootstrap, YAML or JSON) and takes Envoy's own flags, so a unit \
-file or a script works after the name of the program was changed:
+Tidegate reads Envoy's own configuration (v3 bootstrap, YAML or JSON) and takes Envoy's own \
+flags, so a unit file or a script works after the name of the program was changed:
 
     tidegate -c envoy.yaml
     tidegate -c envoy.yaml --mode validate
@@ -37,7 +37,8 @@ Without any file, it is a reverse proxy in one line:
 
 const AFTER_HELP: &str = "\
 Signals:
-  SIGHUP            read the configuration file again; an invalid one changes nothing and is reported
+  SIGHUP            read the configuration file again; an invalid one is reported and changes
+                    nothing
   SIGTERM, SIGINT   drain: stop accepting, finish what runs, exit; a second one exits at once
   SIGUSR1           open access logs and the log file again, after they were rotated
 
@@ -99,7 +100,8 @@ impl CommandLine {
         let text = yaml.map(|text| Source { name: "--config-yaml".to_owned(), text });
         if path.is_none() && text.is_none() {
             return Err(Failure::Usage(
-                "no configuration is given; write `tidegate -c FILE`, `tidegate --config-yaml YAML`, or \
+                "no configuration is given; write `tidegate -c FILE`, \
+                 `tidegate --config-yaml YAML`, or \
                  `tidegate reverse-proxy --from :8080 --to HOST:PORT`"
                     .to_owned(),
             ));
@@ -111,6 +113,18 @@ impl CommandLine {
     #[must_use]
     pub fn only_validates(&self) -> bool {
         self.config.mode != Mode::Serve
+    }
+
+    /// Writes the base id where Envoy's tools look for it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write_base_id(&self) -> Result<(), Failure> {
+        let Some(path) = &self.envoy.base_id_path else { return Ok(()) };
+        std::fs::write(path, "0").map_err(|error| {
+            Failure::Environment(format!("--base-id-path {}: {error}", path.display()))
+        })
     }
 
     /// The failure of opening the log.
@@ -185,9 +199,11 @@ pub enum DrainStrategy {
 #[command(next_help_heading = "Server")]
 pub struct ServerArgs {
     /// Shards: threads that serve traffic, one per CPU [default: the CPUs that we may use]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, global = true, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub concurrency: Option<u32>,
-    /// How sockets are driven: io_uring, epoll, or auto (io_uring where the machine allows it, else epoll)
+    /// How sockets are driven: io_uring, epoll, or auto (io_uring where the machine allows it, else
+    /// epoll)
     #[arg(long, global = true, value_name = "NAME", default_value_t = Backend::Auto)]
     pub io_backend: Backend,
     /// How long a drain may take, in seconds
@@ -197,7 +213,8 @@ pub struct ServerArgs {
     #[arg(short, long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,
     /// Levels of single components, as upstream:debug,config:trace
-    #[arg(long, global = true, value_name = "LIST", default_value = "", value_parser = component_levels)]
+    #[arg(long, global = true, value_name = "LIST", default_value = "",
+        value_parser = component_levels)]
     pub component_log_level: ComponentLevels,
     /// Write the log to this file instead of stderr
     #[arg(long, global = true, value_name = "FILE")]
@@ -236,7 +253,8 @@ impl ServerArgs {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ComponentLevels(pub Vec<(Component, Level)>);
 
-/// Reads `name:level,name:level`. A logger that Envoy has and we lack is passed over: unit files name them.
+/// Reads `name:level,name:level`. A logger that Envoy has and we lack is passed over: unit files
+/// name them.
 fn component_levels(text: &str) -> Result<ComponentLevels, String> {
     let mut levels = Vec::new();
     for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -251,7 +269,8 @@ fn component_levels(text: &str) -> Result<ComponentLevels, String> {
     Ok(ComponentLevels(levels))
 }
 
-/// Envoy's flags that name the node, and those that Tidegate accepts without having anything to do for them.
+/// Envoy's flags that name the node, and those that Tidegate accepts without having anything to do
+/// for them.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Envoy compatibility")]
 pub struct EnvoyArgs {
@@ -264,19 +283,19 @@ pub struct EnvoyArgs {
     /// The node's zone, when the configuration does not say
     #[arg(long, value_name = "NAME", default_value = "")]
     pub service_zone: String,
-    /// How clients are asked to leave
+    /// Accepted: clients are always asked to leave with their next response
     #[arg(long, value_enum, default_value_t = DrainStrategy::Gradual)]
     pub drain_strategy: DrainStrategy,
     /// Size the number of shards by the CPU set (always so)
     #[arg(long)]
     pub cpuset_threads: bool,
-    /// How often access logs are flushed, in milliseconds
+    /// No effect: access logs are flushed every 100 ms
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub file_flush_interval_msec: u64,
-    /// Access logs are flushed when so much waits, in KiB
+    /// No effect
     #[arg(long, value_name = "KIB", default_value_t = 64)]
     pub file_flush_min_size_kb: u64,
-    /// v4 or v6
+    /// No effect: v4 or v6
     #[arg(long, value_name = "V", default_value = "v4", value_parser = ["v4", "v6"])]
     pub local_address_ip_version: String,
     /// Refuse unknown fields of dynamic configuration
@@ -342,13 +361,15 @@ pub struct EnvoyArgs {
 }
 
 impl EnvoyArgs {
-    /// The given flags that have no effect here, for one note at the start. Those whose lack of effect
-    /// nobody can notice (`--disable-hot-restart` and the like) are not in it.
+    /// The given flags that have no effect here, for one note at the start. Those whose lack of
+    /// effect nobody can notice (`--disable-hot-restart` and the like) are not in it.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let given = [
             (self.restart_epoch != 0, "--restart-epoch"),
             (self.base_id != 0, "--base-id"),
+            (self.file_flush_interval_msec != 10_000, "--file-flush-interval-msec"),
+            (self.file_flush_min_size_kb != 64, "--file-flush-min-size-kb"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_fine_grain_logging, "--enable-fine-grain-logging"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),

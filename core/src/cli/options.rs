@@ -1,4 +1,5 @@
-//! The command line as `/server_info` shows it (`admin.v3.CommandLineOptions`), and what it says of the node.
+//! The command line as `/server_info` shows it (`admin.v3.CommandLineOptions`), and what it says of
+//! the node.
 //!
 //! What it leaves to others: the page.
 

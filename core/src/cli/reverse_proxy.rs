@@ -1,6 +1,7 @@
 //! `tidegate reverse-proxy`: a bootstrap made from two flags.
 //!
-//! It goes the way of every other configuration, as text, so there is no second way to configure anything.
+//! It goes the way of every other configuration, as text, so there is no second way to configure
+//! anything.
 //!
 //! What it leaves to others: reading the text (`config`).
 
@@ -93,8 +94,9 @@ impl Endpoint {
 
 /// The bootstrap, as JSON text (which is YAML too).
 ///
-/// It is the configuration of an edge proxy: the client's address is added to `x-forwarded-for`, WebSocket
-/// upgrades pass, and no timeout ends a slow answer, as users of other one-line proxies expect.
+/// It is the configuration of an edge proxy: the client's address is added to `x-forwarded-for`,
+/// WebSocket upgrades pass, and no timeout ends a slow answer, as users of other one-line proxies
+/// expect.
 #[must_use]
 pub fn bootstrap(args: &ReverseProxyArgs) -> String {
     let any_address = Ipv4Addr::UNSPECIFIED.to_string();
@@ -157,7 +159,10 @@ fn cluster(args: &ReverseProxyArgs) -> Value {
     json!({
         "name": "upstream",
         "type": if addresses { "STATIC" } else { "STRICT_DNS" },
-        "load_assignment": { "cluster_name": "upstream", "endpoints": [{ "lb_endpoints": endpoints }] },
+        "load_assignment": {
+            "cluster_name": "upstream",
+            "endpoints": [{ "lb_endpoints": endpoints }],
+        },
     })
 }
 

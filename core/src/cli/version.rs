@@ -17,8 +17,8 @@ pub const HOT_RESTART: &str = "disabled";
 /// The TLS library's place in the version; there is none yet.
 const TLS: &str = "none";
 
-/// Five parts with `/` between them, as Envoy's: revision, number, state of the tree, kind of build, TLS library.
-/// Kuma's data plane splits it and wants exactly five.
+/// Five parts with `/` between them, as Envoy's: revision, number, state of the tree, kind of
+/// build, TLS library. Kuma's data plane splits it and wants exactly five.
 #[must_use]
 pub fn full() -> String {
     let build = if cfg!(debug_assertions) { "DEBUG" } else { "RELEASE" };
@@ -31,7 +31,8 @@ pub fn line() -> String {
     format!("tidegate  version: {}", full())
 }
 
-/// `server.version`: the first six hexadecimal digits of the revision as a number, as Envoy's gauge.
+/// `server.version`: the first six hexadecimal digits of the revision as a number, as Envoy's
+/// gauge.
 #[must_use]
 pub fn gauge() -> u64 {
     REVISION.get(..6).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)

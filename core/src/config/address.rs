@@ -78,9 +78,9 @@ impl Address {
         if socket.address.is_empty() {
             return None;
         }
-        Some(match parse_ip(&socket.address) {
-            Some(ip) => Address::Socket(SocketAddr::new(ip, port)),
-            None => Address::Name { host: socket.address.clone(), port },
+        Some(match socket.address.parse::<IpAddr>() {
+            Ok(ip) => Address::Socket(SocketAddr::new(ip, port)),
+            Err(_) => Address::Name { host: socket.address.clone(), port },
         })
     }
 
@@ -100,10 +100,4 @@ impl Address {
             }
         }
     }
-}
-
-/// An IP address; one of version 6 may be in brackets.
-fn parse_ip(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    bare.parse().ok()
 }

@@ -1,4 +1,5 @@
-//! A configuration's text as a tree: mappings, sequences and scalars, each with its place in the text.
+//! A configuration's text as a tree: mappings, sequences and scalars, each with its place in the
+//! text.
 //!
 //! What it leaves to others: parsing (`yaml`, `json`), and what the tree means (`reader`).
 
@@ -78,7 +79,8 @@ impl Node {
 }
 
 impl Scalar {
-    /// The boolean that it is in YAML 1.1, as Envoy's YAML library sees it: `y` and `off` are booleans.
+    /// The boolean that it is in YAML 1.1, as Envoy's YAML library sees it: `y` and `off` are
+    /// booleans.
     pub fn as_bool(&self) -> Option<bool> {
         if !self.plain || !has_uniform_case(&self.text) {
             return None;
@@ -90,7 +92,8 @@ impl Scalar {
         }
     }
 
-    /// The integer that it is: decimal, `0x` hexadecimal or `0` octal, as Envoy's YAML library sees it.
+    /// The integer that it is: decimal, `0x` hexadecimal or `0` octal, as Envoy's YAML library sees
+    /// it.
     pub fn as_integer(&self) -> Option<i64> {
         if !self.plain {
             return None;

@@ -93,7 +93,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
 pub(super) type ClusterNames<'c> = Option<HashSet<&'c str>>;
 
 impl Bootstrap {
-    /// Converts a bootstrap. What is wrong is reported, and `None` returned if nothing is left of it.
+    /// Converts a bootstrap. What is wrong is reported, and `None` returned if nothing is left of
+    /// it.
     pub(super) fn from_proto(at: &At<'_>, bootstrap: &pb::Bootstrap) -> Option<Bootstrap> {
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let admin = bootstrap.admin.as_ref();

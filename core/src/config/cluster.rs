@@ -4,14 +4,13 @@
 
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
-use super::Address;
 use super::convert::At;
+use super::endpoint::ClusterLoadAssignment;
 use super::http_connection_manager::CommonOptions;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::time::Duration;
@@ -33,8 +32,8 @@ pub struct Cluster {
     pub load_assignment: ClusterLoadAssignment,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
     pub circuit_breakers: CircuitBreakers,
-    /// `HttpProtocolOptions.common_http_protocol_options.max_requests_per_connection` or the deprecated
-    /// `max_requests_per_connection`; `None` without bound.
+    /// `HttpProtocolOptions.common_http_protocol_options.max_requests_per_connection` or the
+    /// deprecated `max_requests_per_connection`; `None` without bound.
     pub max_requests_per_connection: Option<u32>,
     /// `HttpProtocolOptions.common_http_protocol_options.idle_timeout`, default 1 h; `None` never.
     pub idle_timeout: Option<Duration>,
@@ -82,40 +81,6 @@ pub enum LbPolicy {
     /// `ROUND_ROBIN`
     #[default]
     RoundRobin,
-}
-
-/// `config.endpoint.v3.ClusterLoadAssignment`: endpoints of priority 0, localities joined.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct ClusterLoadAssignment {
-    /// All `lb_endpoints`, in order.
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// `config.endpoint.v3.LbEndpoint`
-#[derive(Clone, PartialEq, Debug)]
-pub struct Endpoint {
-    /// `endpoint.address`
-    pub address: Address,
-    /// `endpoint.hostname`
-    pub hostname: String,
-    /// `load_balancing_weight`, default 1, at least 1.
-    pub weight: u32,
-    /// `health_status`
-    pub health_status: HealthStatus,
-    /// Locality: region, zone, sub-zone.
-    pub locality: [String; 3],
-}
-
-/// `config.core.v3.HealthStatus`, as far as balancing cares.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum HealthStatus {
-    /// `UNKNOWN` and `HEALTHY`
-    #[default]
-    Healthy,
-    /// `UNHEALTHY`, `DRAINING` and `TIMEOUT`
-    Unhealthy,
-    /// `DEGRADED`
-    Degraded,
 }
 
 /// `config.cluster.v3.CircuitBreakers`
@@ -210,44 +175,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_retries"),
             kept("max_connection_pools", "there is one pool per endpoint and shard"),
             only("track_remaining", &["false"]),
-        ],
-    ),
-    message(
-        "envoy.config.endpoint.v3.ClusterLoadAssignment",
-        &[used("cluster_name"), used("endpoints"), used("policy")],
-    ),
-    // Nothing of it: an empty one changes nothing.
-    message("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &[]),
-    message(
-        "envoy.config.endpoint.v3.LocalityLbEndpoints",
-        &[
-            used("locality"),
-            used("lb_endpoints"),
-            refused("load_balancer_endpoints"),
-            refused("leds_cluster_locality_config"),
-            kept("metadata", "nothing reads a locality's metadata"),
-            kept("load_balancing_weight", "it concerns locality weighted balancing only"),
-            kept("proximity", "Envoy has no use for it either"),
-            only("priority", &["0"]),
-        ],
-    ),
-    message("envoy.config.core.v3.Locality", &[used("region"), used("zone"), used("sub_zone")]),
-    message(
-        "envoy.config.endpoint.v3.LbEndpoint",
-        &[
-            used("endpoint"),
-            refused("endpoint_name"),
-            used("health_status"),
-            used("load_balancing_weight"),
-            kept("metadata", "nothing reads an endpoint's metadata"),
-        ],
-    ),
-    message(
-        "envoy.config.endpoint.v3.Endpoint",
-        &[
-            used("address"),
-            used("hostname"),
-            kept("health_check_config", "there are no active health checks"),
         ],
     ),
     message(
@@ -467,83 +394,6 @@ impl Thresholds {
             max_pending_requests: or(thresholds.max_pending_requests, default.max_pending_requests),
             max_requests: or(thresholds.max_requests, default.max_requests),
             max_retries: or(thresholds.max_retries, default.max_retries),
-        }
-    }
-}
-
-impl ClusterLoadAssignment {
-    fn from_proto(
-        at: &At<'_>,
-        assignment: &endpoint::ClusterLoadAssignment,
-        discovery: Option<&Discovery>,
-    ) -> ClusterLoadAssignment {
-        let at = at.field("endpoints");
-        let mut endpoints = Vec::new();
-        for (group_index, group) in assignment.endpoints.iter().enumerate() {
-            let at = at.index(group_index);
-            let at = at.field("lb_endpoints");
-            let locality = group.locality.clone().unwrap_or_default();
-            let locality = [locality.region, locality.zone, locality.sub_zone];
-            for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
-                let at = at.index(index);
-                let endpoint = Endpoint::from_proto(&at, lb_endpoint, &locality, discovery);
-                endpoints.extend(at.converted(endpoint));
-            }
-        }
-        ClusterLoadAssignment { endpoints }
-    }
-}
-
-impl Endpoint {
-    fn from_proto(
-        at: &At<'_>,
-        lb_endpoint: &endpoint::LbEndpoint,
-        locality: &[String; 3],
-        discovery: Option<&Discovery>,
-    ) -> Option<Endpoint> {
-        use endpoint::lb_endpoint::HostIdentifier;
-        let Some(HostIdentifier::Endpoint(found)) = &lb_endpoint.host_identifier else {
-            at.missing("endpoint", None);
-            return None;
-        };
-        let at_endpoint = at.field("endpoint");
-        if found.address.is_none() {
-            at_endpoint.missing("address", None);
-        }
-        let at_address = at_endpoint.field("address");
-        let address = Address::from_proto(&at_address, found.address.as_ref())?;
-        if let (Some(Discovery::Static), Address::Name { host, .. }) = (discovery, &address) {
-            at_address.field("socket_address").field("address").error_hint(
-                format!("malformed IP address: {host}"),
-                "a cluster of type STATIC has IP addresses; for names set `type: STRICT_DNS`",
-            );
-        }
-        if matches!(&address, Address::Socket(address) if address.port() == 0)
-            || matches!(&address, Address::Name { port: 0, .. })
-        {
-            at_address
-                .field("socket_address")
-                .field("port_value")
-                .error("port 0 cannot be reached");
-        }
-        Some(Endpoint {
-            address,
-            hostname: found.hostname.clone(),
-            weight: lb_endpoint.load_balancing_weight.map_or(1, |weight| weight.value),
-            health_status: HealthStatus::from_proto(lb_endpoint.health_status()),
-            locality: locality.clone(),
-        })
-    }
-}
-
-impl HealthStatus {
-    fn from_proto(status: core::HealthStatus) -> HealthStatus {
-        match status {
-            core::HealthStatus::Unknown | core::HealthStatus::Healthy => HealthStatus::Healthy,
-            core::HealthStatus::Degraded => HealthStatus::Degraded,
-            core::HealthStatus::Unhealthy
-            | core::HealthStatus::Draining
-            | core::HealthStatus::Timeout => HealthStatus::Unhealthy,
         }
     }
 }

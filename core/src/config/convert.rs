@@ -1,5 +1,5 @@
-//! What the nouns share when they turn protobuf messages into configuration: where they are, and how they say
-//! what is wrong.
+//! What the nouns share when they turn protobuf messages into configuration: where they are, and
+//! how they say what is wrong.
 //!
 //! What it leaves to others: the messages themselves (each noun's `from_proto`).
 
@@ -103,14 +103,15 @@ impl<'p> At<'p> {
         self.find(reason.into(), None, true);
     }
 
-    /// Reports that a field of the message here is missing, unless it was written and could not be read.
+    /// Reports that a field of the message here is missing, unless it was written and could not be
+    /// read.
     pub fn missing(&self, field: &str, hint: Option<&str>) {
         let reason = format!("`{field}` is required");
         self.field(field).find(reason, hint.map(str::to_owned), false);
     }
 
-    /// The same value; but if it is absent and nobody has said why, that is an error: what was asked for must
-    /// never be left out silently.
+    /// The same value; but if it is absent and nobody has said why, that is an error: what was
+    /// asked for must never be left out silently.
     pub fn converted<T>(&self, value: Option<T>) -> Option<T> {
         let is_said = || self.conversion.findings.borrow().iter().any(|finding| !finding.warning);
         if value.is_none() && !self.conversion.failed && !is_said() {
@@ -238,7 +239,8 @@ fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
     }
 }
 
-/// A field's value, in either spelling of its name. A TypedStruct has its fields one level further down.
+/// A field's value, in either spelling of its name. A TypedStruct has its fields one level further
+/// down.
 fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let Tree::Mapping(entries) = &node.value else { return None };
     let found = entries.iter().rev().find(|entry| {

@@ -33,7 +33,8 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong and what was expected, in one sentence without a final stop.
     pub reason: String,
-    /// What to do, when there is something better than the reason: the nearest field name, the v3 name.
+    /// What to do, when there is something better than the reason: the nearest field name, the v3
+    /// name.
     pub hint: Option<String>,
     /// Whether it refuses the configuration.
     pub severity: Severity,

@@ -331,7 +331,8 @@ fn upgrades(at: &At<'_>, configs: &[pb::http_connection_manager::UpgradeConfig])
     upgrades
 }
 
-/// The name of an upgrade in lower case. CONNECT is not an upgrade on the wire, and not implemented.
+/// The name of an upgrade in lower case. CONNECT is not an upgrade on the wire, and not
+/// implemented.
 pub(super) fn upgrade_type(at: &At<'_>, name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
     if matches!(lower.as_str(), "connect" | "connect-udp") {

@@ -1,4 +1,5 @@
-//! JSON to a tree. Most JSON is YAML, but not all: tabs after a colon and `\u` pairs of surrogates are not.
+//! JSON to a tree. Most JSON is YAML, but not all: tabs after a colon and `\u` pairs of surrogates
+//! are not.
 //!
 //! What it leaves to others: what the tree means (`reader`).
 

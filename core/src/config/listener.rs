@@ -24,7 +24,8 @@ pub struct Listener {
     pub stat_prefix: String,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
-    /// `filter_chains` and `default_filter_chain`: exactly one for now, without `filter_chain_match`.
+    /// `filter_chains` and `default_filter_chain`: exactly one for now, without
+    /// `filter_chain_match`.
     pub filter_chain: FilterChain,
     /// `access_log` of the listener.
     pub access_log: Vec<AccessLog>,
@@ -153,7 +154,8 @@ impl Listener {
         })
     }
 
-    /// The only filter chain. All of them are converted, so that what is wrong in any of them is reported.
+    /// The only filter chain. All of them are converted, so that what is wrong in any of them is
+    /// reported.
     fn filter_chain_from_proto(
         at: &At<'_>,
         listener: &pb::Listener,
@@ -196,9 +198,9 @@ impl FilterChain {
             at.missing("filters", Some("a filter chain needs an HttpConnectionManager"));
         }
         if filters.len() > 1 {
-            at_filters.index(1).error(
-                "an HttpConnectionManager is terminal: it must be the last filter, and the only one",
-            );
+            at_filters
+                .index(1)
+                .error("an HttpConnectionManager is terminal: it must be the last filter");
         }
         if let Some(socket) = &chain.transport_socket {
             let at = at.field("transport_socket");

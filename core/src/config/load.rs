@@ -1,6 +1,7 @@
 //! From sources to a [`Bootstrap`]: parse, read by the descriptors, decode, convert.
 //!
-//! What it leaves to others: the steps themselves (`yaml`, `json`, `reader`, `convert`, and each noun).
+//! What it leaves to others: the steps themselves (`yaml`, `json`, `reader`, `convert`, and each
+//! noun).
 
 use super::ast::{Mark, Node};
 use super::convert::Conversion;
@@ -26,13 +27,14 @@ pub struct Source {
 /// How strictly to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// A field that Envoy has and we do not implement is a warning instead of an error, unless ignoring it
-    /// would change which requests are let through or where they go.
+    /// A field that Envoy has and we do not implement is a warning instead of an error, unless
+    /// ignoring it would change which requests are let through or where they go.
     pub allow_unsupported: bool,
 }
 
-/// Reads a bootstrap from its sources. A later source is merged over the earlier ones as Envoy merges
-/// `--config-yaml` over `-c`: single values are replaced, lists are appended to, messages are merged.
+/// Reads a bootstrap from its sources. A later source is merged over the earlier ones as Envoy
+/// merges `--config-yaml` over `-c`: single values are replaced, lists are appended to, messages
+/// are merged.
 ///
 /// Returns the bootstrap and the warnings, or everything that is wrong, warnings included.
 ///

@@ -1,17 +1,20 @@
 //! What was asked for: validated, immutable, plain data in Envoy's words, one file per Envoy noun.
 //!
-//! The only place that sees protobuf. A value of a type in here is valid: what cannot be carried out was
-//! refused with a [`ConfigError`] while it was made.
+//! The only place that sees protobuf. A value of a type in here is valid: what cannot be carried
+//! out was refused with a [`ConfigError`] while it was made.
 //!
-//! What it leaves to others: compiling it for shards (`snapshot`), keeping it up to date (`control`).
+//! What it leaves to others: compiling it for shards (`snapshot`), keeping it up to date
+//! (`control`).
 
 pub mod access_log;
 pub mod address;
 pub mod bootstrap;
 pub mod cluster;
+pub mod endpoint;
 pub mod error;
 pub mod http_connection_manager;
 pub mod listener;
+pub mod redirect;
 pub mod route;
 
 mod ast;
@@ -29,17 +32,16 @@ mod yaml;
 pub use access_log::{AccessLog, AccessLogSink};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
-pub use cluster::{
-    CircuitBreakers, Cluster, ClusterLoadAssignment, Discovery, DnsLookupFamily, Endpoint,
-    HealthStatus, LbPolicy, Thresholds,
-};
+pub use cluster::{CircuitBreakers, Cluster, Discovery, DnsLookupFamily, LbPolicy, Thresholds};
+pub use endpoint::{ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
 pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use render::{render, render_one};
 pub use route::{
-    DirectResponse, PathMatch, RedirectAction, RedirectPath, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster, full_match,
+    PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget, VirtualHost,
+    WeightedCluster,
 };
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};

@@ -31,7 +31,8 @@ pub fn render(errors: &ConfigErrors, sources: &[Source]) -> String {
     text
 }
 
-/// One error as text: what is wrong, where, the line with a caret, what to do, and the field's path.
+/// One error as text: what is wrong, where, the line with a caret, what to do, and the field's
+/// path.
 #[must_use]
 pub fn render_one(error: &ConfigError, sources: &[Source]) -> String {
     let severity = match error.severity {
@@ -72,7 +73,8 @@ fn line_of<'s>(sources: &'s [Source], file: &str, line: u32) -> Option<&'s str> 
     text.lines().nth(line).filter(|line| !line.trim().is_empty())
 }
 
-/// The line (cut if it is long), how many columns the caret is from its beginning, and how wide it is.
+/// The line (cut if it is long), how many columns the caret is from its beginning, and how wide it
+/// is.
 fn cut(line: &str, column: u32) -> (String, usize, usize) {
     // Control characters, tabs among them, would move the caret.
     let characters: Vec<char> =

@@ -2,15 +2,16 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`). Timeouts: `None` means no timeout.
 
+use super::ast::shorten;
 use super::bootstrap::ClusterNames;
 use super::convert::At;
-use super::data_source;
 use super::http_connection_manager::upgrade_type;
+use super::redirect::{DirectResponse, RedirectAction};
 use super::support::{
     SupportedMessage, kept, message, must, only, refused, reported, strict, used,
 };
+use crate::snapshot::RouteTable;
 use envoy_types::pb::envoy::config::route::v3 as pb;
-use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use pb::route_match::PathSpecifier;
 use std::collections::HashSet;
@@ -23,7 +24,8 @@ pub struct RouteConfiguration {
     pub name: String,
     /// `virtual_hosts`; `*` at most once over all of them, domains unique.
     pub virtual_hosts: Vec<VirtualHost>,
-    /// `validate_clusters`; default true for an inline route configuration: unknown clusters were refused.
+    /// `validate_clusters`; default true for an inline route configuration: unknown clusters were
+    /// refused.
     pub validate_clusters: bool,
 }
 
@@ -91,7 +93,8 @@ pub struct RouteAction {
     pub timeout: Option<Duration>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
-    /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the connection manager.
+    /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
+    /// connection manager.
     pub upgrades: Vec<(String, bool)>,
     /// `prefix_rewrite`
     pub prefix_rewrite: Option<String>,
@@ -106,44 +109,6 @@ pub struct WeightedCluster {
     pub name: String,
     /// `weight`
     pub weight: u32,
-}
-
-/// `config.route.v3.RedirectAction`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RedirectAction {
-    /// `https_redirect` (as `https`) or `scheme_redirect`
-    pub scheme: Option<String>,
-    /// `host_redirect`
-    pub host: Option<String>,
-    /// `port_redirect`
-    pub port: Option<u16>,
-    /// `path_redirect` or `prefix_rewrite`
-    pub path: RedirectPath,
-    /// `response_code` as a status: 301, 302, 303, 307 or 308.
-    pub status: u16,
-    /// `strip_query`
-    pub strip_query: bool,
-}
-
-/// How a redirect changes the path.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum RedirectPath {
-    /// Not at all.
-    #[default]
-    Keep,
-    /// `path_redirect`
-    Replace(String),
-    /// `prefix_rewrite`: the matched prefix (or the whole exact path) is replaced.
-    PrefixRewrite(String),
-}
-
-/// `config.route.v3.DirectResponseAction`
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct DirectResponse {
-    /// `status`, 200 to 599.
-    pub status: u16,
-    /// `body` (inline string, inline bytes or the file's content), at most 4 KiB.
-    pub body: Vec<u8>,
 }
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -244,25 +209,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.config.route.v3.RouteAction.UpgradeConfig",
         &[used("upgrade_type"), used("enabled")],
     ),
-    message(
-        "envoy.config.route.v3.RedirectAction",
-        &[
-            used("https_redirect"),
-            used("scheme_redirect"),
-            used("host_redirect"),
-            used("port_redirect"),
-            used("path_redirect"),
-            used("prefix_rewrite"),
-            used("response_code"),
-            used("strip_query"),
-        ],
-    ),
-    message("envoy.config.route.v3.DirectResponseAction", &[used("status"), used("body")]),
 ];
 
 impl RouteConfiguration {
-    /// Converts a route configuration; what is wrong is reported. Clusters must be among `clusters`, if these
-    /// are known and `validate_clusters` is not off.
+    /// Converts a route configuration; what is wrong is reported. Clusters must be among
+    /// `clusters`, if these are known and `validate_clusters` is not off.
     pub(super) fn from_proto(
         at: &At<'_>,
         config: &pb::RouteConfiguration,
@@ -282,7 +233,7 @@ impl RouteConfiguration {
         for (index, host) in config.virtual_hosts.iter().enumerate() {
             let at = at.index(index);
             if !host.name.is_empty() && !names.insert(host.name.as_str()) {
-                at.field("name").error(format!("duplicate virtual host `{}`", host.name));
+                at.field("name").warning(format!("duplicate virtual host `{}`", host.name));
             }
             let host = VirtualHost::from_proto(&at, host, &context);
             check_domains(&at, &host.domains, &mut domains);
@@ -293,9 +244,10 @@ impl RouteConfiguration {
 }
 
 /// What routes need to know of what is around them.
-struct RouteContext<'c> {
+pub(super) struct RouteContext<'c> {
     clusters: Option<&'c HashSet<&'c str>>,
-    max_body_bytes: u32,
+    /// The longest body of a direct response.
+    pub max_body_bytes: u32,
 }
 
 fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
@@ -367,9 +319,11 @@ impl RouteMatch {
             PathSpecifier::SafeRegex(matcher) => {
                 let at = at.field("safe_regex");
                 let at = at.field("regex");
-                if let Err(reason) = full_match(&matcher.regex) {
+                // An empty one breaks a rule of the .proto file, which the reader has reported.
+                if let Err(reason) = RouteTable::check_regex(&matcher.regex) {
+                    let regex = shorten(&matcher.regex);
                     at.error_hint(
-                        reason,
+                        format!("`{regex}` cannot be compiled: {reason}"),
                         "the syntax is RE2's: no look-around, no back-references",
                     );
                     return None;
@@ -392,23 +346,6 @@ fn check_exact_path(at: &At<'_>, path: &str) {
     } else if path.contains('?') {
         at.warning(format!("`{path}` never matches: paths are matched without their query"));
     }
-}
-
-/// A regex that must match the whole of what it is given, as Envoy's do.
-///
-/// # Errors
-///
-/// Why it does not compile, on one line.
-pub fn full_match(regex: &str) -> Result<regex::bytes::Regex, String> {
-    // Compiled alone first: a lone `)` must not close the group that is put around it.
-    regex::bytes::Regex::new(regex)
-        .and_then(|_| regex::bytes::Regex::new(&format!("^(?:{regex})$")))
-        .map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or(&text).trim();
-            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-            format!("`{}` is not a regex: {reason}", super::ast::shorten(regex))
-        })
 }
 
 impl RouteAction {
@@ -520,60 +457,4 @@ fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> V
         }
     }
     upgrades
-}
-
-impl RedirectAction {
-    fn from_proto(at: &At<'_>, redirect: &pb::RedirectAction) -> Option<RedirectAction> {
-        use pb::redirect_action::RedirectResponseCode as Code;
-        let scheme = match &redirect.scheme_rewrite_specifier {
-            Some(SchemeRewriteSpecifier::HttpsRedirect(true)) => Some("https".to_owned()),
-            Some(SchemeRewriteSpecifier::SchemeRedirect(scheme)) => {
-                Some(scheme.clone()).filter(|scheme| !scheme.is_empty())
-            }
-            Some(SchemeRewriteSpecifier::HttpsRedirect(false)) | None => None,
-        };
-        let path = match &redirect.path_rewrite_specifier {
-            Some(PathRewriteSpecifier::PathRedirect(path)) => RedirectPath::Replace(path.clone()),
-            Some(PathRewriteSpecifier::PrefixRewrite(path)) => {
-                RedirectPath::PrefixRewrite(path.clone())
-            }
-            // The reader has refused the others by name.
-            _ => RedirectPath::Keep,
-        };
-        let Ok(port) = u16::try_from(redirect.port_redirect) else {
-            at.field("port_redirect").error(format!("{} is not a port", redirect.port_redirect));
-            return None;
-        };
-        Some(RedirectAction {
-            scheme,
-            host: Some(redirect.host_redirect.clone()).filter(|host| !host.is_empty()),
-            port: Some(port).filter(|port| *port > 0),
-            path,
-            status: match redirect.response_code() {
-                Code::MovedPermanently => 301,
-                Code::Found => 302,
-                Code::SeeOther => 303,
-                Code::TemporaryRedirect => 307,
-                Code::PermanentRedirect => 308,
-            },
-            strip_query: redirect.strip_query,
-        })
-    }
-}
-
-impl DirectResponse {
-    fn from_proto(
-        at: &At<'_>,
-        response: &pb::DirectResponseAction,
-        context: &RouteContext<'_>,
-    ) -> Option<DirectResponse> {
-        let longest = usize::try_from(context.max_body_bytes).unwrap_or(usize::MAX);
-        let body = match &response.body {
-            Some(source) => data_source::read(&at.field("body"), source, longest)?,
-            None => Vec::new(),
-        };
-        // The .proto file allows 200 to 599.
-        let status = u16::try_from(response.status).ok()?;
-        Some(DirectResponse { status, body })
-    }
 }

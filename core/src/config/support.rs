@@ -1,7 +1,7 @@
 //! Which fields of which messages are implemented, as tables that stand beside each noun.
 //!
-//! A message that has no table has no field that is implemented. What is not in a table is refused by name, so
-//! that a new field of Envoy's is never ignored silently.
+//! A message that has no table has no field that is implemented. What is not in a table is refused
+//! by name, so that a new field of Envoy's is never ignored silently.
 //!
 //! What it leaves to others: the tables (`SUPPORTED` in each noun's file), and refusing (`reader`).
 
@@ -15,8 +15,8 @@ pub struct SupportedMessage {
     pub message: &'static str,
     /// The fields.
     pub fields: &'static [SupportedField],
-    /// Whether ignoring one of the other fields would change which requests are let through or where they
-    /// go. Such a field is refused even where unsupported fields are allowed.
+    /// Whether ignoring one of the other fields would change which requests are let through or
+    /// where they go. Such a field is refused even where unsupported fields are allowed.
     pub strict: bool,
 }
 
@@ -38,7 +38,8 @@ pub enum Support {
     Types(&'static [&'static str]),
     /// Carried out for these values only.
     Only(&'static [&'static str]),
-    /// Carried out for these values only; the others are refused even where unsupported fields are allowed.
+    /// Carried out for these values only; the others are refused even where unsupported fields are
+    /// allowed.
     Must(&'static [&'static str]),
     /// Not implemented, and refused even where unsupported fields are allowed.
     Refused,
@@ -99,7 +100,9 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::listener::SUPPORTED,
         super::http_connection_manager::SUPPORTED,
         super::route::SUPPORTED,
+        super::redirect::SUPPORTED,
         super::cluster::SUPPORTED,
+        super::endpoint::SUPPORTED,
         super::address::SUPPORTED,
         super::access_log::SUPPORTED,
         super::data_source::SUPPORTED,

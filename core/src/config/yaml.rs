@@ -1,4 +1,5 @@
-//! YAML to a tree, with anchors expanded and with limits, so that a small text cannot become a huge tree.
+//! YAML to a tree, with anchors expanded and with limits, so that a small text cannot become a huge
+//! tree.
 //!
 //! What it leaves to others: JSON that is not YAML (`json`), and what the tree means (`reader`).
 
@@ -6,7 +7,8 @@ use super::ast::{Entry, Mark, Node, Scalar, Tree};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
 
-/// How deep mappings and sequences can stand in each other. A real configuration has about thirty levels.
+/// How deep mappings and sequences can stand in each other. A real configuration has about thirty
+/// levels.
 pub(super) const MAX_DEPTH: usize = 100;
 /// How many values a text can have after its aliases were expanded: about 300,000 routes.
 pub(super) const MAX_NODES: usize = 4_000_000;
@@ -48,14 +50,21 @@ fn first(source: usize) -> Mark {
 struct Open {
     at: Mark,
     anchor: usize,
-    ignored: bool,
     value: Tree,
     /// The key whose value comes next, in a mapping.
-    key: Option<(String, Mark)>,
+    key: Option<Key>,
     /// Values in it so far, itself included.
     nodes: usize,
     /// Levels below it so far.
     height: usize,
+}
+
+/// A key whose value comes next.
+struct Key {
+    text: String,
+    at: Mark,
+    /// It has the tag `!ignore`, by which Envoy leaves out what only defines anchors.
+    ignored: bool,
 }
 
 /// What an alias stands for.
@@ -69,7 +78,7 @@ struct Anchored {
 struct Complete {
     node: Node,
     anchor: usize,
-    /// It has the tag `!ignore`, by which Envoy leaves out values that only define anchors.
+    /// It has the tag `!ignore`.
     ignored: bool,
     nodes: usize,
     height: usize,
@@ -105,12 +114,8 @@ impl Builder {
                 let node = Node { at, value };
                 self.complete(Complete { node, anchor, ignored, nodes: 1, height: 0 })
             }
-            Event::SequenceStart(anchor, tag) => {
-                self.begin(at, anchor, tag.as_deref(), Tree::Sequence(Vec::new()))
-            }
-            Event::MappingStart(anchor, tag) => {
-                self.begin(at, anchor, tag.as_deref(), Tree::Mapping(Vec::new()))
-            }
+            Event::SequenceStart(anchor, _) => self.begin(at, anchor, Tree::Sequence(Vec::new())),
+            Event::MappingStart(anchor, _) => self.begin(at, anchor, Tree::Mapping(Vec::new())),
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(at, anchor),
             Event::DocumentStart(_) if self.finished.is_some() => {
@@ -124,25 +129,19 @@ impl Builder {
         }
     }
 
-    fn begin(
-        &mut self,
-        at: Mark,
-        anchor: usize,
-        tag: Option<&saphyr_parser::Tag>,
-        value: Tree,
-    ) -> Result<(), SyntaxError> {
+    fn begin(&mut self, at: Mark, anchor: usize, value: Tree) -> Result<(), SyntaxError> {
         if self.open.len() >= MAX_DEPTH {
             return Err(error(at, format!("nested deeper than {MAX_DEPTH} levels")));
         }
-        let ignored = tag.is_some_and(is_ignore);
-        self.open.push(Open { at, anchor, ignored, value, key: None, nodes: 1, height: 1 });
+        self.open.push(Open { at, anchor, value, key: None, nodes: 1, height: 1 });
         Ok(())
     }
 
     fn end(&mut self) -> Result<(), SyntaxError> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        let Open { at, anchor, ignored, value, nodes, height, .. } = open;
-        self.complete(Complete { node: Node { at, value }, anchor, ignored, nodes, height })
+        let Open { at, anchor, value, nodes, height, .. } = open;
+        let node = Node { at, value };
+        self.complete(Complete { node, anchor, ignored: false, nodes, height })
     }
 
     fn alias(&mut self, at: Mark, anchor: usize) -> Result<(), SyntaxError> {
@@ -186,10 +185,14 @@ impl Builder {
         match &mut parent.value {
             Tree::Sequence(items) => items.push(node),
             Tree::Mapping(entries) => match parent.key.take() {
-                Some(_) if ignored => {}
-                Some((key, key_at)) => entries.push(Entry { key, key_at, value: node }),
+                Some(key) if key.ignored => {}
+                Some(Key { text: key, at: key_at, .. }) => {
+                    entries.push(Entry { key, key_at, value: node });
+                }
                 None => match node.value {
-                    Tree::Scalar(scalar) => parent.key = Some((scalar.text, node.at)),
+                    Tree::Scalar(scalar) => {
+                        parent.key = Some(Key { text: scalar.text, at: node.at, ignored });
+                    }
                     Tree::Null => return Err(error(node.at, "a key is missing before the colon")),
                     _ => return Err(error(node.at, "a key must be a word, not a list or mapping")),
                 },
@@ -267,7 +270,7 @@ mod tests {
 
     #[test]
     fn what_is_tagged_ignore_is_left_out() {
-        let node = parse("a: !ignore\n  - &x 1\nb: *x\n", 0).unwrap();
+        let node = parse("!ignore a:\n  - &x 1\nb: *x\n", 0).unwrap();
         assert!(node.get("a").is_none());
         assert!(node.get("b").is_some());
     }

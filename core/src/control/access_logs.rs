@@ -76,8 +76,8 @@ impl AccessLogs {
         if errors.is_empty() { Ok(loggers) } else { Err(errors) }
     }
 
-    /// These are the logs from now on. Those that are not among them are closed when the last stream that writes to
-    /// them is over.
+    /// These are the logs from now on. Those that are not among them are closed when the last
+    /// stream that writes to them is over.
     pub fn replace(&mut self, loggers: Vec<Arc<AccessLogger>>) {
         for gone in &self.current {
             if !loggers.iter().any(|logger| Arc::ptr_eq(logger, gone)) {
@@ -99,7 +99,8 @@ impl AccessLogs {
         self.current.first().is_none_or(|logger| logger.sync(timeout))
     }
 
-    /// Lines that were dropped because the writer could not keep up, and lines that could not be written.
+    /// Lines that were dropped because the writer could not keep up, and lines that could not be
+    /// written.
     #[must_use]
     pub fn lost(&self) -> (u64, u64) {
         let (dropped, failed) = self.lost_before;

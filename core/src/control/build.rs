@@ -1,4 +1,5 @@
-//! Entries of a snapshot from configuration: what is equal to what was there before is shared with it.
+//! Entries of a snapshot from configuration: what is equal to what was there before is shared with
+//! it.
 //!
 //! What it leaves to others: when to build (`resources`).
 
@@ -89,7 +90,8 @@ fn routes(
     config: &Arc<config::RouteConfiguration>,
     identities: &mut Identities,
 ) -> Arc<RouteTable> {
-    // Every cluster that is named has a number, so that a table need not be compiled again when a cluster comes.
+    // Every cluster that is named has a number, so that a table need not be compiled again when a
+    // cluster comes.
     let identities = std::cell::RefCell::new(identities);
     let cluster = |name: &str| Some(identities.borrow_mut().cluster(name));
     Arc::new(RouteTable::compile(config.clone(), cluster))

@@ -1,5 +1,5 @@
-//! Looks names up: `/etc/hosts` first, then the resolvers of `/etc/resolv.conf`. Both are read again when
-//! they change.
+//! Looks names up: `/etc/hosts` first, then the resolvers of `/etc/resolv.conf`. Both are read
+//! again when they change.
 //!
 //! What it leaves to others: when to look up, and what an answer is good for (`names`).
 
@@ -151,7 +151,8 @@ impl Sources {
         choose(name.family, v4, v6)
     }
 
-    /// Addresses of both families: a name that `/etc/hosts` knows is not asked for elsewhere, as in the C library.
+    /// Addresses of both families: a name that `/etc/hosts` knows is not asked for elsewhere, as in
+    /// the C library.
     fn in_hosts_file(&self, host: &str) -> Vec<IpAddr> {
         let Ok(name) = Name::from_str_relaxed(host) else { return Vec::new() };
         let mut addresses = Vec::new();
@@ -209,8 +210,9 @@ impl Found {
     }
 }
 
-/// One answer of two, as Envoy's `dns_lookup_family` wants. A failure counts when the other family has no address:
-/// a name whose AAAA question fails and that has A records is not a name that fails.
+/// One answer of two, as Envoy's `dns_lookup_family` wants. A failure counts when the other family
+/// has no address: a name whose AAAA question fails and that has A records is not a name that
+/// fails.
 fn choose(family: DnsLookupFamily, v4: Found, v6: Found) -> Answer {
     let ttl = [v4.ttl, v6.ttl].into_iter().flatten().min();
     let failure = v4.failure.or(v6.failure);

@@ -9,8 +9,9 @@ use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// What makes a listener the same listener after an update: its address, so that one that is renamed keeps its
-/// sockets and the connections that wait in them. Where the kernel chooses the port, it is the name too.
+/// What makes a listener the same listener after an update: its address, so that one that is
+/// renamed keeps its sockets and the connections that wait in them. Where the kernel chooses the
+/// port, it is the name too.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ListenerKey {
     /// `name` with port 0, else empty.
@@ -40,8 +41,8 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// The number of a cluster's name. A route's cluster gets one too, so that the route finds the cluster when
-    /// a later update adds it.
+    /// The number of a cluster's name. A route's cluster gets one too, so that the route finds the
+    /// cluster when a later update adds it.
     pub fn cluster(&mut self, name: &str) -> ClusterId {
         if let Some(id) = self.clusters.get(name) {
             return *id;
@@ -73,8 +74,8 @@ impl Identities {
         })
     }
 
-    /// Forgets a listener that is gone. If it comes back it is another one, with sockets of its own: shards may still
-    /// be closing those that it had.
+    /// Forgets a listener that is gone. If it comes back it is another one, with sockets of its
+    /// own: shards may still be closing those that it had.
     pub fn forget_listener(&mut self, key: &ListenerKey) {
         self.listeners.remove(key);
     }

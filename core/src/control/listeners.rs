@@ -1,8 +1,9 @@
 //! Opens listening sockets: one per shard and listener, on one address.
 //!
-//! With `SO_REUSEPORT` alone, a second Tidegate of the same user would silently take half of the connections of
-//! the first. So the first socket of an address is opened without it, which the kernel refuses while anybody
-//! else listens there, and shares its port only after that, with our own sockets.
+//! With `SO_REUSEPORT` alone, a second Tidegate of the same user would silently take half of the
+//! connections of the first. So the first socket of an address is opened without it, which the
+//! kernel refuses while anybody else listens there, and shares its port only after that, with our
+//! own sockets.
 //!
 //! What it leaves to others: accepting (`shard`), and when a listener is there (`resources`).
 
@@ -71,8 +72,8 @@ fn explain(error: &io::Error, address: SocketAddr) -> String {
     }
 }
 
-/// Sockets for all of `listeners`: those in `open` for listeners that stay, new ones for the others. `open` are the
-/// sockets of the configuration that serves now.
+/// Sockets for all of `listeners`: those in `open` for listeners that stay, new ones for the
+/// others. `open` are the sockets of the configuration that serves now.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and ends
-//! the process. It runs on tokio, beside the shards and never in their way.
+//! The control thread: owns the configuration, follows names and signals, publishes snapshots, and
+//! ends the process. It runs on tokio, beside the shards and never in their way.
 //!
 //! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
 
@@ -43,7 +43,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
 const ANSWERS_MAX: usize = 256;
@@ -105,6 +105,15 @@ pub enum Ending {
 
 /// How long the end of the process waits for access logs to be written.
 const LOGS_WRITTEN_MAX: Duration = Duration::from_secs(2);
+
+/// How long `/quitquitquit` waits before it is obeyed: its own answer is to be written first.
+const QUIT_ANSWERED: Duration = Duration::from_millis(50);
+
+/// The end that `/quitquitquit` asks for.
+async fn quit() -> Ending {
+    sleep(QUIT_ANSWERED).await;
+    Ending::Quit
+}
 
 /// Something that a configuration needs and that could not be opened.
 #[derive(Debug)]
@@ -190,32 +199,29 @@ impl Control {
     }
 
     /// Runs until the process is to end.
-    ///
-    /// # Errors
-    ///
-    /// When signals cannot be received.
-    pub async fn run(mut self, shards: Vec<Shard>) -> io::Result<Ending> {
+    pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
         let mut dns = Dns::new(self.options.dns_resolver, sender);
-        let mut signals = Signals::new()?;
         let mut look = interval(SHARD_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
-            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
+            let due = self.resources.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
                     Received::ReopenLogs => self.reopen_logs(),
-                    Received::Terminate(name) => return Ok(self.drain(name, signals, dns).await),
+                    Received::Terminate(name) => return self.drain(name, signals, dns).await,
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ok(Ending::Quit),
+                    Command::Quit => {
+                        self.stop_shards();
+                        return quit().await;
+                    }
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { graceful: false } => self.stop_listeners(),
                     Command::DrainListeners { graceful: true } => {
@@ -228,10 +234,7 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => {
-                    self.resources.handle_timeout(self.now());
-                    self.closing.handle_timeout(self.now());
-                }
+                () = at(due) => self.resources.handle_timeout(self.now()),
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -239,14 +242,15 @@ impl Control {
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     if let Some(ending) = self.dead_shard() {
-                        return Ok(ending);
+                        return ending;
                     }
                 },
             }
         }
     }
 
-    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that fails.
+    /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
+    /// fails.
     fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
         if !self.resources.accepts() {
             bootstrap.listeners.clear();
@@ -271,8 +275,8 @@ impl Control {
         Ok(self.resources.handle_update(&prepared, self.now()))
     }
 
-    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot be opened,
-    /// changes nothing.
+    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot
+    /// be opened, changes nothing.
     fn reload(&mut self) {
         let name = self.options.source.name();
         let taken = match self.options.source.load() {
@@ -327,7 +331,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
-                    self.closing.published(&snapshot, self.now());
+                    self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -357,7 +361,8 @@ impl Control {
         }
     }
 
-    /// Lets the shards finish, and waits until they have, or the drain time is over, or another signal comes.
+    /// Lets the shards finish, and waits until they have, or the drain time is over, or another
+    /// signal comes.
     async fn drain(mut self, signal: &str, mut signals: Signals, mut dns: Dns) -> Ending {
         let seconds = self.options.drain_time.as_secs();
         let count = self.connections();
@@ -382,12 +387,11 @@ impl Control {
                     Received::Reload => {}
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ending::Quit,
+                    Command::Quit => return quit().await,
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
-                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
@@ -409,8 +413,8 @@ impl Control {
         self.shards.iter().map(|shard| shard.state.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// The end of all when a shard's thread has ended: the others would go on with their part of the connections,
-    /// while its part of every listener is answered by nobody.
+    /// The end of all when a shard's thread has ended: the others would go on with their part of
+    /// the connections, while its part of every listener is answered by nobody.
     fn dead_shard(&mut self) -> Option<Ending> {
         let index = self.shards.iter().position(|shard| shard.thread.is_finished())?;
         let error = match self.shards.remove(index).thread.join() {
@@ -468,8 +472,9 @@ enum Received {
     Terminate(&'static str),
 }
 
+/// The signals that the process listens to, from the moment that this is made: before, they end it.
 #[derive(Debug)]
-struct Signals {
+pub struct Signals {
     hangup: Signal,
     user1: Signal,
     terminate: Signal,
@@ -477,7 +482,16 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not let us.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn new() -> io::Result<Signals> {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,

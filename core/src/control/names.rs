@@ -1,4 +1,5 @@
-//! Names to resolve: when to ask, and what the answers were. Pure: answers and `now` in, names to ask out.
+//! Names to resolve: when to ask, and what the answers were. Pure: answers and `now` in, names to
+//! ask out.
 //!
 //! What it leaves to others: asking (`dns`), and what addresses are for (`resources`).
 

@@ -1,12 +1,13 @@
-//! What is configured, what of it is warm, and the snapshot that follows. Pure: events and `now` in,
-//! actions out; it opens nothing, asks nobody and reads no clock.
+//! What is configured, what of it is warm, and the snapshot that follows. Pure: events and `now`
+//! in, actions out; it opens nothing, asks nobody and reads no clock.
 //!
 //! An update (a file that was read) is one transaction. Its clusters warm while the old generation
 //! serves; when all of them are warm, or [`WARMING_MAX`] has passed, the whole new generation takes
 //! over in one snapshot. So no request sees half of an update, or a route to a cluster that is not
 //! there yet.
 //!
-//! What it leaves to others: sockets (`listeners`), lookups (`dns`), carrying actions out (`control`).
+//! What it leaves to others: sockets (`listeners`), lookups (`dns`), carrying actions out
+//! (`control`).
 
 use super::build::{self, Prepared};
 use super::changes::Changes;
@@ -22,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
 
-/// How long an update waits for its clusters. Lookups end sooner by themselves; this is the bound that holds
-/// when one does not.
+/// How long an update waits for its clusters. Lookups end sooner by themselves; this is the bound
+/// that holds when one does not.
 pub const WARMING_MAX: Duration = Duration::from_secs(15);
 
 /// Something for the control thread to do.
@@ -48,16 +49,20 @@ enum Accepting {
     Draining,
 }
 
+/// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
+/// every cluster.
+type Users = HashMap<DnsName, Vec<usize>>;
+
 /// A whole configuration that is warm.
 #[derive(Debug, Default)]
 struct Generation {
     listeners: Vec<Arc<ListenerEntry>>,
     /// In the order of the configuration.
     clusters: Vec<Arc<ClusterEntry>>,
-    /// The same by number, as snapshots have it: pages that did not change are shared with the snapshot before.
+    /// The same by number, as snapshots have it: pages that did not change are shared with the
+    /// snapshot before.
     table: ClusterTable,
-    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every cluster.
-    users: HashMap<DnsName, Vec<usize>>,
+    users: Users,
 }
 
 /// A whole configuration that waits for its clusters.
@@ -65,6 +70,7 @@ struct Generation {
 struct Pending {
     listeners: Vec<Arc<ListenerEntry>>,
     clusters: Vec<Arc<config::Cluster>>,
+    users: Users,
     /// Names that no answer has come for.
     cold: BTreeSet<DnsName>,
     deadline: Instant,
@@ -104,8 +110,8 @@ impl Resources {
         }
     }
 
-    /// The sockets that are open now, of the active and of a waiting configuration. An update uses these for
-    /// listeners that it keeps.
+    /// The sockets that are open now, of the active and of a waiting configuration. An update uses
+    /// these for listeners that it keeps.
     #[must_use]
     pub fn sockets(&self) -> HashMap<ListenerKey, Arc<ListenerSockets>> {
         let pending = self.pending.iter().flat_map(|pending| &pending.listeners);
@@ -122,20 +128,18 @@ impl Resources {
         );
         self.counts.update(&changes);
         let clusters = self.shared(&bootstrap.clusters);
-        let listeners = build::listeners(
-            prepared,
-            &self.active.listeners,
-            &mut self.identities,
-            &self.registry,
-        );
-        let cold = BTreeSet::new();
-        self.pending = Some(Pending { listeners, clusters, cold, deadline: now + WARMING_MAX });
+        let active = &self.active.listeners;
+        let listeners = match self.accepting {
+            Accepting::Yes => {
+                build::listeners(prepared, active, &mut self.identities, &self.registry)
+            }
+            Accepting::Stopped | Accepting::Draining => Vec::new(),
+        };
+        let users = users_of(&clusters);
+        let cold = users.keys().filter(|name| !self.names.answered(name)).cloned().collect();
+        let deadline = now + WARMING_MAX;
+        self.pending = Some(Pending { listeners, clusters, users, cold, deadline });
         self.want_names(now);
-        if let Some(pending) = &mut self.pending {
-            let names = pending.clusters.iter().flat_map(|config| names_of(config));
-            let cold = names.map(|(name, _)| name).filter(|name| !self.names.answered(name));
-            pending.cold = cold.collect();
-        }
         self.advance(now);
         changes
     }
@@ -202,7 +206,8 @@ impl Resources {
         [deadline, self.names.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The next thing to do. A snapshot comes last, so that events handled together make one snapshot.
+    /// The next thing to do. A snapshot comes last, so that events handled together make one
+    /// snapshot.
     pub fn poll_action(&mut self) -> Option<Action> {
         if let Some(action) = self.actions.pop_front() {
             return Some(action);
@@ -212,7 +217,7 @@ impl Resources {
         }
         self.version += 1;
         let listeners = self.active.listeners.clone();
-        self.counts.snapshot(&self.active.clusters, listeners.len(), self.warming());
+        self.counts.snapshot(self.active.clusters.len(), listeners.len(), self.warming());
         Some(Action::Publish(Snapshot {
             version: self.version,
             listeners,
@@ -227,7 +232,8 @@ impl Resources {
         self.pending.as_ref().map_or(0, |pending| pending.cold_clusters().count())
     }
 
-    /// The configurations with those that are equal to an active one replaced by it, so that entries stay shared.
+    /// The configurations with those that are equal to an active one replaced by it, so that
+    /// entries stay shared.
     fn shared(&self, clusters: &[Arc<config::Cluster>]) -> Vec<Arc<config::Cluster>> {
         let active = by_name(&self.active.clusters);
         let share = |config: &Arc<config::Cluster>| match active.get(config.name.as_str()) {
@@ -271,7 +277,8 @@ impl Resources {
         if !pending.cold.is_empty() {
             let names: Vec<_> = pending.cold_clusters().map(|c| c.name.as_str()).collect();
             let text = format!(
-                "not waiting any longer for the first lookups of cluster {}; without addresses, requests get 503",
+                "not waiting any longer for the first lookups of cluster {}; without addresses, \
+                 requests get 503",
                 names.join(", ")
             );
             self.log(Level::Warning, Component::Upstream, text);
@@ -287,6 +294,7 @@ impl Resources {
                 self.counts.membership_change(config);
             }
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
+                self.counts.members(&new);
                 table.insert(new.clone());
             }
             clusters.push(new);
@@ -300,16 +308,8 @@ impl Resources {
                 self.identities.forget_listener(&ListenerKey::of(&gone.config));
             }
         }
-        let mut users: HashMap<DnsName, Vec<usize>> = HashMap::new();
-        for (index, entry) in clusters.iter().enumerate() {
-            for (name, _) in names_of(&entry.config) {
-                let users = users.entry(name).or_default();
-                if users.last() != Some(&index) {
-                    users.push(index);
-                }
-            }
-        }
-        self.active = Generation { listeners: pending.listeners, clusters, table, users };
+        self.active =
+            Generation { listeners: pending.listeners, clusters, table, users: pending.users };
         self.counts.hide_gone(
             (&old.clusters, &old.listeners),
             (&self.active.clusters, &self.active.listeners),
@@ -339,6 +339,7 @@ impl Resources {
             let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
             self.log(Level::Info, Component::Upstream, text);
             self.counts.membership_change(&new.config);
+            self.counts.members(&new);
             self.active.table.insert(new.clone());
             self.active.clusters[index] = new;
             self.stale = true;
@@ -346,13 +347,13 @@ impl Resources {
     }
 
     fn tell_failure(&mut self, name: &DnsName, reason: &str) {
-        let pending = self.pending.iter().flat_map(|pending| pending.clusters.iter());
-        let active = self.active.clusters.iter().map(|entry| &entry.config);
-        let clusters: BTreeSet<_> = active
-            .chain(pending)
-            .filter(|config| names_of(config).any(|(used, _)| used == *name))
-            .map(|config| config.name.as_str())
-            .collect();
+        let indices = |users: &Users| users.get(name).cloned().unwrap_or_default().into_iter();
+        let pending = self.pending.iter().flat_map(|pending| {
+            indices(&pending.users).map(|index| pending.clusters[index].name.as_str())
+        });
+        let active = indices(&self.active.users)
+            .map(|index| self.active.clusters[index].config.name.as_str());
+        let clusters: BTreeSet<_> = active.chain(pending).collect();
         let consequence = match self.names.addresses(name).len() {
             0 => "without an address, requests get 503 until it resolves",
             _ => "the addresses known before stay in use",
@@ -381,6 +382,19 @@ impl Pending {
 
 fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
     clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
+}
+
+fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
+    let mut users = Users::new();
+    for (index, config) in clusters.iter().enumerate() {
+        for (name, _) in names_of(config) {
+            let users = users.entry(name).or_default();
+            if users.last() != Some(&index) {
+                users.push(index);
+            }
+        }
+    }
+    users
 }
 
 /// The names that a cluster's endpoints have.

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 pub struct ConfigSource {
     /// `--config-path`
     pub path: Option<PathBuf>,
-    /// A name and a text that is merged over the file: `--config-yaml`, or what `reverse-proxy` made.
+    /// A name and a text that is merged over the file: `--config-yaml`, or what `reverse-proxy`
+    /// made.
     pub text: Option<Source>,
     /// How strictly to read.
     pub options: config::Options,

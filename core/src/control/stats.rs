@@ -1,6 +1,7 @@
 //! What the control thread counts itself, by Envoy's names.
 //!
-//! What it leaves to others: what shards count (`stats::names`), and what is computed when somebody looks (`admin`).
+//! What it leaves to others: what shards count (`stats::names`), and what is computed when somebody
+//! looks (`admin`).
 
 use crate::stats::{Kind, Stat};
 

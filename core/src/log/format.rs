@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::time::Duration;
 use tidegate_io::Now;
 
-/// Envoy's default format without the source file and line, which would mean nothing to an operator.
+/// Envoy's default format without the source file and line, which would mean nothing to an
+/// operator.
 pub const DEFAULT_FORMAT: &str = "[%Y-%m-%d %T.%e][%t][%l][%n] %v";
 
 /// A compiled `--log-format`. Times are UTC.
@@ -30,7 +31,8 @@ impl Default for Format {
 
 impl Format {
     /// Compiles a pattern. Known flags: `%Y %m %d %H %M %S %T %e %f %E %t %P %l %L %n %v %_ %j %%`;
-    /// `%^ %$` (colours) and `%g %s %#` (source places) print nothing; any other flag is printed as it stands.
+    /// `%^ %$` (colours) and `%g %s %#` (source places) print nothing; any other flag is printed as
+    /// it stands.
     #[must_use]
     pub fn new(pattern: &str) -> Format {
         let mut parts = Vec::new();

@@ -178,7 +178,8 @@ pub fn start(settings: Settings) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the log file again under its name, after it was rotated. Does nothing when logging to stderr.
+/// Opens the log file again under its name, after it was rotated. Does nothing when logging to
+/// stderr.
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ impl<I: Io> Shard<I> {
         for key in closed {
             self.close_upstream(key);
         }
-        self.logs.forget_unused();
+        self.logs.adopt(&snapshot);
         self.adopt_listeners()?;
         if snapshot.draining && self.draining_since.is_none() {
             self.draining_since = Some(self.now.instant);

@@ -35,7 +35,7 @@ def test_missing_file(rig):
         status, said = run_proxy("-c", rig.tmp / "absent.yaml", *args)
         assert status == 2, (status, said)
         assert "absent.yaml" in said and "No such file" in said, said
-        assert len(said.strip().splitlines()) <= 3, said
+        assert len(said.strip().splitlines()) <= 6, said
 
 
 @once
@@ -51,7 +51,8 @@ def test_no_configuration(_):
 def test_wrong_fields(rig):
     """All errors at once, each with file:line:column, the path of the message and the nearest
     name."""
-    good = to_yaml(bootstrap([listener(rig.port())], [cluster(1)], rig.port()))
+    config = bootstrap([listener(rig.port())], [cluster(1)], rig.port())
+    good = to_yaml(config) + "\n"
     with rig.case("a good one"):
         path = rig.tmp / "good.yaml"
         path.write_text(good)
@@ -81,8 +82,8 @@ def test_wrong_fields(rig):
     with rig.case("unknown @type"):
         refused(rig, good.replace("router.v3.Router", "router.v3.Rooter"), "Rooter")
     with rig.case("a field that Envoy has and Tidegate lacks"):
-        text = good.replace("lb_policy:", "lrs_report_endpoint_metrics: [a]\n    lb_policy:")
-        refused(rig, text, "lrs_report_endpoint_metrics", "asked.yaml:")
+        config["static_resources"]["clusters"][0]["lrs_report_endpoint_metrics"] = ["a"]
+        refused(rig, config, "lrs_report_endpoint_metrics", "asked.yaml:")
         status, said = run_proxy("-c", rig.tmp / "asked.yaml", "--mode", "validate",
                                  "--allow-unsupported")
         assert status == 0 and "lrs_report_endpoint_metrics" in said, (status, said)
@@ -126,7 +127,7 @@ def test_privileged_port(rig):
     status, said = run_proxy("-c", path, "--io-backend", rig.backend,
                              confine=["--user", "nobody"])
     assert status > 0 and status != 101, status
-    assert "81" in said and "ermission" in said and "panicked" not in said, said
+    assert "81" in said and "privileged" in said and "panicked" not in said, said
     assert "CAP_NET_BIND_SERVICE" in said or "ip_unprivileged_port_start" in said, said
 
 

@@ -3,6 +3,7 @@
 What it leaves to others: wrong configurations (`test_bad_input.py`).
 """
 import os
+import random
 
 from rig import Load, Proxy, bootstrap, cluster, get, limit, listener, once, only
 from rig.proxy import run_proxy
@@ -18,10 +19,12 @@ def served(port, count=200):
 
 @only("tidegate")
 def test_as_nobody_with_little(rig):
-    """As nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
+    """As a nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
     is limited."""
     origin = rig.origin(keep=False)
-    confine = ["--memlock", "65536", "--nofile", "256", "--user", "nobody"]
+    # A user of its own: the kernel counts locked memory by user, and somebody may be nobody already.
+    user = str(random.randrange(40000, 60000))
+    confine = ["--memlock", "65536", "--nofile", "256", "--user", user]
     proxy, port = rig.front(origin.port, proxy={"confine": confine})
     served(port)
     if os.getuid() == 0:
@@ -58,7 +61,7 @@ def test_io_uring_refused(rig):
             path = rig.tmp / f"auto-{code}.yaml"
             status, said = run_proxy("-c", path, "--io-backend", "io_uring", confine=confine)
             assert status not in (0, 101) and status > 0, status
-            assert code in said and "seccomp" in said and "--io-backend" in said, said
+            assert code in said and "--security-opt seccomp" in said, said
 
 
 @once
@@ -72,7 +75,7 @@ def test_auto_takes_io_uring(rig):
     try:
         served(port)
         assert proxy.stat("io_uring.enabled") >= 1
-        assert "io_uring" not in proxy.log(), proxy.log()
+        assert "warning" not in proxy.log(), proxy.log()
     finally:
         proxy.stop()
 

@@ -113,6 +113,7 @@ impl Running {
         (status, body)
     }
 
+    #[allow(dead_code)] // the tests of the command line post nothing
     pub fn post(&self, path: &str) -> (u16, String) {
         let (status, _, body) = request(self.admin, "POST", path);
         (status, body)
@@ -192,7 +193,8 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String, S
     (status.unwrap_or_else(|| panic!("no status: {reply:?}")), head.to_owned(), body.to_owned())
 }
 
-/// An origin that answers every request with its name, on a thread that ends with the test's process.
+/// An origin that answers every request with its name, on a thread that ends with the test's
+/// process.
 pub fn origin(name: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -250,7 +252,8 @@ static_resources:
 /// A route that answers everything with this text.
 pub fn answer(text: &str) -> String {
     format!(
-        "{{ match: {{ prefix: / }}, direct_response: {{ status: 200, body: {{ inline_string: \"{text}\" }} }} }}"
+        "{{ match: {{ prefix: / }}, direct_response: {{ status: 200, \
+         body: {{ inline_string: \"{text}\" }} }} }}"
     )
 }
 
@@ -262,7 +265,9 @@ pub fn route(cluster: &str) -> String {
 /// A cluster with one host.
 pub fn cluster(name: &str, kind: &str, host: &str, port: u16) -> String {
     format!(
-        "{{ name: {name}, type: {kind}, load_assignment: {{ cluster_name: {name}, endpoints: [ {{ lb_endpoints: \
-         [ {{ endpoint: {{ address: {{ socket_address: {{ address: {host}, port_value: {port} }} }} }} }} ] }} ] }} }}"
+        "{{ name: {name}, type: {kind}, load_assignment: {{ cluster_name: {name}, \
+         endpoints: [ {{ lb_endpoints: [ {{ endpoint: {{ \
+         address: {{ socket_address: {{ address: {host}, port_value: {port} }} }} \
+         }} }} ] }} ] }} }}"
     )
 }

@@ -1,4 +1,5 @@
-//! The configuration reader, by its public face: text in, a bootstrap or errors with their place out.
+//! The configuration reader, by its public face: text in, a bootstrap or errors with their place
+//! out.
 //!
 //! What it leaves to others: what is done with a bootstrap.
 #![allow(clippy::panic, reason = "a test that fails says why")]
@@ -8,7 +9,6 @@ mod examples;
 mod fuzz;
 mod merging;
 mod noun_values;
-mod noun_verdicts;
 mod old_configurations;
 mod places;
 mod scale;

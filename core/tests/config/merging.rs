@@ -24,7 +24,8 @@ fn json_is_the_same_as_yaml() {
 				"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}}]}]}],
 	"clusters": [{"name": "c", "type": "STATIC", "connectTimeout": "1s",
 		"loadAssignment": {"clusterName": "c", "endpoints": [{"lbEndpoints": [
-			{"endpoint": {"address": {"socketAddress": {"address": "127.0.0.1", "portValue": "80"}}}}]}]}}]}}"#;
+			{"endpoint": {"address": {"socketAddress":
+				{"address": "127.0.0.1", "portValue": "80"}}}}]}]}}]}}"#;
     assert_eq!(loaded(json), loaded(BASE));
     let named = Source { name: "c.json".to_owned(), text: format!("\u{feff}{json}") };
     assert_eq!(load(&[named], &Options::default()).unwrap().0, loaded(BASE));
@@ -53,7 +54,7 @@ admin: { address: { socket_address: { address: 127.0.0.1, port_value: 9901 } } }
 
     let admin = |port: u16| {
         format!(
-            "admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }}"
+            "admin:\n  address:\n    socket_address: {{ address: 127.0.0.1, port_value: {port} }}\n"
         )
     };
     let sources = [source(&admin(1)), source(&admin(2))];

@@ -79,8 +79,15 @@ fn the_whole_connection_manager() {
     let bootstrap = loaded(&with_manager(&[
         "codec_type: HTTP1",
         "max_request_headers_kb: 96",
-        "common_http_protocol_options: { idle_timeout: 7s, max_connection_duration: 60s, max_headers_count: 50, max_requests_per_connection: 9 }",
-        "http_protocol_options: { accept_http_10: true, allow_absolute_url: false, enable_trailers: true }",
+        "common_http_protocol_options:",
+        "  idle_timeout: 7s",
+        "  max_connection_duration: 60s",
+        "  max_headers_count: 50",
+        "  max_requests_per_connection: 9",
+        "http_protocol_options:",
+        "  accept_http_10: true",
+        "  allow_absolute_url: false",
+        "  enable_trailers: true",
         "request_headers_timeout: 0.5s",
         "server_name: gate",
         "server_header_transformation: PASS_THROUGH",
@@ -139,6 +146,12 @@ fn access_logs() {
     ]));
     assert_eq!(json.len(), 1, "{json:#?}");
     assert!(json[0].contains("`json_format` of envoy.config.core.v3.SubstitutionFormatString"));
+    let operator = problems(&with_manager(&[
+        "access_log:",
+        &log(&format!("\"@type\": {file}, path: /x, log_format: {{ text_format: \"%NOPE%\" }}")),
+    ]));
+    assert_eq!(operator.len(), 1, "{operator:#?}");
+    assert!(operator[0].contains(".log_format.text_format: not a format of access logs"));
     let empty = problems(&with_manager(&[
         "access_log:",
         &log(&format!("\"@type\": {file}")),
@@ -156,8 +169,9 @@ fn routes() {
         route(&bootstrap).target.clone()
     };
     let RouteTarget::Forward(action) = target(
-        "route: { weighted_clusters: { clusters: [{ name: c, weight: 9 }, { name: c, weight: 0 }] }, \
-         cluster_not_found_response_code: NOT_FOUND, prefix_rewrite: /x, host_rewrite_literal: h, \
+        "route: { weighted_clusters: { clusters: [{ name: c, weight: 9 }, \
+         { name: c, weight: 0 }] }, cluster_not_found_response_code: NOT_FOUND, \
+         prefix_rewrite: /x, host_rewrite_literal: h, \
          upgrade_configs: [{ upgrade_type: WebSocket, enabled: false }] }",
     ) else {
         panic!()
@@ -170,8 +184,8 @@ fn routes() {
     assert_eq!(action.upgrades, [("websocket".to_owned(), false)]);
 
     let RouteTarget::Redirect(redirect) = target(
-        "redirect: { https_redirect: true, host_redirect: h, port_redirect: 8443, path_redirect: /p, \
-         response_code: PERMANENT_REDIRECT, strip_query: true }",
+        "redirect: { https_redirect: true, host_redirect: h, port_redirect: 8443, \
+         path_redirect: /p, response_code: PERMANENT_REDIRECT, strip_query: true }",
     ) else {
         panic!()
     };
@@ -203,27 +217,44 @@ fn matches_and_domains() {
     assert_eq!(host.domains, ["www.shop.example", "*.example", "shop.*", "*"]);
     assert_eq!(host.routes[0].matches.path, PathMatch::Regex("/a|/b".to_owned()));
     assert!(!host.routes[0].matches.case_sensitive);
-    let regex = tidegate::config::full_match("/a|/b").unwrap();
-    assert!(regex.is_match(b"/b") && !regex.is_match(b"/bx") && !regex.is_match(b"x/a"));
 }
 
 #[test]
 fn clusters_and_endpoints() {
     let text = with(&[
-        ("    type: STATIC\n", "    type: STRICT_DNS
+        (
+            "    type: STATIC\n",
+            "    type: STRICT_DNS
     alt_stat_name: other
     dns_refresh_rate: 30s
     respect_dns_ttl: true
     dns_lookup_family: V4_PREFERRED
     per_connection_buffer_limit_bytes: 32768
-    circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 2, max_requests: 3, max_retries: 4 }, { priority: HIGH, max_requests: 5 }] }
+    circuit_breakers:
+      thresholds:
+      - { max_connections: 1, max_pending_requests: 2, max_requests: 3, max_retries: 4 }
+      - { priority: HIGH, max_requests: 5 }
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         \"@type\": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-        common_http_protocol_options: { idle_timeout: 9s, max_requests_per_connection: 7, max_headers_count: 20 }
+        common_http_protocol_options:
+          idle_timeout: 9s
+          max_requests_per_connection: 7
+          max_headers_count: 20
         explicit_http_config: { http_protocol_options: {} }
-"),
-        ("      - lb_endpoints:\n", "      - locality: { region: r, zone: z, sub_zone: s }\n        lb_endpoints:\n        - { health_status: DRAINING, load_balancing_weight: 3, endpoint: { hostname: h, address: { socket_address: { address: shop.example, port_value: 81 } } } }\n"),
+",
+        ),
+        (
+            "      - lb_endpoints:\n",
+            "      - locality: { region: r, zone: z, sub_zone: s }
+        lb_endpoints:
+        - health_status: DRAINING
+          load_balancing_weight: 3
+          endpoint:
+            hostname: h
+            address: { socket_address: { address: shop.example, port_value: 81 } }
+",
+        ),
     ]);
     let bootstrap = loaded(&text);
     let cluster = &bootstrap.clusters[0];
@@ -267,12 +298,12 @@ fn upstream_protocols() {
     let rows = [
         (
             "explicit_http_config: { http2_protocol_options: {} }",
-            "`http2_protocol_options` of envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig is not supported yet",
+            "HttpProtocolOptions.ExplicitHttpConfig is not supported yet",
         ),
         ("auto_config: {}", "`auto_config` of"),
         (
             "common_http_protocol_options: {}",
-            "one of `explicit_http_config`, `use_downstream_protocol_config`, `auto_config` is required",
+            "one of `explicit_http_config`, `use_downstream_protocol_config`, `auto_config` is",
         ),
         (
             "explicit_http_config: { http_protocol_options: { enable_trailers: true } }",
@@ -294,16 +325,29 @@ fn upstream_protocols() {
 fn names_node_and_admin() {
     let text = with(&[
         ("  - name: l\n    address:", "  - address:"),
-        ("static_resources:\n", "node: { id: me, cluster: k, metadata: { a: [1, { b: c }] }, locality: { zone: z } }
-admin: { access_log_path: /dev/null, address: { socket_address: { address: 127.0.0.1, port_value: 0 } } }
-static_resources:\n"),
+        (
+            "static_resources:\n",
+            "node:
+  id: me
+  cluster: k
+  metadata: { a: [1, { b: c }] }
+  locality: { zone: z }
+admin:
+  access_log_path: /dev/null
+  address: { socket_address: { address: 127.0.0.1, port_value: 0 } }
+static_resources:\n",
+        ),
     ]);
     let bootstrap = loaded(&text);
     assert_eq!(bootstrap.listeners[0].name, "127.0.0.1:10000");
     assert_eq!((bootstrap.node.id.as_str(), bootstrap.node.cluster.as_str()), ("me", "k"));
-    let expected = "{\"cluster\":\"k\",\"id\":\"me\",\"locality\":{\"zone\":\"z\"},\
-                    \"metadata\":{\"a\":[1.0,{\"b\":\"c\"}]}}";
-    assert_eq!(bootstrap.node.json.to_string(), expected);
+    let expected = serde_json::json!({
+        "id": "me",
+        "cluster": "k",
+        "locality": { "zone": "z" },
+        "metadata": { "a": [1.0, { "b": "c" }] },
+    });
+    assert_eq!(bootstrap.node.json, expected);
     let admin = bootstrap.admin.unwrap();
     assert_eq!(admin.address.to_string(), "127.0.0.1:0");
     assert_eq!(admin.access_log[0].sink, AccessLogSink::File(PathBuf::from("/dev/null")));

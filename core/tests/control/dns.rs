@@ -13,7 +13,8 @@ use tidegate::control::names::{Answer, DnsName};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-/// What the resolver knows: the code and the addresses of a name. Others do not exist, and [`SILENT`] gets no answer.
+/// What the resolver knows: the code and the addresses of a name. Others do not exist, and
+/// [`SILENT`] gets no answer.
 type Zone = Arc<Mutex<HashMap<&'static str, (ResponseCode, Vec<&'static str>)>>>;
 
 const TTL_S: u32 = 7;

@@ -131,12 +131,14 @@ fn listener(name: &str, cluster: &str) -> String {
 fn cluster(name: &str, kind: &str, hosts: &[&str], more: &str) -> String {
     let endpoint = |host: &&str| {
         format!(
-            "{{ endpoint: {{ address: {{ socket_address: {{ address: {host}, port_value: 80 }} }} }} }}"
+            "{{ endpoint: {{ address: {{ socket_address: \
+             {{ address: {host}, port_value: 80 }} }} }} }}"
         )
     };
     let endpoints: Vec<_> = hosts.iter().map(endpoint).collect();
     format!(
-        "\n  - name: {name}\n    type: {kind}\n    load_assignment: {{ cluster_name: {name}, endpoints: [ {{ \
+        "\n  - name: {name}\n    type: {kind}\n    \
+         load_assignment: {{ cluster_name: {name}, endpoints: [ {{ \
          lb_endpoints: [ {} ] }} ] }}\n    {more}",
         endpoints.join(", ")
     )

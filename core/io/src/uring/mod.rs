@@ -1,10 +1,11 @@
 //! The io_uring backend: multishot accept and receive, provided buffers, one system call per turn.
 //!
 //! A turn lends buffers to the kernel, submits everything that was asked for, waits, and reads all
-//! completions. An operation in flight keeps its slot, its descriptor and the memory that it names alive
-//! until its last completion, whatever the owner of the socket does meanwhile.
+//! completions. An operation in flight keeps its slot, its descriptor and the memory that it names
+//! alive until its last completion, whatever the owner of the socket does meanwhile.
 //!
-//! What it leaves to others: deciding whether io_uring may be used here ([`probe`], [`crate::backend`]).
+//! What it leaves to others: deciding whether io_uring may be used here ([`probe`],
+//! [`crate::backend`]).
 
 mod complete;
 mod probe;
@@ -215,8 +216,8 @@ impl Uring {
 
     /// Closes the descriptor of a socket that has nothing in flight, and frees its slot.
     ///
-    /// By a system call of its own and not by an operation: then a socket that is gone from the gauge
-    /// is gone from the kernel, and its port is free.
+    /// By a system call of its own and not by an operation: then a socket that is gone from the
+    /// gauge is gone from the kernel, and its port is free.
     fn finish_close(&mut self, index: u32) {
         if let Some(slot) = self.slots.remove(index) {
             debug_assert!(slot.flags.has(Flags::CLOSING) && !slot.flags.in_flight());
@@ -226,10 +227,14 @@ impl Uring {
 
     /// Lends free buffers to the kernel and starts receives that ended for lack of them. Without a
     /// free buffer it starts none, so that a shortage does not turn into a busy loop.
-    fn replenish(&mut self) {
+    ///
+    /// Whether some still wait although there are buffers: those that were started may have nothing
+    /// to put into them, so the turn must not wait before the others had their chance.
+    fn replenish(&mut self) -> bool {
         let (provided, pool) = self.lenders();
         provided.replenish(pool);
-        let mut chances = provided.lent();
+        let lent = provided.lent();
+        let mut chances = lent;
         while chances > 0
             && let Some(index) = self.starved.pop_front()
         {
@@ -244,14 +249,23 @@ impl Uring {
                 chances -= 1;
             }
         }
+        lent > 0 && !self.starved.is_empty()
     }
 }
 
-/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
-/// 6.13 on it counts the queues, of all processes of the user together) the queues shrink.
+/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from
+/// kernel 6.13 on it counts the queues, of all processes of the user together) the queues are
+/// small.
 fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
     let mut submission = options.submission_entries;
     let mut completion = options.completion_entries;
+    // What one shard takes, the next one lacks: under a limit that is not far above what one needs,
+    // all take the least from the start. With 64 KiB five shards get three pages each.
+    let bytes = u64::from(submission) * 64 + u64::from(completion) * 16;
+    let tight = sys::memlock_limit().is_some_and(|limit| limit < bytes * 16);
+    if tight && !sys::is_root() {
+        (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
+    }
     let mut patience = 10;
     loop {
         let queues = Ring::new(submission, completion).and_then(|ring| {
@@ -260,15 +274,12 @@ fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
         });
         match queues {
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && patience > 0 => {
-                // The kernel gives the memory of a ring that was just closed back a little later, so
-                // the first attempt and the smallest size are given some time.
+                // The kernel gives the memory of a ring that was just closed back a little later,
+                // so the first attempt and the smallest size are given some time.
                 patience -= 1;
                 pause_for_kernel();
                 if patience < 9 {
-                    // In large steps: what one shard takes, the next one lacks. With 64 KiB in all
-                    // four shards get four pages each.
-                    submission = (submission / 4).max(SUBMISSION_ENTRIES_MIN);
-                    completion = (completion / 16).max(COMPLETION_ENTRIES_MIN);
+                    (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
                 }
             }
             other => return other,
@@ -358,8 +369,8 @@ impl Io for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<Now> {
         self.stats.turns += 1;
-        self.replenish();
-        self.ring().enter(timeout)?;
+        let more_to_arm = self.replenish();
+        self.ring().enter(if more_to_arm { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)
@@ -407,8 +418,8 @@ impl Io for Uring {
 }
 
 impl Drop for Uring {
-    /// Ends everything in flight before the memory that it may touch goes away. Should the kernel not
-    /// let go within a second, the memory is leaked: that is safe, and freeing it would not be.
+    /// Ends everything in flight before the memory that it may touch goes away. Should the kernel
+    /// not let go within a second, the memory is leaked: that is safe, and freeing it would not be.
     fn drop(&mut self) {
         let released = self.cancel_everything();
         // Closes the ring; only then may buffers and outputs go.

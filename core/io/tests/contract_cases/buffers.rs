@@ -85,6 +85,32 @@ pub fn a_closed_socket_does_not_wait_for_buffers<B: Backend>(_: Bench<B>) {
     bench.settled(1);
 }
 
+/// Many sockets wait for a buffer and only the last has anything to put into one: the others must
+/// not hold it up.
+pub fn one_free_buffer_is_offered_to_everybody_who_waits<B: Backend>(_: Bench<B>) {
+    let Some(mut bench) = Bench::<B>::with(&few_buffers()) else { return };
+    let (client, server) = bench.pair();
+    let pairs: Vec<_> = (0..20).map(|i| bench.pair_of(Token(10 + i), Token(50 + i))).collect();
+    bench.io.recv(server);
+    bench.send(client, &pattern(60_000));
+    let mut held = Vec::new();
+    hoard(&mut bench, &mut held);
+    for &(_, server) in &pairs {
+        bench.io.recv(server);
+    }
+    bench.rest(Duration::from_millis(5));
+    let last = pairs.len() - 1;
+    bench.send(pairs[last].0, b"x");
+    bench.rest(Duration::from_millis(5));
+    // Nobody else wants it: the socket that filled the others is gone.
+    bench.io.close(server);
+    bench.io.close(client);
+    held.pop();
+    let before = bench.io.now().instant;
+    assert_eq!(bench.bytes(Token(50 + last as u64), 1), b"x");
+    assert!(bench.io.now().instant.since(before) < Duration::from_millis(500));
+}
+
 pub fn buffers_outlive_their_socket_and_backend<B: Backend>(mut bench: Bench<B>) {
     let (client, server) = bench.pair();
     bench.io.recv(server);

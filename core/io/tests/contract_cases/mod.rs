@@ -4,6 +4,7 @@
 
 pub mod accepting;
 pub mod buffers;
+pub mod chaos;
 pub mod closing;
 pub mod receiving;
 pub mod sending;
@@ -227,8 +228,12 @@ macro_rules! contract_suite {
             $crate::contract_suite!(@cases $backend, buffers:
                 running_out_of_buffers_loses_nothing_and_does_not_spin
                 a_closed_socket_does_not_wait_for_buffers
+                one_free_buffer_is_offered_to_everybody_who_waits
                 buffers_outlive_their_socket_and_backend
                 outputs_are_used_again
+            );
+            $crate::contract_suite!(@cases $backend, chaos:
+                whatever_is_done_when_bytes_are_right_and_everything_comes_back
             );
             $crate::contract_suite!(@cases $backend, turning:
                 a_turn_waits_as_long_as_it_is_told

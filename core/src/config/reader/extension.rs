@@ -9,7 +9,8 @@ use prost::Message;
 use prost::bytes::Bytes;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value};
 
-/// The wrappers that carry an extension as a struct, with its type in `type_url` and itself in `value`.
+/// The wrappers that carry an extension as a struct, with its type in `type_url` and itself in
+/// `value`.
 const TYPED_STRUCTS: &[&str] = &["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"];
 
 impl Reader<'_, '_> {
@@ -66,8 +67,8 @@ impl Reader<'_, '_> {
         self.pack(url, value)
     }
 
-    /// Reads the `config` of v2 as the `typed_config` that it would be in v3, so that what is wrong in it is
-    /// reported too. That it is there at all was reported already.
+    /// Reads the `config` of v2 as the `typed_config` that it would be in v3, so that what is wrong
+    /// in it is reported too. That it is there at all was reported already.
     pub(super) fn read_untyped_config(
         &mut self,
         mappings: &[&[Entry]],
@@ -112,7 +113,12 @@ impl Reader<'_, '_> {
         at: Mark,
         scope: Scope,
     ) -> Option<Vec<u8>> {
-        let name = url.rsplit('/').next().unwrap_or(url);
+        let Some((_, name)) = url.rsplit_once('/') else {
+            let hint = format!("write type.googleapis.com/{}", shorten(url));
+            let reason = "the type of an extension needs a slash before its name";
+            self.report.error(Some(url_at), &self.path, reason, Some(hint));
+            return None;
+        };
         let descriptor = self.pool.get_message_by_name(name);
         if scope == Scope::Kept {
             // Not looked into when it is not known: it has nothing to do here in any case.

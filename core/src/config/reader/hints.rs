@@ -7,7 +7,8 @@ use super::Reader;
 use super::extension::supported_types;
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
-/// Fields of Envoy's v2 API that v3 does not have: the end of the message's name, the field, what to do.
+/// Fields of Envoy's v2 API that v3 does not have: the end of the message's name, the field, what
+/// to do.
 const OLD_FIELDS: &[(&str, &str, &str)] = &[
     ("Cluster", "hosts", "v3 has `load_assignment` with `endpoints` and `lb_endpoints` instead"),
     ("Cluster", "tls_context", "v3 has `transport_socket` with an UpstreamTlsContext instead"),
@@ -72,7 +73,8 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The `typed_config` that stands in v3 for this `config` of v2, and the message that its name means.
+/// The `typed_config` that stands in v3 for this `config` of v2, and the message that its name
+/// means.
 pub(super) fn untyped_config(
     entry: &Entry,
     descriptor: &MessageDescriptor,
@@ -118,6 +120,8 @@ pub(in super::super) fn nearest<'a>(
     }
     let allowed = (written.len() / 3).clamp(1, 3);
     names
+        // Each letter more or less costs one, which spares most names the square.
+        .filter(|name| name.len().abs_diff(written.len()) <= allowed)
         .map(|name| (distance(written, name), name))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)

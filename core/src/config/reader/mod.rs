@@ -1,8 +1,8 @@
-//! A tree to a message, by Envoy's descriptors and the rules of protobuf's JSON: every field by name, in
-//! either spelling, with every fault reported and not only the first.
+//! A tree to a message, by Envoy's descriptors and the rules of protobuf's JSON: every field by
+//! name, in either spelling, with every fault reported and not only the first.
 //!
-//! Reads all sources at once, so that their merge is protobuf's: single values are replaced, lists are
-//! appended to, messages are merged.
+//! Reads all sources at once, so that their merge is protobuf's: single values are replaced, lists
+//! are appended to, messages are merged.
 //!
 //! What it leaves to others: what a field means (each noun's `from_proto`).
 
@@ -165,8 +165,8 @@ impl<'r, 's> Reader<'r, 's> {
         }
     }
 
-    /// A member of a oneof takes the place of the members that an earlier source wrote, and cannot stand
-    /// beside another in the same mapping.
+    /// A member of a oneof takes the place of the members that an earlier source wrote, and cannot
+    /// stand beside another in the same mapping.
     fn leave_oneof(
         &mut self,
         entry: &Entry,
@@ -197,7 +197,8 @@ impl<'r, 's> Reader<'r, 's> {
         }
     }
 
-    /// Whether a field is to be read, and how what is below it is. `None`: it is not, and that is reported.
+    /// Whether a field is to be read, and how what is below it is. `None`: it is not, and that is
+    /// reported.
     fn scope_of(
         &mut self,
         written: &Written<'_>,
@@ -309,7 +310,8 @@ impl<'r, 's> Reader<'r, 's> {
                 self.path.truncate(length);
             }
         }
-        // A list that lacks an item is not what was written: whoever counts its items would be wrong.
+        // A list that lacks an item is not what was written: whoever counts its items would be
+        // wrong.
         (readable || !values.is_empty()).then_some(Value::List(values))
     }
 

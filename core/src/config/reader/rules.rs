@@ -1,4 +1,5 @@
-//! The rules that Envoy's .proto files state for their fields (`validate.rules`): required, ranges, lengths.
+//! The rules that Envoy's .proto files state for their fields (`validate.rules`): required, ranges,
+//! lengths.
 //!
 //! What it leaves to others: what no .proto file states (each noun's `from_proto`).
 
@@ -381,7 +382,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Checks what was not written: required fields, and single values whose default is not allowed.
+    /// Checks what was not written: required fields, and single values whose default is not
+    /// allowed.
     pub(super) fn check_required(
         &mut self,
         message: &DynamicMessage,

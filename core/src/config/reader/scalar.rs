@@ -35,7 +35,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The value as `Support::Only` writes it: `true`, `0`, `HTTP1`. `None` if it is no value of the field.
+    /// The value as `Support::Only` writes it: `true`, `0`, `HTTP1`. `None` if it is no value of
+    /// the field.
     pub(super) fn canonical(&self, field: &FieldDescriptor, node: &Node) -> Option<String> {
         let Tree::Scalar(scalar) = &node.value else { return None };
         match field.kind() {
@@ -161,8 +162,8 @@ fn enum_number(scalar: &Scalar, descriptor: &EnumDescriptor) -> Option<i32> {
     if let Some(value) = descriptor.get_value_by_name(&scalar.text) {
         return Some(value.number());
     }
-    let name = scalar.text.replace('-', "_");
-    let number = descriptor.values().find(|value| value.name().eq_ignore_ascii_case(&name));
+    let name = &scalar.text;
+    let number = descriptor.values().find(|value| value.name().eq_ignore_ascii_case(name));
     number.map(|value| value.number())
 }
 

@@ -1,4 +1,5 @@
-//! Messages of `google.protobuf` that JSON writes in a form of their own: durations, wrappers, structs.
+//! Messages of `google.protobuf` that JSON writes in a form of their own: durations, wrappers,
+//! structs.
 //!
 //! What it leaves to others: `Any` (`extension`).
 
