@@ -59,6 +59,8 @@ pub struct Downstream {
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     requests: u32,
+    /// The client has said that its last request is its last.
+    last_request: bool,
     /// `max_connection_duration` has passed.
     aged: bool,
     accepted: Instant,
@@ -89,6 +91,7 @@ impl Downstream {
             paused: false,
             finish: false,
             requests: 0,
+            last_request: false,
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
@@ -317,6 +320,7 @@ impl<I: Io> Shard<I> {
         self.follow_listener(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.requests += 1;
+        downstream.last_request = request.close;
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;
@@ -572,15 +576,19 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN and waits a little.
+    /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN and waits a little:
+    /// what a client sends to a closed socket, a further request for one, makes the kernel answer with a reset, and that
+    /// can take the response away from the client before it has read it (RFC 9112 9.6).
     fn linger(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let unread =
-            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_idle();
+        let may_talk = stream.is_some()
+            || !downstream.last_request
+            || !downstream.held.is_empty()
+            || !downstream.decoder.is_idle();
         let delay = downstream.config().delayed_close_timeout;
         match delay {
-            Some(delay) if unread && !downstream.eof => {
+            Some(delay) if may_talk && !downstream.eof => {
                 let until = self.now.instant + delay;
                 downstream.life = Life::Lingering { until, dropped: 0 };
                 downstream.held.clear();

@@ -75,6 +75,11 @@ impl Parser {
         self.state == State::Head && self.bytes.is_empty()
     }
 
+    /// What is left behind the last head, when the connection speaks no HTTP any more.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        self.bytes.drain(..).collect()
+    }
+
     /// The connection ended: whether the message was complete by that.
     pub fn is_complete_by_close(&self) -> bool {
         self.state == State::UntilClose
