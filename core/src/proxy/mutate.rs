@@ -1,6 +1,7 @@
 //! What the proxy changes in heads on their way: fields that end here, and fields that it adds.
 //!
-//! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's length).
+//! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's
+//! length).
 
 use crate::config::{HttpConnectionManager, PathMatch, ServerHeader};
 use crate::shard::{Random, Shard, StreamKey};
@@ -111,7 +112,8 @@ fn prepare_request_fields(
     }
 }
 
-/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is kept in a field.
+/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is
+/// kept in a field.
 fn rewrite_prefix(request: &mut RequestHead, route: &CompiledRoute, prefix: &str) {
     let original = request.path().to_vec();
     let (path, query) = split_query(&original);

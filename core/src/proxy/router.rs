@@ -172,8 +172,8 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy does. An upgrade to h2c
-/// is ignored: the request stays HTTP/1.1.
+/// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy
+/// does. An upgrade to h2c is ignored: the request stays HTTP/1.1.
 fn admit_upgrade(
     request: &mut tidegate_http::RequestHead,
     action: &RouteAction,

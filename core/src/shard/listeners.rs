@@ -47,8 +47,8 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Follows the adopted snapshot: new listeners open, changed ones change, those that are gone (all, when it drains)
-    /// stop accepting.
+    /// Follows the adopted snapshot: new listeners open, changed ones change, those that are gone
+    /// (all, when it drains) stop accepting.
     pub(super) fn adopt_listeners(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
         for key in self.listeners.keys() {
@@ -73,11 +73,12 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Takes no new connection, but those that are complete in the queue: closing it would reset them.
+    /// Takes no new connection, but those that are complete in the queue: closing it would reset
+    /// them.
     ///
-    /// A filter that drops every packet keeps new handshakes out meanwhile, or the last connection to
-    /// come before the close would be the one that is reset. Whoever knocks tries again after a second
-    /// and is refused, or reaches the listener that took the address over.
+    /// A filter that drops every packet keeps new handshakes out meanwhile, or the last connection
+    /// to come before the close would be the one that is reset. Whoever knocks tries again after a
+    /// second and is refused, or reaches the listener that took the address over.
     fn stop_accepting(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         if listener.closes_at.is_some() {

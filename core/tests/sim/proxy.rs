@@ -1,4 +1,5 @@
-//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its end.
+//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its
+//! end.
 //!
 //! What it leaves to others: how each of them behaves.
 
@@ -10,8 +11,8 @@ use std::time::Duration;
 use tidegate::shard::Shard;
 use tidegate::snapshot::Publisher;
 use tidegate::stats::{ClusterStat, HttpStat, ServerStat};
-use tidegate_io::{Instant, Io};
 use tidegate_io::sim::{Actor, Faults, Random, RunEnd, World};
+use tidegate_io::{Instant, Io};
 
 use super::client::Client;
 use super::config::{Builder, CLUSTERS, Shape};
