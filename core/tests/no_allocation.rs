@@ -49,7 +49,9 @@ static_resources:
           stat_prefix: test
           route_config:
             virtual_hosts:
-            - {{ name: v, domains: ["*"], routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: c }} }} ] }}
+            - name: v
+              domains: ["*"]
+              routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: c }} }} ]
           http_filters: [ {{ name: router, typed_config: {{ "@type": {router} }} }} ]
   clusters:
   - name: c

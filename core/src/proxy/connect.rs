@@ -49,10 +49,6 @@ impl<I: Io> Shard<I> {
                 return;
             }
         };
-        let limits = Limits {
-            fields_max: entry.config.max_response_headers_count as usize,
-            ..Limits::default()
-        };
         let now = self.now.instant;
         let key = self.upstreams.insert(Upstream {
             socket,
@@ -60,7 +56,7 @@ impl<I: Io> Shard<I> {
             host_stats: host.stats,
             cluster: entry.clone(),
             work: Work::Connecting,
-            decoder: ResponseDecoder::new(Options::default(), limits),
+            decoder: ResponseDecoder::new(Options::default(), codec_limits(entry)),
             output: None,
             sending: false,
             touched: false,
@@ -173,4 +169,8 @@ impl<I: Io> Shard<I> {
             self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
         }
     }
+}
+
+fn codec_limits(entry: &ClusterEntry) -> Limits {
+    Limits { fields_max: entry.config.max_response_headers_count as usize, ..Limits::default() }
 }
