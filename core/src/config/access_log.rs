@@ -98,7 +98,8 @@ impl AccessLog {
         use file::file_access_log::AccessLogFormat;
         let format = match &log.access_log_format {
             None => None,
-            Some(AccessLogFormat::Format(format)) => Some(format.clone()).filter(|f| !f.is_empty()),
+            Some(AccessLogFormat::Format(format)) if format.is_empty() => None,
+            Some(AccessLogFormat::Format(format)) => Some(checked(&at.field("format"), format)?),
             Some(AccessLogFormat::LogFormat(format)) => text(at, Some(format))?,
             // The reader has refused these by name.
             Some(AccessLogFormat::JsonFormat(_) | AccessLogFormat::TypedJsonFormat(_)) => None,
@@ -123,12 +124,12 @@ fn text(at: &At<'_>, format: Option<&SubstitutionFormatString>) -> Option<Option
     let at = at.field("log_format");
     let Some(format) = format else { return Some(None) };
     match &format.format {
-        Some(Format::TextFormat(text)) => Some(Some(text.clone())),
+        Some(Format::TextFormat(text)) => checked(&at.field("text_format"), text).map(Some),
         Some(Format::TextFormatSource(source)) => {
             let at = at.field("text_format_source");
             let bytes = data_source::read(&at, source, MAX_FORMAT_BYTES)?;
             match String::from_utf8(bytes) {
-                Ok(text) => Some(Some(text)),
+                Ok(text) => checked(&at, &text).map(Some),
                 Err(_) => {
                     at.error("the format is not UTF-8 text");
                     None
@@ -137,5 +138,16 @@ fn text(at: &At<'_>, format: Option<&SubstitutionFormatString>) -> Option<Option
         }
         // The reader has refused JSON by name, or has reported that there is no format.
         Some(Format::JsonFormat(_)) | None => None,
+    }
+}
+
+/// A format that can be compiled.
+fn checked(at: &At<'_>, format: &str) -> Option<String> {
+    match crate::access_log::Format::parse(format) {
+        Ok(_) => Some(format.to_owned()),
+        Err(error) => {
+            at.error(format!("not a format of access logs: {error}"));
+            None
+        }
     }
 }

@@ -26,6 +26,7 @@ mod load;
 mod reader;
 mod render;
 mod report;
+mod safe_regex;
 mod support;
 mod yaml;
 
@@ -42,6 +43,6 @@ pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use render::{render, render_one};
 pub use route::{
     PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget, VirtualHost,
-    WeightedCluster, full_match,
+    WeightedCluster,
 };
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};

@@ -6,6 +6,7 @@ use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::http_connection_manager::upgrade_type;
 use super::redirect::{DirectResponse, RedirectAction};
+use super::safe_regex::check_regex;
 use super::support::{
     SupportedMessage, kept, message, must, only, refused, reported, strict, used,
 };
@@ -317,13 +318,8 @@ impl RouteMatch {
             PathSpecifier::SafeRegex(matcher) => {
                 let at = at.field("safe_regex");
                 let at = at.field("regex");
-                if let Err(reason) = full_match(&matcher.regex) {
-                    at.error_hint(
-                        reason,
-                        "the syntax is RE2's: no look-around, no back-references",
-                    );
-                    return None;
-                }
+                // An empty one breaks a rule of the .proto file, which the reader has reported.
+                check_regex(&at, &matcher.regex)?;
                 PathMatch::Regex(matcher.regex.clone())
             }
             PathSpecifier::ConnectMatcher(_)
@@ -342,23 +338,6 @@ fn check_exact_path(at: &At<'_>, path: &str) {
     } else if path.contains('?') {
         at.warning(format!("`{path}` never matches: paths are matched without their query"));
     }
-}
-
-/// A regex that must match the whole of what it is given, as Envoy's do.
-///
-/// # Errors
-///
-/// Why it does not compile, on one line.
-pub fn full_match(regex: &str) -> Result<regex::bytes::Regex, String> {
-    // Compiled alone first: a lone `)` must not close the group that is put around it.
-    regex::bytes::Regex::new(regex)
-        .and_then(|_| regex::bytes::Regex::new(&format!("^(?:{regex})$")))
-        .map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().last().unwrap_or(&text).trim();
-            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
-            format!("`{}` is not a regex: {reason}", super::ast::shorten(regex))
-        })
 }
 
 impl RouteAction {

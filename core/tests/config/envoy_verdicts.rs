@@ -29,7 +29,10 @@ fn cases(text: &str) -> Vec<Case<'_>> {
         let unescaped = rest.replace("\\n", "\n");
         match kind {
             "-" => case.edits.push((unescaped, String::new())),
-            "+" => case.edits.last_mut().unwrap().1 = unescaped,
+            "+" => match case.edits.last_mut() {
+                Some(edit) => edit.1 = unescaped,
+                None => panic!("{line:?} replaces nothing"),
+            },
             "!" => case.expected.push(rest),
             _ => panic!("{line:?} is no line of a case"),
         }
