@@ -300,7 +300,8 @@ impl Actor for Origin {
 
     fn step(&mut self) {
         let deadlines = self.connections.values().filter_map(|it| it.script.deadline());
-        let timeout = deadlines.chain(self.next_outage()).min().map(|deadline| deadline.since(self.now));
+        let timeout =
+            deadlines.chain(self.next_outage()).min().map(|deadline| deadline.since(self.now));
         let mut completions = std::mem::take(&mut self.completions);
         self.now = self.io.turn(timeout, &mut completions).unwrap().instant;
         completions.drain(..).for_each(|completion| self.handle(completion));
