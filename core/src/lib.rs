@@ -14,6 +14,7 @@ pub mod control;
 pub mod log;
 pub mod proxy;
 pub mod reply;
+pub mod sabotage;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;

@@ -4,6 +4,7 @@
 
 use super::downstream::Life;
 use crate::reply::LocalReply;
+use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::stats::{HttpStat, ListenerStat};
 use tidegate_http::HttpError;
@@ -131,7 +132,9 @@ impl<I: Io> Shard<I> {
         }
         let Some(mut downstream) = self.downstreams.remove(key) else { return };
         downstream.alarm.cancel(&mut self.timers);
-        self.io.close(downstream.socket);
+        if !Sabotage::ForgetSocket.strikes() {
+            self.io.close(downstream.socket);
+        }
         let listener = &downstream.listener;
         let http = listener.http.stats;
         let age_ms = (self.now.instant - downstream.accepted).as_millis() as u64;

@@ -6,6 +6,7 @@
 use super::deadline::{Alarm, earliest};
 use super::stream::{Phase, Stream};
 use crate::config::HttpConnectionManager;
+use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
 use crate::snapshot::ListenerEntry;
 use crate::stats::HttpStat;
@@ -232,16 +233,28 @@ impl<I: Io> Shard<I> {
                 && let Some(downstream) = self.downstreams.get_mut(key)
             {
                 // Before what is held: it came before it.
-                downstream.held.push_front(rest);
+                if Sabotage::ReverseHeld.strikes() {
+                    downstream.held.push_back(rest);
+                } else {
+                    downstream.held.push_front(rest);
+                }
             }
         }
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        if downstream.stream.is_some() || downstream.life != Life::Open {
+        if downstream.life != Life::Open {
             return;
         }
         if downstream.eof {
-            self.downstream_gone(key);
-        } else if downstream.paused {
+            // Everything that came before the FIN is read now.
+            let tunnel = downstream
+                .stream
+                .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
+            match tunnel {
+                Some(stream) => self.tunnel_finished_downstream(stream),
+                // The rest of a request under way will not come.
+                None => self.downstream_gone(key),
+            }
+        } else if downstream.stream.is_none() && downstream.paused {
             downstream.paused = false;
             self.io.recv(downstream.socket);
         }

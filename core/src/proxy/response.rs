@@ -5,6 +5,7 @@
 use super::mutate::prepare_response;
 use super::stream::Phase;
 use crate::reply::ResponseFlags;
+use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::ClusterStat;
 use tidegate_http::BodyLength;
@@ -82,6 +83,10 @@ impl<I: Io> Shard<I> {
 
     /// Body bytes of the response.
     pub(crate) fn response_data(&mut self, key: StreamKey, data: Buffer) {
+        let data = match Sabotage::SkipBodyByte.strikes() && data.len() > 1 {
+            true => data.slice(1..data.len()),
+            false => data,
+        };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let downstream_key = stream.downstream;
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };

@@ -19,6 +19,7 @@
 use super::deadline::earliest;
 use crate::access_log::Record;
 use crate::reply::ResponseFlags;
+use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{ClusterEntry, ClusterId};
 use crate::snapshot::{CompiledRoute, HostId, HttpEntry, ListenerEntry, RouteId, Snapshot};
@@ -163,6 +164,9 @@ impl Stream {
     /// 9110 9.2.2).
     #[must_use]
     pub fn may_replay(&self) -> bool {
+        if Sabotage::ReplayAnything.strikes() {
+            return !self.replayed && !self.body_seen;
+        }
         !self.replayed
             && !self.body_seen
             && !self.upgrade
@@ -202,6 +206,9 @@ impl<I: Io> Shard<I> {
             self.stats.inc(http.stats, HttpStat::DownstreamRqCompleted);
         }
         self.stats.dec(http.stats, HttpStat::DownstreamRqActive);
+        if stream.tunnel {
+            self.stats.dec(http.stats, HttpStat::DownstreamCxUpgradesActive);
+        }
         let duration = self.now.instant - stream.started;
         self.stats.record(http.stats, HttpStat::DownstreamRqTime, duration.as_millis() as u64);
         if !http.access_log.is_empty() {

@@ -6,6 +6,7 @@
 use super::deadline::Alarm;
 use super::stream::Phase;
 use crate::reply::LocalReply;
+use crate::sabotage::Sabotage;
 use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
@@ -352,7 +353,9 @@ impl<I: Io> Shard<I> {
                 Work::Busy(_) => {}
             }
         }
-        Breakers::release(&upstream.cluster.breakers.connections);
+        if !Sabotage::KeepPermit.strikes() {
+            Breakers::release(&upstream.cluster.breakers.connections);
+        }
         let age_ms = (self.now.instant - upstream.opened).as_millis() as u64;
         self.stats.dec(stats, ClusterStat::UpstreamCxActive);
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroy);

@@ -17,6 +17,7 @@ pub mod timers;
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
 use crate::proxy::{Downstream, Stream, Upstream};
+use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, HostId, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
 use crate::upstream::Pools;
@@ -190,7 +191,7 @@ impl<I: Io> Shard<I> {
         if let Ok(now) = waited {
             self.now = now;
             self.date.update(now);
-            if self.adopted.refresh() {
+            if !Sabotage::IgnoreSnapshot.strikes() && self.adopted.refresh() {
                 self.adopt_or_retry();
             }
         }

@@ -12,7 +12,7 @@ use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
 use super::config::proxy_address;
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
 use super::plan::{Exchange, Id, LastWord, NOT_HTTP, Side, Visit, body};
-use super::script::Script;
+use super::script::{Script, Step};
 use super::wire::{Head, Parser, Part};
 
 /// A connection that makes no progress for this long hangs: longer than every timeout of the proxy.
@@ -367,7 +367,10 @@ impl Client {
                 ledger.violation(text);
             }
         }
-        drop(ledger);
+        if ledger.records[reading.id].plan.tunnel.is_some() {
+            // There is no tunnel for what would follow.
+            call.script.steps = [Step::Close].into();
+        }
         if call.ending {
             // Nothing more is sent, and the proxy closes.
             call.script.steps.clear();

@@ -17,6 +17,8 @@ mod operator;
 mod origin;
 mod plan;
 mod proxy;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod script;
 mod wire;
 

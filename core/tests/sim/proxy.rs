@@ -85,14 +85,13 @@ impl Cast {
             let shard = Shard::new(io, index, publisher.clone(), stats, server, random.bits());
             shards.push(ShardActor::new(shard.unwrap(), book.clone()));
         }
-        let wakers = shards.iter_mut().map(|actor| actor.shard.io().waker()).collect();
+        shards.iter_mut().for_each(|actor| publisher.add_waker(actor.shard.io().waker()));
         let builder = Rc::new(RefCell::new(builder));
         let mut operator = Operator::new(
             world.io("operator"),
             book.clone(),
             builder.clone(),
             publisher,
-            wakers,
             shape,
             Random::new(random.bits()),
         );
