@@ -388,22 +388,6 @@ impl<I: Io> Shard<I> {
         self.arm_downstream(key);
     }
 
-    /// Looks the connection's listener up again when a newer snapshot was adopted.
-    pub(crate) fn follow_listener(&mut self, key: DownstreamKey) {
-        let version = self.adopted.snapshot().version;
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        if downstream.version == version {
-            return;
-        }
-        let entry = self.listener_entry(downstream.listener.id);
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.version = version;
-        downstream.listener_gone = entry.is_none();
-        if let Some(entry) = entry {
-            downstream.listener = entry;
-        }
-    }
-
     /// Body bytes of the request under way.
     fn request_data(&mut self, key: DownstreamKey, data: Buffer) {
         let Some(stream_key) = self.downstreams.get(key).and_then(|d| d.stream) else { return };

@@ -182,6 +182,22 @@ impl Stream {
 }
 
 impl<I: Io> Shard<I> {
+    /// Looks the connection's listener up again when a newer snapshot was adopted.
+    pub(crate) fn follow_listener(&mut self, key: DownstreamKey) {
+        let version = self.adopted.snapshot().version;
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        if downstream.version == version {
+            return;
+        }
+        let entry = self.listener_entry(downstream.listener.id);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.version = version;
+        downstream.listener_gone = entry.is_none();
+        if let Some(entry) = entry {
+            downstream.listener = entry;
+        }
+    }
+
     /// The request is complete and so is the response: counts it, logs it, and takes it off its
     /// connection.
     pub(crate) fn finish_stream(&mut self, key: StreamKey) {
