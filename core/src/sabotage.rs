@@ -1,7 +1,8 @@
-//! Mistakes on purpose: each breaks one promise, so that a test can show that the simulator notices.
+//! Mistakes on purpose: each breaks one promise, so that a test can show that the simulator
+//! notices.
 //!
-//! Nothing of this is in a program: without the cargo feature `sabotage` every question is answered with
-//! a constant `false`. Only `core/tests/sim` turns the feature on.
+//! Nothing of this is in a program: without the cargo feature `sabotage` every question is answered
+//! with a constant `false`. Only `core/tests/sim` turns the feature on.
 //!
 //! What it leaves to others: noticing.
 

@@ -292,6 +292,9 @@ fn what_the_reverse_proxy_makes_is_a_valid_configuration() {
     let (code, _, stderr) = run(tidegate().args(["reverse-proxy", "--to", "app"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("HOST:PORT"), "{stderr}");
+    let (code, _, stderr) = run(tidegate().args(["-c", "x.yaml", "reverse-proxy", "--to", "a:1"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("leave out -c"), "{stderr}");
 }
 
 #[test]

@@ -91,6 +91,11 @@ impl CommandLine {
         let options =
             Options { allow_unsupported: allow_unsupported || allow_unknown_static_fields };
         if let Some(Command::ReverseProxy(args)) = &self.command {
+            if self.config.config_path.is_some() || self.config.config_yaml.is_some() {
+                let text =
+                    "`reverse-proxy` makes its own configuration: leave out -c and --config-yaml";
+                return Err(Failure::Usage(text.to_owned()));
+            }
             let text = reverse_proxy::bootstrap(args);
             let text = Some(Source { name: "reverse-proxy".to_owned(), text });
             return Ok(ConfigSource { path: None, text, options });

@@ -103,6 +103,10 @@ impl Bootstrap {
             node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
             admin: admin.and_then(|admin| {
                 let at = at.field("admin");
+                if admin.address.is_none() {
+                    at.warning("without an `address` there is no admin server");
+                    return None;
+                }
                 at.converted(Admin::from_proto(&at, admin))
             }),
             listeners: listeners(&at_resources, &resources),
@@ -190,10 +194,6 @@ impl Admin {
         if !admin.access_log_path.is_empty() {
             let sink = AccessLogSink::of_path(&admin.access_log_path);
             access_log.push(AccessLog { sink, format: None });
-        }
-        if admin.address.is_none() {
-            at.missing("address", None);
-            return None;
         }
         let address = Address::listen_from_proto(&at.field("address"), admin.address.as_ref())?;
         Some(Admin { address, access_log })

@@ -11,6 +11,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// The longest duration: what nanoseconds in 63 bits can count, about 292 years. Envoy's is the
+/// same.
+const MAX_SECONDS: u64 = 9_223_372_036;
+
 /// One conversion of a whole configuration.
 pub(super) struct Conversion<'c> {
     roots: &'c [Node],
@@ -138,6 +142,10 @@ impl<'p> At<'p> {
     pub fn duration(&self, duration: Option<&wkt::Duration>) -> Option<Duration> {
         let duration = duration?;
         match (u64::try_from(duration.seconds), u32::try_from(duration.nanos)) {
+            (Ok(seconds), Ok(_)) if seconds > MAX_SECONDS => {
+                self.error(format!("a duration must be at most {MAX_SECONDS}s"));
+                None
+            }
             (Ok(seconds), Ok(nanos)) => Some(Duration::new(seconds, nanos)),
             _ => {
                 self.error("a duration must not be negative");
@@ -228,7 +236,11 @@ fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
         Segment::Index(index) => {
             let mut left = index;
             for node in nodes {
-                let Tree::Sequence(items) = &node.value else { continue };
+                let items = match &node.value {
+                    Tree::Sequence(items) => items.as_slice(),
+                    // The reader takes one value for a list of it.
+                    _ => std::slice::from_ref(*node),
+                };
                 if let Some(item) = items.get(left) {
                     return vec![item];
                 }

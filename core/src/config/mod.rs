@@ -26,6 +26,7 @@ mod load;
 mod reader;
 mod render;
 mod report;
+mod safe_regex;
 mod support;
 mod yaml;
 

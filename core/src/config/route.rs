@@ -2,15 +2,14 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`). Timeouts: `None` means no timeout.
 
-use super::ast::shorten;
 use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::http_connection_manager::upgrade_type;
 use super::redirect::{DirectResponse, RedirectAction};
+use super::safe_regex::check_regex;
 use super::support::{
     SupportedMessage, kept, message, must, only, refused, reported, strict, used,
 };
-use crate::snapshot::RouteTable;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
 use pb::route_match::PathSpecifier;
@@ -320,14 +319,7 @@ impl RouteMatch {
                 let at = at.field("safe_regex");
                 let at = at.field("regex");
                 // An empty one breaks a rule of the .proto file, which the reader has reported.
-                if let Err(reason) = RouteTable::check_regex(&matcher.regex) {
-                    let regex = shorten(&matcher.regex);
-                    at.error_hint(
-                        format!("`{regex}` cannot be compiled: {reason}"),
-                        "the syntax is RE2's: no look-around, no back-references",
-                    );
-                    return None;
-                }
+                check_regex(&at, &matcher.regex)?;
                 PathMatch::Regex(matcher.regex.clone())
             }
             PathSpecifier::ConnectMatcher(_)

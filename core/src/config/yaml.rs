@@ -118,9 +118,6 @@ impl Builder {
             Event::MappingStart(anchor, _) => self.begin(at, anchor, Tree::Mapping(Vec::new())),
             Event::SequenceEnd | Event::MappingEnd => self.end(),
             Event::Alias(anchor) => self.alias(at, anchor),
-            Event::DocumentStart(_) if self.finished.is_some() => {
-                Err(error(at, "a configuration is one YAML document, and a second one begins here"))
-            }
             Event::DocumentStart(_)
             | Event::Nothing
             | Event::StreamStart
@@ -177,8 +174,7 @@ impl Builder {
             self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, height });
         }
         let Some(parent) = self.open.last_mut() else {
-            self.finished = Some(node);
-            return Ok(());
+            return self.finish(node);
         };
         parent.nodes += nodes;
         parent.height = parent.height.max(height + 1);
@@ -198,6 +194,17 @@ impl Builder {
                 },
             },
             Tree::Null | Tree::Scalar(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the root of a document. What comes after the only one must be empty.
+    fn finish(&mut self, root: Node) -> Result<(), SyntaxError> {
+        if self.finished.is_none() {
+            self.finished = Some(root);
+        } else if root.value != Tree::Null {
+            let reason = "a configuration is one YAML document, and a second one begins here";
+            return Err(error(root.at, reason));
         }
         Ok(())
     }
@@ -302,6 +309,8 @@ mod tests {
         assert!(reason("a: 1\n---\nb: 2\n").contains("a second one begins here"));
         assert!(reason("? [1]\n: 2\n").contains("a key must be a word"));
         assert!(reason("a: &a [*a]\n").contains("alias"));
+        assert!(parse("a: 1\n---\n", 0).is_ok());
+        assert!(parse("a: 1\n...\n# the end\n", 0).is_ok());
         assert_eq!(parse("", 0).unwrap().value, Tree::Null);
         assert_eq!(parse("---\n# nothing\n", 0).unwrap().value, Tree::Null);
     }

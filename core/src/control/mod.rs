@@ -14,10 +14,12 @@ pub mod listeners;
 pub mod names;
 pub mod resources;
 pub mod shards;
+pub mod signals;
 pub mod source;
 pub mod state;
 pub mod stats;
 
+pub use signals::Signals;
 pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
@@ -34,6 +36,7 @@ use dns::Dns;
 use listeners::BindError;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
+use signals::Received;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +44,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
@@ -458,54 +460,5 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Received {
-    /// SIGHUP
-    Reload,
-    /// SIGUSR1
-    ReopenLogs,
-    /// SIGTERM or SIGINT, by name.
-    Terminate(&'static str),
-}
-
-/// The signals that the process listens to, from the moment that this is made: before, they end it.
-#[derive(Debug)]
-pub struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not let us.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.hangup.recv() => Received::Reload,
-            _ = self.user1.recv() => Received::ReopenLogs,
-            _ = self.terminate.recv() => Received::Terminate("SIGTERM"),
-            _ = self.interrupt.recv() => Received::Terminate("SIGINT"),
-        }
     }
 }

@@ -1,4 +1,5 @@
-//! The request's body on its way up, and back-pressure both ways: who is too far ahead is not read from.
+//! The request's body on its way up, and back-pressure both ways: who is too far ahead is not read
+//! from.
 //!
 //! What it leaves to others: how a socket stops and starts to be read (`tidegate-io`).
 

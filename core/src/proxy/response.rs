@@ -32,7 +32,8 @@ impl<I: Io> Shard<I> {
         let config = &stream.listener.http.config;
         let date = self.date.as_bytes();
         prepare_response(&mut stream.response, config, upgraded, Some(service_ms), date);
-        // An upstream's body that ends with its connection gets chunks, so that the client's connection stays.
+        // An upstream's body that ends with its connection gets chunks, so that the client's
+        // connection stays.
         stream.response_body = match stream.response.body {
             BodyLength::UntilClose | BodyLength::Chunked if !stream.is_http_10() => {
                 BodyLength::Chunked
@@ -67,8 +68,8 @@ impl<I: Io> Shard<I> {
         self.touch_downstream(downstream_key);
     }
 
-    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0 clients
-    /// (RFC 9110 15.2).
+    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0
+    /// clients (RFC 9110 15.2).
     pub(crate) fn interim_response(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.active = self.now.instant;
@@ -103,7 +104,8 @@ impl<I: Io> Shard<I> {
         self.pause_upstream(key);
     }
 
-    /// The response is complete: the upstream is free, and the exchange over if the request is complete too.
+    /// The response is complete: the upstream is free, and the exchange over if the request is
+    /// complete too.
     pub(crate) fn response_end(&mut self, key: StreamKey, upstream: UpstreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.response_body == BodyLength::Chunked

@@ -47,8 +47,8 @@ impl ShardLogs {
         }
     }
 
-    /// Lets go of logs that a new snapshot does not have, with their files. A stream that still runs there takes its log
-    /// up again, until the next snapshot.
+    /// Lets go of logs that a new snapshot does not have, with their files. A stream that still
+    /// runs there takes its log up again, until the next snapshot.
     pub fn adopt(&mut self, snapshot: &Snapshot) {
         let listeners = &snapshot.listeners;
         self.logs.retain(|log| {

@@ -22,7 +22,7 @@ def test_as_nobody_with_little(rig):
     """As a nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
     is limited."""
     origin = rig.origin(keep=False)
-    # A user of its own: the kernel counts locked memory by user, and somebody may be nobody already.
+    # A user of its own: the kernel counts locked memory by user, and somebody may be nobody.
     user = str(random.randrange(40000, 60000))
     confine = ["--memlock", "65536", "--nofile", "256", "--user", user]
     proxy, port = rig.front(origin.port, proxy={"confine": confine})

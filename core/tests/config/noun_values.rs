@@ -351,5 +351,5 @@ static_resources:\n",
     let admin = bootstrap.admin.unwrap();
     assert_eq!(admin.address.to_string(), "127.0.0.1:0");
     assert_eq!(admin.access_log[0].sink, AccessLogSink::File(PathBuf::from("/dev/null")));
-    assert!(problems("admin: {}")[0].contains("`address` is required"));
+    assert!(problems("admin: { address: {} }")[0].contains("is required"));
 }

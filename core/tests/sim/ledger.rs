@@ -239,8 +239,8 @@ fn judge_answered(record: &Record) -> Option<&'static str> {
     None
 }
 
-/// Whether the origin itself ends the response early. (An answer that ends with its connection and is
-/// closed early looks whole; then it is shorter than planned, and its client says so.)
+/// Whether the origin itself ends the response early. (An answer that ends with its connection and
+/// is closed early looks whole; then it is shorter than planned, and its client says so.)
 fn cuts(record: &Record) -> bool {
     matches!(record.plan.answer.misdeed, Some(Misdeed::ResetAfter(_) | Misdeed::CloseAfter(_)))
 }

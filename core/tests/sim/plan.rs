@@ -1,4 +1,5 @@
-//! What a seed asks for: the weather, the peers' habits, and every exchange, planned before it happens.
+//! What a seed asks for: the weather, the peers' habits, and every exchange, planned before it
+//! happens.
 //!
 //! What it leaves to others: making it happen, and judging it (`ledger.rs`).
 
@@ -138,7 +139,8 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// The weather of a seed: a third calm, a third with everything that loses nothing, a third stormy.
+    /// The weather of a seed: a third calm, a third with everything that loses nothing, a third
+    /// stormy.
     pub fn new(random: &mut Random) -> Weather {
         let kind = random.below(3);
         let mut faults = match kind {

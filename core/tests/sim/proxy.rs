@@ -1,4 +1,5 @@
-//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its end.
+//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its
+//! end.
 //!
 //! What it leaves to others: how each of them behaves.
 

@@ -1,4 +1,5 @@
-//! Code that is broken on purpose must be caught: each mistake of [`tidegate::sabotage`] by some seed.
+//! Code that is broken on purpose must be caught: each mistake of [`tidegate::sabotage`] by some
+//! seed.
 //!
 //! What it leaves to others: code that is not broken (`main.rs`).
 

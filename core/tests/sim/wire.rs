@@ -1,4 +1,5 @@
-//! A small, strict HTTP/1.1 parser that shares nothing with the proxy's: it judges what the proxy wrote.
+//! A small, strict HTTP/1.1 parser that shares nothing with the proxy's: it judges what the proxy
+//! wrote.
 //!
 //! What it leaves to others: who sent what and why (`ledger.rs`).
 

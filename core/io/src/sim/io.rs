@@ -38,8 +38,8 @@ impl SimIo {
         self.node
     }
 
-    /// How many sockets this thread may have, closing ones included; at the limit, accepts and connects
-    /// get `EMFILE`. As `RLIMIT_NOFILE`, it closes none.
+    /// How many sockets this thread may have, closing ones included; at the limit, accepts and
+    /// connects get `EMFILE`. As `RLIMIT_NOFILE`, it closes none.
     pub fn set_sockets_max(&mut self, sockets_max: u64) {
         self.state.borrow_mut().nodes[self.node.0].sockets_max = sockets_max;
     }

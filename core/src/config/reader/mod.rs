@@ -294,10 +294,10 @@ impl<'r, 's> Reader<'r, 's> {
         let mut readable = true;
         let mut index = 0;
         for part in parts {
-            let Tree::Sequence(items) = &part.value else {
-                self.expected_hint(part, "a list", Some("begin each item with `- `"));
-                readable = false;
-                continue;
+            // One value without a list is a list of it, as in Envoy.
+            let items = match &part.value {
+                Tree::Sequence(items) => items.as_slice(),
+                _ => std::slice::from_ref(*part),
             };
             for item in items {
                 let length = self.path.len();

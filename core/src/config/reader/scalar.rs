@@ -17,14 +17,13 @@ impl Reader<'_, '_> {
             return None;
         };
         match kind {
-            Kind::Bool => match scalar.as_bool() {
-                Some(value) => Some(Value::Bool(value)),
-                None => {
-                    let quoted = matches!(scalar.text.as_str(), "true" | "false");
-                    self.expected_hint(node, what(kind), quoted.then_some("remove the quotes"));
-                    None
+            Kind::Bool => {
+                let value = boolean(scalar);
+                if value.is_none() {
+                    self.expected(node, what(kind));
                 }
-            },
+                value.map(Value::Bool)
+            }
             Kind::String => self.string(node, scalar).map(Value::String),
             Kind::Bytes => self.bytes(node, scalar),
             Kind::Enum(descriptor) => {
@@ -43,6 +42,10 @@ impl Reader<'_, '_> {
             Kind::Enum(descriptor) => {
                 let number = enum_number(scalar, &descriptor)?;
                 descriptor.get_value(number).map(|value| value.name().to_owned())
+            }
+            Kind::Bool => boolean(scalar).map(|value| value.to_string()),
+            Kind::Message(message) if message.full_name() == "google.protobuf.BoolValue" => {
+                boolean(scalar).map(|value| value.to_string())
             }
             _ => scalar
                 .as_bool()
@@ -139,6 +142,18 @@ impl Reader<'_, '_> {
     }
 }
 
+/// A boolean, also in quotes, in any case and by its first letter, as Envoy takes it.
+fn boolean(scalar: &Scalar) -> Option<bool> {
+    if scalar.as_integer().is_some() {
+        return None;
+    }
+    scalar.as_bool().or_else(|| match scalar.text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "1" => Some(true),
+        "false" | "f" | "no" | "n" | "0" => Some(false),
+        _ => None,
+    })
+}
+
 /// An integer, also in quotes (as JSON writes those of 64 bits) and also as `1.0` or `1e3`.
 fn whole_number(scalar: &Scalar) -> Option<i128> {
     if let Some(integer) = scalar.as_integer() {
@@ -146,6 +161,9 @@ fn whole_number(scalar: &Scalar) -> Option<i128> {
     }
     if let Ok(integer) = scalar.text.parse::<i128>() {
         return Some(integer);
+    }
+    if let Some(digits) = scalar.text.strip_prefix("0x") {
+        return i128::from_str_radix(digits, 16).ok().filter(|integer| *integer >= 0);
     }
     // Above 2^53 a float is no longer the integer that was written.
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -155,7 +173,7 @@ fn whole_number(scalar: &Scalar) -> Option<i128> {
 
 /// The number of an enum's value, by number or by name in any case.
 fn enum_number(scalar: &Scalar, descriptor: &EnumDescriptor) -> Option<i32> {
-    if let Some(number) = scalar.as_integer() {
+    if let Some(number) = scalar.as_integer().or_else(|| scalar.text.parse().ok()) {
         let number = i32::try_from(number).ok()?;
         return descriptor.get_value(number).map(|value| value.number());
     }

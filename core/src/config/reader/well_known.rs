@@ -4,7 +4,7 @@
 //! What it leaves to others: `Any` (`extension`).
 
 use super::super::ast::{Node, Scalar, Tree};
-use super::Reader;
+use super::{Reader, Scope};
 use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 use std::collections::HashMap;
 
@@ -19,6 +19,10 @@ impl Reader<'_, '_> {
         descriptor: &MessageDescriptor,
     ) -> Option<DynamicMessage> {
         match descriptor.full_name() {
+            // Besides its own form each of these may be written as the message that it is.
+            "google.protobuf.Duration" if matches!(node.value, Tree::Mapping(_)) => {
+                Some(self.message(&[node], descriptor, Scope::Kept))
+            }
             "google.protobuf.Duration" => self.duration(node, descriptor),
             "google.protobuf.Struct" => self.structure(node, descriptor),
             "google.protobuf.Value" => self.dynamic_value(node, descriptor),
@@ -36,6 +40,9 @@ impl Reader<'_, '_> {
                 let reason = format!("{} is not supported yet", descriptor.full_name());
                 self.unsupported(node.at, reason, false);
                 None
+            }
+            _ if matches!(node.value, Tree::Mapping(_)) => {
+                Some(self.message(&[node], descriptor, Scope::Kept))
             }
             _ => self.wrapper(node, descriptor),
         }

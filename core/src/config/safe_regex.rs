@@ -1,0 +1,85 @@
+//! Regexes (`type.matcher.v3.RegexMatcher`): whether they mean here what they mean in Envoy.
+//!
+//! What it leaves to others: compiling and matching them (`snapshot`).
+
+use super::ast::shorten;
+use super::convert::At;
+use crate::snapshot::RouteTable;
+
+/// Reports what is wrong with a regex; `None` if something is.
+pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
+    if let Some(text) = class_operator(regex) {
+        at.error_hint(
+            format!("`{text}` in a character class has another meaning than in RE2"),
+            "put a backslash before each of its characters",
+        );
+        return None;
+    }
+    if let Err(reason) = RouteTable::check_regex(regex) {
+        at.error_hint(
+            format!("`{}` cannot be compiled: {reason}", shorten(regex)),
+            "the syntax is RE2's: no look-around, no back-references",
+        );
+        return None;
+    }
+    Some(())
+}
+
+/// The first operator of the regex crate in a character class (`[a&&b]`, `[[a]]`): RE2 takes its
+/// characters as they are, so that the same regex would match other paths.
+fn class_operator(regex: &str) -> Option<&str> {
+    let bytes = regex.as_bytes();
+    let mut i = 0;
+    // Where the contents of the class begin that we are in.
+    let mut class: Option<usize> = None;
+    while i < bytes.len() {
+        match (bytes[i], class) {
+            (b'\\', _) => i += 1,
+            (b'[', None) => {
+                i += usize::from(bytes.get(i + 1) == Some(&b'^'));
+                class = Some(i + 1);
+            }
+            // A `]` at the beginning is itself.
+            (b']', Some(begin)) if i > begin => class = None,
+            (b'[', Some(_)) if bytes.get(i + 1) == Some(&b':') => {
+                i += regex[i..].find(":]").map_or(0, |end| end + 1);
+            }
+            (b'[', Some(_)) => return regex.get(i..=i),
+            (b'&' | b'-' | b'~', Some(begin))
+                if i > begin && bytes.get(i + 1) == Some(&bytes[i]) =>
+            {
+                return regex.get(i..i + 2);
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_in_character_classes_are_found() {
+        let rows = [
+            ("[a&&b]", Some("&&")),
+            ("x[[a]]", Some("[")),
+            ("[^a--b]", Some("--")),
+            ("[a~~b]", Some("~~")),
+            ("[]&&]", Some("&&")),
+            ("[&a]&&[b&]", None),
+            ("[[:alpha:]-]", None),
+            ("[\\[a\\]&]", None),
+            ("\\[a&&b]", None),
+            ("[a-z]--", None),
+            ("[", None),
+            ("[é&&ü]", Some("&&")),
+            ("\\", None),
+        ];
+        for (regex, expected) in rows {
+            assert_eq!(class_operator(regex), expected, "{regex}");
+        }
+    }
+}
