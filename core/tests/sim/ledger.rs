@@ -211,6 +211,8 @@ impl Ledger {
             404 if no_route => None,
             404 => Some("there was a route"),
             504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
+            // It may have waited for the one connection on which its origin says nothing.
+            504 if weather.bad_origins && weather.small_breakers => None,
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
