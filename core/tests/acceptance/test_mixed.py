@@ -37,7 +37,10 @@ def test_random_bodies(rig):
         early, late = max(s[0] for s in samples[:half]), max(s[0] for s in samples[half:])
         print(f"RSS {early} KiB at most in the first half, {late} KiB in the second")
         assert late < early + ROOM_KB, f"memory grows: {early} KiB, later {late} KiB"
-        assert max(s[1] for s in samples) < descriptors_before + 3 * CONNECTIONS
+        # Closed connections linger for a second, so the level depends on the load; it must be flat.
+        early, late = max(s[1] for s in samples[:half]), max(s[1] for s in samples[half:])
+        print(f"{early} descriptors at most in the first half, {late} in the second")
+        assert late < early + CONNECTIONS, f"descriptors grow: {early}, later {late}"
         wait_until(lambda: proxy.descriptors() - proxy.stat("cluster.origin.upstream_cx_active")
                    <= descriptors_before, 10, lambda: f"{proxy.descriptors()} descriptors are left")
     print(f"{clients.answers} answers, {clients.cut} cut, {clients.opened} connections")
