@@ -11,7 +11,8 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// The longest duration: what nanoseconds in 63 bits can count, about 292 years. Envoy's is the same.
+/// The longest duration: what nanoseconds in 63 bits can count, about 292 years. Envoy's is the
+/// same.
 const MAX_SECONDS: u64 = 9_223_372_036;
 
 /// One conversion of a whole configuration.
