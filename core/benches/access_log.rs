@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: the writer's thread, which is on another CPU.
 #![allow(clippy::disallowed_methods)] // a benchmark reads the clock itself
+#![allow(clippy::panic)]
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -2,7 +2,8 @@
 //!
 //! The library behind the binary of the same name. See ARCHITECTURE.md for the map.
 //!
-//! What it leaves to others: sockets and completions (`tidegate-io`), HTTP on the wire (`tidegate-http`).
+//! What it leaves to others: sockets and completions (`tidegate-io`), HTTP on the wire
+//! (`tidegate-http`).
 #![forbid(unsafe_code)]
 
 pub mod access_log;
@@ -13,6 +14,7 @@ pub mod control;
 pub mod log;
 pub mod proxy;
 pub mod reply;
+pub mod sabotage;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;

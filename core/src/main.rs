@@ -3,12 +3,15 @@
 //! What it leaves to others: every step.
 
 use clap::Parser;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tidegate::admin::{self, Admin};
 use tidegate::cli::{Command, CommandLine, Failure, limits, options, reverse_proxy, version};
 use tidegate::config::{Bootstrap, ConfigError};
-use tidegate::control::{self, ConfigSource, Control, ControlOptions, Ending, ServerState};
+use tidegate::control::{
+    self, ConfigSource, Control, ControlOptions, Ending, ServerState, Signals,
+};
 use tidegate::log::{self, Component};
 use tidegate::snapshot::{Publisher, Snapshot};
 use tidegate::stats::Registry;
@@ -25,24 +28,24 @@ fn main() -> ExitCode {
 
 fn run(line: &CommandLine) -> Result<(), Failure> {
     if line.version {
-        println!("{}", version::line());
+        say(&version::line());
         return Ok(());
     }
     if line.hot_restart_version {
-        println!("{}", version::HOT_RESTART);
+        say(version::HOT_RESTART);
         return Ok(());
     }
     if let Some(Command::ReverseProxy(args)) = &line.command
         && args.print_config
     {
-        print!("{}", reverse_proxy::bootstrap(args));
+        say(reverse_proxy::bootstrap(args).trim_end());
         return Ok(());
     }
     let source = line.source()?;
     let (bootstrap, warnings) = source.load().map_err(Failure::Configuration)?;
     if line.only_validates() {
         warnings.iter().for_each(|warning| eprintln!("{warning}"));
-        println!("configuration '{}' OK", source.name());
+        say(&format!("configuration '{}' OK", source.name()));
         return Ok(());
     }
     serve(line, source, bootstrap, &warnings)
@@ -59,7 +62,13 @@ fn serve(
     log::info(Component::Main, format_args!("{}", version::line()));
     warnings.iter().for_each(|w| log::warning(Component::Config, format_args!("{w}")));
     line.note_without_effect();
+    line.write_base_id()?;
     limits::raise_descriptors();
+    let fault = |error| Failure::Environment(format!("cannot start: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(fault)?;
+    let _context = runtime.enter();
+    let signals = Signals::new().map_err(fault)?;
     let choice = line.server.io_backend.choose();
     let choice = choice.map_err(|refusal| Failure::Environment(refusal.to_string()))?;
     if let Some(warning) = &choice.warning {
@@ -101,13 +110,12 @@ fn serve(
         .map_err(|error| Failure::Environment(format!("cannot start the shards: {error}")))?;
     let backend = control::shards::backend_name(choice.backend);
     log::info(Component::Main, format_args!("{count} shards on {backend}"));
-    end(run_control(control, shards)?)
+    end(runtime.block_on(control.run(shards, signals)))
 }
 
-fn run_control(control: Control, shards: Vec<control::Shard>) -> Result<Ending, Failure> {
-    let fault = |error| Failure::Running(format!("the control thread: {error}"));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(fault)?.block_on(control.run(shards)).map_err(fault)
+/// Prints a line; whoever closed the other end does not want it.
+fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn end(ending: Ending) -> Result<(), Failure> {

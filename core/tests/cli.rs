@@ -8,7 +8,8 @@ use process::{
     Folder, Running, Signal, answer, bootstrap, cluster, free_port, origin, request, route, run,
     tidegate,
 };
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -185,6 +186,7 @@ fn an_unresolvable_host_is_told_once_and_costs_only_its_own_requests() {
     let clusters = cluster("gone", "STRICT_DNS", "no-such-host.invalid", 80);
     let path = folder.write("envoy.yaml", &bootstrap(0, &routes, &clusters));
     let running = Running::start(&["-c", path.to_str().unwrap()]);
+    running.wait_for_log("serving");
     let log = running.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("no-such-host.invalid")).collect();
     assert_eq!(lines.len(), 1, "{log}");
@@ -236,9 +238,8 @@ fn envoys_flags_are_accepted() {
         "--log-format",
         "%l|%n|%v",
     ]);
-    let log = running.log();
-    assert!(log.contains("info|main|accepted without effect: --base-id"), "{log}");
-    assert!(log.contains("debug|config|published snapshot 1"), "{log}");
+    running.wait_for_log("info|main|accepted without effect: --base-id");
+    running.wait_for_log("debug|config|published snapshot 1");
     let (_, info) = running.get("/server_info");
     for text in
         ["\"id\": \"sn\"", "\"cluster\": \"sc\"", "\"zone\": \"sz\"", "\"drain_time\": \"1s\""]
@@ -291,6 +292,9 @@ fn what_the_reverse_proxy_makes_is_a_valid_configuration() {
     let (code, _, stderr) = run(tidegate().args(["reverse-proxy", "--to", "app"]));
     assert_eq!(code, 2);
     assert!(stderr.contains("HOST:PORT"), "{stderr}");
+    let (code, _, stderr) = run(tidegate().args(["-c", "x.yaml", "reverse-proxy", "--to", "a:1"]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("leave out -c"), "{stderr}");
 }
 
 #[test]
@@ -338,6 +342,34 @@ fn a_reload_moves_a_listener() {
 }
 
 #[test]
+fn a_listener_that_is_gone_refuses_and_can_come_back_although_its_connections_live_on() {
+    let folder = Folder::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let clusters = cluster("silent", "STATIC", "127.0.0.1", silent.local_addr().unwrap().port());
+    let (port, other) = (free_port(), free_port());
+    let path = folder.write("envoy.yaml", &bootstrap(port, &route("silent"), &clusters));
+    let running = Running::start(&["-c", path.to_str().unwrap()]);
+    let address = running.listener();
+    let mut living = TcpStream::connect(address).unwrap();
+    living.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    running.wait_for("the request", || running.stat("http.ingress.downstream_rq_active") == 1);
+
+    let elsewhere = bootstrap(other, &answer("elsewhere"), "");
+    folder.write("envoy.yaml", &elsewhere);
+    running.signal(Signal::HUP);
+    running.wait_for("the end of the listener", || TcpStream::connect(address).is_err());
+    // Back and forth, quicker than shards close.
+    for (port, text) in [(port, "back"), (other, "forth"), (port, "back again")] {
+        folder.write("envoy.yaml", &bootstrap(port, &answer(text), ""));
+        running.signal(Signal::HUP);
+        running.wait_for(text, || running.listener().port() == port);
+        assert_eq!(request(running.listener(), "GET", "/").2, text);
+    }
+    assert_eq!(running.stat("server.reload_failure"), 0);
+    drop(living);
+}
+
+#[test]
 fn sigterm_drains_and_ends_with_zero() {
     let folder = Folder::new();
     let path = folder.write("envoy.yaml", &bootstrap(0, &answer("x"), ""));
@@ -346,7 +378,7 @@ fn sigterm_drains_and_ends_with_zero() {
         assert_eq!(request(running.listener(), "GET", "/").0, 200);
         running.signal(signal);
         assert_eq!(running.end().code(), Some(0));
-        assert!(running.log().contains("drained, exiting"), "{}", running.log());
+        running.wait_for_log("drained, exiting");
     }
 }
 
@@ -373,7 +405,7 @@ fn a_drain_ends_with_the_drain_time_or_a_second_signal() {
             running.signal(Signal::TERM);
         }
         assert_eq!(running.end().code(), Some(0));
-        assert!(running.log().contains(expected), "{}", running.log());
+        running.wait_for_log(expected);
         let _ = client.join();
     }
 }
@@ -399,7 +431,7 @@ fn both_backends_can_be_asked_for() {
     let folder = Folder::new();
     let path = folder.write("envoy.yaml", &bootstrap(0, &answer("x"), ""));
     let running = Running::start(&["-c", path.to_str().unwrap(), "--io-backend", "epoll"]);
-    assert!(running.log().contains("2 shards on epoll"), "{}", running.log());
+    running.wait_for_log("2 shards on epoll");
     assert_eq!(running.stat("io_uring.enabled"), 0);
     assert_eq!(request(running.listener(), "GET", "/").0, 200);
 }

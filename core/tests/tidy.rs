@@ -1,5 +1,5 @@
-//! Rules about the code that no compiler holds: first lines, widths, `unsafe`, edges between crates and
-//! modules, lengths, names, documents that must match the tree.
+//! Rules about the code that no compiler holds: first lines, widths, `unsafe`, edges between crates
+//! and modules, lengths, names, documents that must match the tree.
 //!
 //! What it leaves to others: what rustfmt, clippy and cargo-deny check.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -12,7 +12,8 @@ const WIDTH_MAX: usize = 100;
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 500;
 
-/// Functions that may be longer, with the length that they have and why. A number here only goes down.
+/// Functions that may be longer, with the length that they have and why. A number here only goes
+/// down.
 const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[];
 
 /// Files that may be longer, with their length and why. A number here only goes down.
@@ -268,8 +269,8 @@ fn modules_keep_their_edges() {
     none("edges between modules", &findings);
 }
 
-/// Name and first and last line of each function, from code that rustfmt has laid out: a function ends at the
-/// first line that is a `}` at the column where its `fn` line begins.
+/// Name and first and last line of each function, from code that rustfmt has laid out: a function
+/// ends at the first line that is a `}` at the column where its `fn` line begins.
 fn functions(text: &str) -> Vec<(String, usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();

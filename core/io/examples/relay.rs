@@ -1,7 +1,8 @@
 //! A TCP relay over the I/O layer: every connection is joined to one of its own to the upstream.
 //!
-//! It parses nothing, so what it costs is what the I/O layer and the kernel cost; compare it with a relay
-//! written directly against epoll. `relay LISTEN_PORT UPSTREAM_PORT auto|io_uring|epoll [BUFFER_BYTES]`
+//! It parses nothing, so what it costs is what the I/O layer and the kernel cost; compare it with a
+//! relay written directly against epoll. `relay LISTEN_PORT UPSTREAM_PORT auto|io_uring|epoll
+//! [BUFFER_BYTES]`
 //!
 //! What it leaves to others: measuring.
 

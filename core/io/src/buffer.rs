@@ -1,7 +1,7 @@
 //! Counted handles to parts of receive buffers.
 //!
-//! What it leaves to others: where the memory comes from (the pool), filling it (the kernel, through a
-//! backend) and reading it.
+//! What it leaves to others: where the memory comes from (the pool), filling it (the kernel,
+//! through a backend) and reading it.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -31,12 +31,12 @@ pub(crate) struct Header {
     pub(crate) capacity: u32,
 }
 
-/// A handle to received bytes: a part of one buffer of the pool. Cloning and slicing share the buffer;
-/// when the last handle is dropped the buffer goes back to the pool. Not `Send`.
+/// A handle to received bytes: a part of one buffer of the pool. Cloning and slicing share the
+/// buffer; when the last handle is dropped the buffer goes back to the pool. Not `Send`.
 ///
-/// A buffer may outlive the backend that filled it. While a handle exists the whole buffer is occupied,
-/// however short the part: whoever must wait for a peer's next bytes copies a short remainder, or slow
-/// peers use up the pool.
+/// A buffer may outlive the backend that filled it. While a handle exists the whole buffer is
+/// occupied, however short the part: whoever must wait for a peer's next bytes copies a short
+/// remainder, or slow peers use up the pool.
 pub struct Buffer {
     // Invariant: the header is alive and counts this handle; start + length <= capacity, and those
     // bytes are initialised and written by nobody while a handle exists.
@@ -81,8 +81,8 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// `header` is a live pool buffer with no handles (references 0) that is not free and not with the
-    /// kernel, and its first `length` bytes are initialised.
+    /// `header` is a live pool buffer with no handles (references 0) that is not free and not with
+    /// the kernel, and its first `length` bytes are initialised.
     pub(crate) unsafe fn first(header: NonNull<Header>, length: u32) -> Buffer {
         // SAFETY: the caller says that the header is alive.
         let head = unsafe { header.as_ref() };
@@ -158,8 +158,8 @@ impl Deref for Buffer {
     type Target = [u8];
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: start + length is inside the buffer, which is alive, initialised and not written to
-        // while this handle exists (invariant of the field).
+        // SAFETY: start + length is inside the buffer, which is alive, initialised and not written
+        // to while this handle exists (invariant of the field).
         unsafe {
             let data = self.header.as_ptr().cast::<u8>().add(HEADER_BYTES);
             std::slice::from_raw_parts(data.add(self.start as usize), self.length as usize)

@@ -45,7 +45,8 @@ pub struct Now {
 impl Now {
     /// Reads `CLOCK_MONOTONIC` and `CLOCK_REALTIME`, through the vDSO where there is one.
     ///
-    /// For backends, and for threads that have no backend; a shard uses what [`crate::Io::turn`] returned.
+    /// For backends, and for threads that have no backend; a shard uses what [`crate::Io::turn`]
+    /// returned.
     #[must_use]
     pub fn read() -> Now {
         let monotonic = read_clock(libc::CLOCK_MONOTONIC);

@@ -4,11 +4,12 @@
 
 use std::io;
 
-/// 64-bit words of the masks given to the kernel: 8192 CPUs, `NR_CPUS` of the largest distribution kernels.
+/// 64-bit words of the masks given to the kernel: 8192 CPUs, `NR_CPUS` of the largest distribution
+/// kernels.
 const MASK_WORDS: usize = 128;
 
-/// The CPUs that the calling thread may run on, in ascending order; never empty. It respects `taskset`,
-/// cgroup cpusets and systemd's `CPUAffinity`, but not CPU quotas.
+/// The CPUs that the calling thread may run on, in ascending order; never empty. It respects
+/// `taskset`, cgroup cpusets and systemd's `CPUAffinity`, but not CPU quotas.
 ///
 /// # Errors
 ///

@@ -10,10 +10,11 @@
 //!
 //! # The ownership rule
 //!
-//! An [`Io`] owns its sockets and every buffer that the kernel may touch. The owner of a socket gives
-//! bytes away with [`Io::send`] and gets bytes as [`Buffer`] handles. After [`Io::close`] no completion
-//! for that socket is reported any more, while buffers that the kernel still holds stay alive until
-//! the kernel lets go of them. So a connection can be forgotten at any moment, in any state.
+//! An [`Io`] owns its sockets and every buffer that the kernel may touch. The owner of a socket
+//! gives bytes away with [`Io::send`] and gets bytes as [`Buffer`] handles. After [`Io::close`] no
+//! completion for that socket is reported any more, while buffers that the kernel still holds stay
+//! alive until the kernel lets go of them. So a connection can be forgotten at any moment, in any
+//! state.
 
 // The only package of the workspace that may say `unsafe`; every block names what upholds it.
 #![allow(unsafe_code)]
@@ -85,8 +86,8 @@ pub enum Outcome {
     /// A listener accepted a connection. The new socket has the listener's token until
     /// [`Io::set_token`]; it receives nothing before [`Io::recv`].
     Accepted(Socket),
-    /// A listener stopped accepting, for example with `EMFILE`. It stays open; [`Io::accept`] starts
-    /// it again. The owner decides when, so that nothing spins.
+    /// A listener stopped accepting, for example with `EMFILE`. It stays open; [`Io::accept`]
+    /// starts it again. The owner decides when, so that nothing spins.
     AcceptStopped(Errno),
     /// A connect finished.
     Connected(Result<(), Errno>),
@@ -145,9 +146,9 @@ pub struct IoStats {
 
 /// Completion I/O, as one shard uses it. Not `Send`: a backend belongs to the thread that made it.
 ///
-/// Every method that starts something returns at once; what comes of it is a [`Completion`] of a later
-/// [`Io::turn`]. Within one socket, completions come in the order in which things happened; across
-/// sockets there is no order.
+/// Every method that starts something returns at once; what comes of it is a [`Completion`] of a
+/// later [`Io::turn`]. Within one socket, completions come in the order in which things happened;
+/// across sockets there is no order.
 pub trait Io {
     /// Takes over a bound, listening socket. It accepts nothing before [`Io::accept`].
     fn listen(&mut self, listener: OwnedFd, token: Token) -> io::Result<Socket>;
@@ -163,12 +164,12 @@ pub trait Io {
     /// Changes the owner that completions of `socket` name.
     fn set_token(&mut self, socket: Socket, token: Token);
 
-    /// Wants bytes from `socket`, until [`Io::pause`], [`Outcome::Eof`], [`Outcome::RecvFailed`] or close.
-    /// Idempotent: on a socket that already receives it does nothing.
+    /// Wants bytes from `socket`, until [`Io::pause`], [`Outcome::Eof`], [`Outcome::RecvFailed`] or
+    /// close. Idempotent: on a socket that already receives it does nothing.
     fn recv(&mut self, socket: Socket);
 
-    /// Wants no more bytes (or no more accepted connections) for now. Something that was already
-    /// on its way may still be reported. [`Io::recv`] (or [`Io::accept`]) continues; nothing is lost.
+    /// Wants no more bytes (or no more accepted connections) for now. Something that was already on
+    /// its way may still be reported. [`Io::recv`] (or [`Io::accept`]) continues; nothing is lost.
     fn pause(&mut self, socket: Socket);
 
     /// Gives `output` to the kernel, whole and in order; short writes are the backend's business.
@@ -177,17 +178,20 @@ pub trait Io {
     ///
     /// # Panics
     ///
-    /// When a send is in flight on this socket, or when `output` is empty: both are our own mistakes.
+    /// When a send is in flight on this socket, or when `output` is empty: both are our own
+    /// mistakes.
     fn send(&mut self, socket: Socket, output: Output);
 
     /// Sends FIN after what was sent. Call it when no send is in flight.
     fn shutdown_write(&mut self, socket: Socket);
 
-    /// Forgets the socket: nothing is reported for it from now on. Operations in flight are cancelled
-    /// and their buffers released as the kernel lets go of them; then the descriptor is closed.
+    /// Forgets the socket: nothing is reported for it from now on. Operations in flight are
+    /// cancelled and their buffers released as the kernel lets go of them; then the descriptor is
+    /// closed.
     fn close(&mut self, socket: Socket);
 
-    /// As [`Io::close`], but the peer sees a reset (`SO_LINGER` 0): it must not take what it got for whole.
+    /// As [`Io::close`], but the peer sees a reset (`SO_LINGER` 0): it must not take what it got
+    /// for whole.
     fn abort(&mut self, socket: Socket);
 
     /// Submits what was asked for, waits until something happened or `timeout` has passed (`None`:

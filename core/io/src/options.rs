@@ -2,15 +2,16 @@
 //!
 //! What it leaves to others: where the numbers come from.
 
-/// Sizes of one backend. Values out of bounds are brought into bounds by [`IoOptions::bounded`], which
-/// the backends apply; what the process may not have (memlock, address space) makes them smaller still.
+/// Sizes of one backend. Values out of bounds are brought into bounds by [`IoOptions::bounded`],
+/// which the backends apply; what the process may not have (memlock, address space) makes them
+/// smaller still.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoOptions {
-    /// Bytes of one receive buffer: 1 KiB to 1 MiB. Larger ones mean fewer receives for large bodies.
-    /// A buffer occupies address space only, until and as far as it is filled.
+    /// Bytes of one receive buffer: 1 KiB to 1 MiB. Larger ones mean fewer receives for large
+    /// bodies. A buffer occupies address space only, until and as far as it is filled.
     pub buffer_bytes: u32,
-    /// Receive buffers of one backend at most: 16 to 32768. When all are held, receiving waits until
-    /// one comes back.
+    /// Receive buffers of one backend at most: 16 to 32768. When all are held, receiving waits
+    /// until one comes back.
     pub buffers_max: u32,
     /// Receive buffers that the kernel holds at once at most (io_uring only): a power of two, 8 to
     /// 4096. Fewer are lent while fewer are used, so that the same warm buffers go round.
@@ -18,16 +19,16 @@ pub struct IoOptions {
     /// Operations handed over in one system call (io_uring only): a power of two, 32 to 4096. Both
     /// queues are walked through from end to end, so larger ones take more of the core's cache.
     pub submission_entries: u32,
-    /// Completions that the kernel can report between two turns without taking a slow path (io_uring
-    /// only): a power of two, 4 times the submission entries to 65536.
+    /// Completions that the kernel can report between two turns without taking a slow path
+    /// (io_uring only): a power of two, 4 times the submission entries to 65536.
     pub completion_entries: u32,
 }
 
 /// Bytes that a backend receives in one turn, more or less, when they come in bulk.
 ///
-/// What one turn receives is sent on only after all of it has come. When it is more than a core's own
-/// cache holds, it is read from memory again: relaying 100 KiB bodies costs 1.4 times as much without
-/// this bound, and 1 MiB bodies 1.5 times. Measured with a second-level cache of 2 MiB.
+/// What one turn receives is sent on only after all of it has come. When it is more than a core's
+/// own cache holds, it is read from memory again: relaying 100 KiB bodies costs 1.4 times as much
+/// without this bound, and 1 MiB bodies 1.5 times. Measured with a second-level cache of 2 MiB.
 pub(crate) const TURN_BYTES: u32 = 128 * 1024;
 
 impl Default for IoOptions {
@@ -43,7 +44,8 @@ impl Default for IoOptions {
 }
 
 impl IoOptions {
-    /// The same with every value inside its bounds, rounded up to a power of two where one is needed.
+    /// The same with every value inside its bounds, rounded up to a power of two where one is
+    /// needed.
     #[must_use]
     pub fn bounded(&self) -> IoOptions {
         let buffers_max = self.buffers_max.clamp(16, 32 * 1024);

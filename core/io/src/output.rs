@@ -10,9 +10,9 @@ use crate::Buffer;
 
 /// Received bytes shorter than this are copied behind the owned bytes instead of being shared.
 ///
-/// Between 1 and 8 KiB a copy with one contiguous send and a scatter list without a copy cost the same
-/// (measured through a relay, differences below 3 %), so the reason is another one: a copied buffer is
-/// free at once, and goes round while it is warm.
+/// Between 1 and 8 KiB a copy with one contiguous send and a scatter list without a copy cost the
+/// same (measured through a relay, differences below 3 %), so the reason is another one: a copied
+/// buffer is free at once, and goes round while it is warm.
 pub const COPY_BYTES_MAX: usize = 2048;
 
 /// An output that comes back to the pool keeps its owned bytes' memory up to this size.
@@ -26,12 +26,13 @@ const VECTORS_MAX: usize = 1024;
 
 /// Bytes to send, in order. Comes from [`crate::Io::output`] and goes back to the pool by itself.
 pub struct Output {
-    // Boxed so that what the kernel reads while a send is in flight stays put when the output moves.
-    // `None` only inside `drop`.
+    // Boxed so that what the kernel reads while a send is in flight stays put when the output
+    // moves. `None` only inside `drop`.
     body: Option<Box<Body>>,
 }
 
-/// In this order, so that the usual message, which is owned bytes only, touches one cache line of it.
+/// In this order, so that the usual message, which is owned bytes only, touches one cache line of
+/// it.
 #[repr(C, align(64))]
 struct Body {
     owned: Vec<u8>,
@@ -247,7 +248,8 @@ impl std::fmt::Debug for Output {
 /// Cleared outputs to be used again, so that sending allocates nothing in steady state.
 #[derive(Default)]
 pub(crate) struct OutputPool {
-    // Boxes because bodies must not move while the kernel reads them, and so are handed on as they are.
+    // Boxes because bodies must not move while the kernel reads them, and so are handed on as they
+    // are.
     #[allow(clippy::vec_box)]
     free: RefCell<Vec<Box<Body>>>,
 }

@@ -1,12 +1,13 @@
 //! The pool of receive buffers of one backend: one region, a stack of free buffers, no atomics.
 //!
 //! The buffer that was freed last is used next, for its lines are warm. Starts are an odd number of
-//! cache lines apart, so that the first lines of the buffers, the ones that small messages touch, spread
-//! over all sets of the first-level cache instead of fighting for one. Memory becomes resident when a
-//! buffer is first used: a pool that never held more than ten buffers occupies ten buffers.
+//! cache lines apart, so that the first lines of the buffers, the ones that small messages touch,
+//! spread over all sets of the first-level cache instead of fighting for one. Memory becomes
+//! resident when a buffer is first used: a pool that never held more than ten buffers occupies ten
+//! buffers.
 //!
-//! What it leaves to others: deciding which buffers the kernel gets, and counted access to the bytes
-//! ([`crate::Buffer`]).
+//! What it leaves to others: deciding which buffers the kernel gets, and counted access to the
+//! bytes ([`crate::Buffer`]).
 
 use std::cell::Cell;
 use std::io;
@@ -41,8 +42,8 @@ impl Core {
         this.push_free(header);
         this.in_use.set(this.in_use.get() - 1);
         if this.orphaned.get() && this.in_use.get() == 0 {
-            // SAFETY: the core came from Box::into_raw in `Pool::new`; the pool is gone and this was
-            // the last buffer, so nobody points here any more.
+            // SAFETY: the core came from Box::into_raw in `Pool::new`; the pool is gone and this
+            // was the last buffer, so nobody points here any more.
             drop(unsafe { Box::from_raw(core.as_ptr()) });
         }
     }
@@ -207,7 +208,8 @@ impl Vacant {
     }
 }
 
-/// Bytes from one buffer to the next: header and data in whole cache lines, and an odd number of them.
+/// Bytes from one buffer to the next: header and data in whole cache lines, and an odd number of
+/// them.
 fn stride(buffer_bytes: u32) -> usize {
     let lines = (HEADER_BYTES + buffer_bytes as usize).div_ceil(LINE_BYTES);
     (lines | 1) * LINE_BYTES

@@ -1,6 +1,7 @@
 //! Memory straight from the kernel: page-aligned, zero, and costing nothing until it is touched.
 //!
-//! What it leaves to others: what the bytes mean, and that nobody uses them after the region is gone.
+//! What it leaves to others: what the bytes mean, and that nobody uses them after the region is
+//! gone.
 
 use std::io;
 use std::ptr::NonNull;
@@ -12,7 +13,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Reserves `bytes` (rounded up to whole pages by the kernel) of zeroed, readable, writable memory.
+    /// Reserves `bytes` (rounded up to whole pages by the kernel) of zeroed, readable, writable
+    /// memory.
     ///
     /// # Errors
     ///

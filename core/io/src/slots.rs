@@ -4,8 +4,8 @@
 
 use crate::Socket;
 
-/// Slots of one backend. A slot is inserted, retired (its handle is stale, its content is still there)
-/// and removed (its number may be used again).
+/// Slots of one backend. A slot is inserted, retired (its handle is stale, its content is still
+/// there) and removed (its number may be used again).
 pub(crate) struct Slots<T> {
     entries: Vec<Entry<T>>,
     free: Vec<u32>,

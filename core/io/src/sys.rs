@@ -44,7 +44,8 @@ pub(crate) fn connecting_socket(address: &SocketAddr, nonblocking: bool) -> io::
 
 /// Makes the coming close send a reset and drop what is unsent.
 pub(crate) fn set_reset_on_close(fd: RawFd) {
-    // A failure (the socket is already dead) leaves an ordinary close, which is all that is left to do.
+    // A failure (the socket is already dead) leaves an ordinary close, which is all that is left to
+    // do.
     let _ = with_socket(fd, |socket| socket.set_linger(Some(std::time::Duration::ZERO)));
 }
 
@@ -70,8 +71,8 @@ pub(crate) fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
-/// Errors of accept that concern one connection that is gone already, and not the listener: accept(2)
-/// asks to treat them like a retry.
+/// Errors of accept that concern one connection that is gone already, and not the listener:
+/// accept(2) asks to treat them like a retry.
 pub(crate) fn accept_error_passes_by(errno: Errno) -> bool {
     matches!(
         errno.0,

@@ -45,8 +45,9 @@ impl WakeEvent {
     /// Takes note of the wake, so that the next one is signalled again.
     ///
     /// The descriptor is emptied first. A wake between the two steps finds `pending` set and writes
-    /// nothing, which is right: the `Woken` that is about to be reported covers it. The other way round
-    /// its write could be swallowed while `pending` stays set, and no wake would be heard again.
+    /// nothing, which is right: the `Woken` that is about to be reported covers it. The other way
+    /// round its write could be swallowed while `pending` stays set, and no wake would be heard
+    /// again.
     pub(crate) fn hear(&self) {
         let mut count = 0_u64;
         // SAFETY: eight writable bytes, as an eventfd wants.

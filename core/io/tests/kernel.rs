@@ -1,4 +1,5 @@
-//! What only backends on a real kernel can do: descriptors, their limit, ports, queues that overflow.
+//! What only backends on a real kernel can do: descriptors, their limit, ports, queues that
+//! overflow.
 //!
 //! What it leaves to others: the behaviour that all backends share (`tests/contract.rs`).
 
@@ -93,7 +94,8 @@ impl Drop for DescriptorLimit {
     }
 }
 
-/// Out of descriptors: said once, no spinning, others are served, and it goes on when there are some.
+/// Out of descriptors: said once, no spinning, others are served, and it goes on when there are
+/// some.
 #[test]
 fn accepting_stops_without_descriptors_and_recovers() {
     for_both(|make| {
@@ -112,7 +114,8 @@ fn accepting_stops_without_descriptors_and_recovers() {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         drop(highest);
-        // io_uring takes note of the limit when an accept starts, so it is started under the new one.
+        // io_uring takes note of the limit when an accept starts, so it is started under the new
+        // one.
         io.pause(listener);
         turn_until(io, &mut seen, |io, _| io.stats().turns % 8 == 0);
         let limit = DescriptorLimit::lower(next);

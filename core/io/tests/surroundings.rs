@@ -1,5 +1,5 @@
-//! What the backends do in surroundings that deny them something: seccomp filters, little locked memory,
-//! few descriptors, an unprivileged user.
+//! What the backends do in surroundings that deny them something: seccomp filters, little locked
+//! memory, few descriptors, an unprivileged user.
 //!
 //! Each test runs itself again as a child process in such surroundings and looks at what the child
 //! printed, for a filter or a limit can't be taken back.
@@ -22,8 +22,8 @@ use tidegate_io::{Io, IoOptions, Outcome, Token};
 
 const CHILD: &str = "TIDEGATE_TEST_CHILD";
 
-/// Runs the test `name` again as a child, prepared by `prepare`, and returns what it printed. In the
-/// child returns `None` at once.
+/// Runs the test `name` again as a child, prepared by `prepare`, and returns what it printed. In
+/// the child returns `None` at once.
 fn child(name: &str, prepare: fn(&mut Command)) -> Option<String> {
     if std::env::var_os(CHILD).is_some() {
         return None;
@@ -137,9 +137,9 @@ fn copied_program() -> PathBuf {
 
 /// Makes the child an unprivileged user with little memory to lock and few descriptors.
 fn as_nobody(command: &mut Command) {
-    // The child must be able to reach its own program.
-    // Copied by another process: one that another test of this process forks meanwhile would inherit
-    // the descriptor that writes it, and a program that is being written can't be run.
+    // The child must be able to reach its own program. Copied by another process: one that another
+    // test of this process forks meanwhile would inherit the descriptor that writes it, and a
+    // program that is being written can't be run.
     let copy = copied_program();
     let from = std::env::current_exe().unwrap();
     let script = r#"cp -- "$0" "$1" && chmod 755 "$1""#;

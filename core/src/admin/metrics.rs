@@ -11,7 +11,7 @@ use crate::snapshot::{ClusterEntry, Snapshot};
 use crate::stats::Value;
 use regex::Regex;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 /// One stat with its value.
@@ -138,7 +138,9 @@ fn computed(admin: &Admin, snapshot: &Snapshot, metrics: &mut Vec<Metric>) {
     ] {
         metrics.push(Metric::new(server.clone(), Cow::Borrowed(stat), Value::Gauge(value)));
     }
-    for entry in snapshot.clusters.iter() {
+    // Two clusters can have one name in stats; the first speaks for both.
+    let mut named = HashSet::new();
+    for entry in snapshot.clusters.iter().filter(|e| named.insert(e.config.stat_name.clone())) {
         breakers(entry, metrics);
     }
 }

@@ -91,6 +91,11 @@ impl CommandLine {
         let options =
             Options { allow_unsupported: allow_unsupported || allow_unknown_static_fields };
         if let Some(Command::ReverseProxy(args)) = &self.command {
+            if self.config.config_path.is_some() || self.config.config_yaml.is_some() {
+                let text =
+                    "`reverse-proxy` makes its own configuration: leave out -c and --config-yaml";
+                return Err(Failure::Usage(text.to_owned()));
+            }
             let text = reverse_proxy::bootstrap(args);
             let text = Some(Source { name: "reverse-proxy".to_owned(), text });
             return Ok(ConfigSource { path: None, text, options });
@@ -113,6 +118,18 @@ impl CommandLine {
     #[must_use]
     pub fn only_validates(&self) -> bool {
         self.config.mode != Mode::Serve
+    }
+
+    /// Writes the base id where Envoy's tools look for it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn write_base_id(&self) -> Result<(), Failure> {
+        let Some(path) = &self.envoy.base_id_path else { return Ok(()) };
+        std::fs::write(path, "0").map_err(|error| {
+            Failure::Environment(format!("--base-id-path {}: {error}", path.display()))
+        })
     }
 
     /// The failure of opening the log.
@@ -271,19 +288,19 @@ pub struct EnvoyArgs {
     /// The node's zone, when the configuration does not say
     #[arg(long, value_name = "NAME", default_value = "")]
     pub service_zone: String,
-    /// How clients are asked to leave
+    /// Accepted: clients are always asked to leave with their next response
     #[arg(long, value_enum, default_value_t = DrainStrategy::Gradual)]
     pub drain_strategy: DrainStrategy,
     /// Size the number of shards by the CPU set (always so)
     #[arg(long)]
     pub cpuset_threads: bool,
-    /// How often access logs are flushed, in milliseconds
+    /// No effect: access logs are flushed every 100 ms
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     pub file_flush_interval_msec: u64,
-    /// Access logs are flushed when so much waits, in KiB
+    /// No effect
     #[arg(long, value_name = "KIB", default_value_t = 64)]
     pub file_flush_min_size_kb: u64,
-    /// v4 or v6
+    /// No effect: v4 or v6
     #[arg(long, value_name = "V", default_value = "v4", value_parser = ["v4", "v6"])]
     pub local_address_ip_version: String,
     /// Refuse unknown fields of dynamic configuration
@@ -356,6 +373,8 @@ impl EnvoyArgs {
         let given = [
             (self.restart_epoch != 0, "--restart-epoch"),
             (self.base_id != 0, "--base-id"),
+            (self.file_flush_interval_msec != 10_000, "--file-flush-interval-msec"),
+            (self.file_flush_min_size_kb != 64, "--file-flush-min-size-kb"),
             (self.enable_core_dump, "--enable-core-dump"),
             (self.enable_fine_grain_logging, "--enable-fine-grain-logging"),
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),

@@ -76,18 +76,16 @@ impl Counts {
     }
 
     /// A snapshot is about to be published.
-    pub fn snapshot(&self, clusters: &[Arc<ClusterEntry>], listeners: usize, warming: usize) {
+    pub fn snapshot(&self, clusters: usize, listeners: usize, warming: usize) {
         let set = |stat, count: usize| self.cells.set(self.clusters, stat, count as u64);
-        set(ClusterManagerStat::ActiveClusters, clusters.len());
+        set(ClusterManagerStat::ActiveClusters, clusters);
         set(ClusterManagerStat::WarmingClusters, warming);
         let active = ListenerManagerStat::TotalListenersActive;
         self.cells.set(self.listeners, active, listeners as u64);
-        for entry in clusters {
-            self.members(entry);
-        }
     }
 
-    fn members(&self, entry: &ClusterEntry) {
+    /// A cluster has come, or its hosts are others.
+    pub fn members(&self, entry: &ClusterEntry) {
         let scope = self.membership(&entry.config);
         let hosts = &entry.endpoints.hosts;
         let of = |status| hosts.iter().filter(|host| host.health_status == status).count() as u64;

@@ -14,10 +14,12 @@ pub mod listeners;
 pub mod names;
 pub mod resources;
 pub mod shards;
+pub mod signals;
 pub mod source;
 pub mod state;
 pub mod stats;
 
+pub use signals::Signals;
 pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
@@ -34,6 +36,7 @@ use dns::Dns;
 use listeners::BindError;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
+use signals::Received;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -41,9 +44,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
 const ANSWERS_MAX: usize = 256;
@@ -105,6 +107,15 @@ pub enum Ending {
 
 /// How long the end of the process waits for access logs to be written.
 const LOGS_WRITTEN_MAX: Duration = Duration::from_secs(2);
+
+/// How long `/quitquitquit` waits before it is obeyed: its own answer is to be written first.
+const QUIT_ANSWERED: Duration = Duration::from_millis(50);
+
+/// The end that `/quitquitquit` asks for.
+async fn quit() -> Ending {
+    sleep(QUIT_ANSWERED).await;
+    Ending::Quit
+}
 
 /// Something that a configuration needs and that could not be opened.
 #[derive(Debug)]
@@ -190,32 +201,29 @@ impl Control {
     }
 
     /// Runs until the process is to end.
-    ///
-    /// # Errors
-    ///
-    /// When signals cannot be received.
-    pub async fn run(mut self, shards: Vec<Shard>) -> io::Result<Ending> {
+    pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
         let mut dns = Dns::new(self.options.dns_resolver, sender);
-        let mut signals = Signals::new()?;
         let mut look = interval(SHARD_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
         let mut listeners_end: Option<Instant> = None;
         loop {
             self.carry_out(&mut dns);
-            let timeouts = [self.resources.poll_timeout(), self.closing.poll_timeout()];
-            let due = timeouts.into_iter().flatten().min().map(|at| self.instant(at));
+            let due = self.resources.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
                     Received::ReopenLogs => self.reopen_logs(),
-                    Received::Terminate(name) => return Ok(self.drain(name, signals, dns).await),
+                    Received::Terminate(name) => return self.drain(name, signals, dns).await,
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ok(Ending::Quit),
+                    Command::Quit => {
+                        self.stop_shards();
+                        return quit().await;
+                    }
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { graceful: false } => self.stop_listeners(),
                     Command::DrainListeners { graceful: true } => {
@@ -228,10 +236,7 @@ impl Control {
                         self.resources.handle_answer(&name, answer, now);
                     }
                 },
-                () = at(due) => {
-                    self.resources.handle_timeout(self.now());
-                    self.closing.handle_timeout(self.now());
-                }
+                () = at(due) => self.resources.handle_timeout(self.now()),
                 () = at(listeners_end) => {
                     listeners_end = None;
                     self.stop_listeners();
@@ -239,7 +244,7 @@ impl Control {
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     if let Some(ending) = self.dead_shard() {
-                        return Ok(ending);
+                        return ending;
                     }
                 },
             }
@@ -328,7 +333,7 @@ impl Control {
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
                 Action::Publish(snapshot) => {
                     let version = snapshot.version;
-                    self.closing.published(&snapshot, self.now());
+                    self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
@@ -384,12 +389,11 @@ impl Control {
                     Received::Reload => {}
                 },
                 Some(command) = self.commands.recv() => match command {
-                    Command::Quit => return Ending::Quit,
+                    Command::Quit => return quit().await,
                     Command::ReopenLogs => self.reopen_logs(),
                     Command::DrainListeners { .. } => {}
                 },
                 _ = look.tick() => {
-                    self.closing.handle_timeout(self.now());
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {
                         self.stop_shards();
                         log::info(Component::Main, format_args!("drained, exiting"));
@@ -456,44 +460,5 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Received {
-    /// SIGHUP
-    Reload,
-    /// SIGUSR1
-    ReopenLogs,
-    /// SIGTERM or SIGINT, by name.
-    Terminate(&'static str),
-}
-
-#[derive(Debug)]
-struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Signals> {
-        Ok(Signals {
-            hangup: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.hangup.recv() => Received::Reload,
-            _ = self.user1.recv() => Received::ReopenLogs,
-            _ = self.terminate.recv() => Received::Terminate("SIGTERM"),
-            _ = self.interrupt.recv() => Received::Terminate("SIGINT"),
-        }
     }
 }

@@ -49,6 +49,10 @@ enum Accepting {
     Draining,
 }
 
+/// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
+/// every cluster.
+type Users = HashMap<DnsName, Vec<usize>>;
+
 /// A whole configuration that is warm.
 #[derive(Debug, Default)]
 struct Generation {
@@ -58,9 +62,7 @@ struct Generation {
     /// The same by number, as snapshots have it: pages that did not change are shared with the
     /// snapshot before.
     table: ClusterTable,
-    /// Which clusters use a name, as places in `clusters`: an answer must not cost a look at every
-    /// cluster.
-    users: HashMap<DnsName, Vec<usize>>,
+    users: Users,
 }
 
 /// A whole configuration that waits for its clusters.
@@ -68,6 +70,7 @@ struct Generation {
 struct Pending {
     listeners: Vec<Arc<ListenerEntry>>,
     clusters: Vec<Arc<config::Cluster>>,
+    users: Users,
     /// Names that no answer has come for.
     cold: BTreeSet<DnsName>,
     deadline: Instant,
@@ -132,14 +135,11 @@ impl Resources {
             }
             Accepting::Stopped | Accepting::Draining => Vec::new(),
         };
-        let cold = BTreeSet::new();
-        self.pending = Some(Pending { listeners, clusters, cold, deadline: now + WARMING_MAX });
+        let users = users_of(&clusters);
+        let cold = users.keys().filter(|name| !self.names.answered(name)).cloned().collect();
+        let deadline = now + WARMING_MAX;
+        self.pending = Some(Pending { listeners, clusters, users, cold, deadline });
         self.want_names(now);
-        if let Some(pending) = &mut self.pending {
-            let names = pending.clusters.iter().flat_map(|config| names_of(config));
-            let cold = names.map(|(name, _)| name).filter(|name| !self.names.answered(name));
-            pending.cold = cold.collect();
-        }
         self.advance(now);
         changes
     }
@@ -217,7 +217,7 @@ impl Resources {
         }
         self.version += 1;
         let listeners = self.active.listeners.clone();
-        self.counts.snapshot(&self.active.clusters, listeners.len(), self.warming());
+        self.counts.snapshot(self.active.clusters.len(), listeners.len(), self.warming());
         Some(Action::Publish(Snapshot {
             version: self.version,
             listeners,
@@ -294,6 +294,7 @@ impl Resources {
                 self.counts.membership_change(config);
             }
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
+                self.counts.members(&new);
                 table.insert(new.clone());
             }
             clusters.push(new);
@@ -307,16 +308,8 @@ impl Resources {
                 self.identities.forget_listener(&ListenerKey::of(&gone.config));
             }
         }
-        let mut users: HashMap<DnsName, Vec<usize>> = HashMap::new();
-        for (index, entry) in clusters.iter().enumerate() {
-            for (name, _) in names_of(&entry.config) {
-                let users = users.entry(name).or_default();
-                if users.last() != Some(&index) {
-                    users.push(index);
-                }
-            }
-        }
-        self.active = Generation { listeners: pending.listeners, clusters, table, users };
+        self.active =
+            Generation { listeners: pending.listeners, clusters, table, users: pending.users };
         self.counts.hide_gone(
             (&old.clusters, &old.listeners),
             (&self.active.clusters, &self.active.listeners),
@@ -346,6 +339,7 @@ impl Resources {
             let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
             self.log(Level::Info, Component::Upstream, text);
             self.counts.membership_change(&new.config);
+            self.counts.members(&new);
             self.active.table.insert(new.clone());
             self.active.clusters[index] = new;
             self.stale = true;
@@ -353,13 +347,13 @@ impl Resources {
     }
 
     fn tell_failure(&mut self, name: &DnsName, reason: &str) {
-        let pending = self.pending.iter().flat_map(|pending| pending.clusters.iter());
-        let active = self.active.clusters.iter().map(|entry| &entry.config);
-        let clusters: BTreeSet<_> = active
-            .chain(pending)
-            .filter(|config| names_of(config).any(|(used, _)| used == *name))
-            .map(|config| config.name.as_str())
-            .collect();
+        let indices = |users: &Users| users.get(name).cloned().unwrap_or_default().into_iter();
+        let pending = self.pending.iter().flat_map(|pending| {
+            indices(&pending.users).map(|index| pending.clusters[index].name.as_str())
+        });
+        let active = indices(&self.active.users)
+            .map(|index| self.active.clusters[index].config.name.as_str());
+        let clusters: BTreeSet<_> = active.chain(pending).collect();
         let consequence = match self.names.addresses(name).len() {
             0 => "without an address, requests get 503 until it resolves",
             _ => "the addresses known before stay in use",
@@ -388,6 +382,19 @@ impl Pending {
 
 fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
     clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
+}
+
+fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
+    let mut users = Users::new();
+    for (index, config) in clusters.iter().enumerate() {
+        for (name, _) in names_of(config) {
+            let users = users.entry(name).or_default();
+            if users.last() != Some(&index) {
+                users.push(index);
+            }
+        }
+    }
+    users
 }
 
 /// The names that a cluster's endpoints have.

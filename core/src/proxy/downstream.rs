@@ -1,20 +1,21 @@
 //! A downstream connection: one client, one request after the other.
 //!
-//! What it leaves to others: what becomes of a request (`stream`, `router`), back-pressure (`flow`).
+//! What it leaves to others: what becomes of a request (`stream`, `router`), back-pressure
+//! (`flow`).
 
 use super::deadline::{Alarm, earliest};
 use super::stream::{Phase, Stream};
 use crate::config::HttpConnectionManager;
-use crate::reply::LocalReply;
-use crate::shard::{DownstreamKey, Owner, Shard, StreamKey, limits};
+use crate::sabotage::Sabotage;
+use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
 use crate::snapshot::ListenerEntry;
-use crate::stats::{HttpStat, ListenerStat};
+use crate::stats::HttpStat;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_http::h1::{Event, Options, RequestDecoder};
-use tidegate_http::{HttpError, Limits, RequestHead};
-use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
+use tidegate_http::{Limits, RequestHead};
+use tidegate_io::{Buffer, Instant, Io, Outcome, Output, Socket};
 
 /// What a downstream connection does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,8 +24,8 @@ pub enum Life {
     Open,
     /// Reads no further request; closes when everything is sent.
     Closing,
-    /// Everything is sent, FIN included; reads and drops what still comes, until the peer closes or time is up, so that
-    /// the peer is not reset before it has read our answer (RFC 9112 9.6).
+    /// Everything is sent, FIN included; reads and drops what still comes, until the peer closes or
+    /// time is up, so that the peer is not reset before it has read our answer (RFC 9112 9.6).
     Lingering {
         /// When time is up.
         until: Instant,
@@ -40,31 +41,33 @@ pub struct Downstream {
     /// Its listener, as of the last request.
     pub(crate) listener: Rc<Arc<ListenerEntry>>,
     /// The version of the snapshot in which `listener` was looked up.
-    version: u64,
+    pub(super) version: u64,
     /// The listener is gone: this connection closes after its next response.
-    listener_gone: bool,
-    decoder: RequestDecoder,
+    pub(super) listener_gone: bool,
+    pub(super) decoder: RequestDecoder,
     /// The request under way.
     pub(crate) stream: Option<StreamKey>,
     /// Input that is not read yet: requests after the one under way.
-    held: VecDeque<Buffer>,
+    pub(super) held: VecDeque<Buffer>,
     pub(crate) output: Option<Output>,
     pub(crate) sending: bool,
     pub(crate) touched: bool,
     pub(crate) life: Life,
     /// The peer finished sending.
-    eof: bool,
+    pub(super) eof: bool,
     /// Reading is stopped for back-pressure or because enough is held.
     pub(crate) paused: bool,
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
-    requests: u32,
+    pub(super) requests: u32,
+    /// The client has said that its last request is its last.
+    pub(super) last_request: bool,
     /// `max_connection_duration` has passed.
-    aged: bool,
-    accepted: Instant,
+    pub(super) aged: bool,
+    pub(super) accepted: Instant,
     /// When the connection had nothing to do last, or a head began.
-    idle_since: Instant,
-    alarm: Alarm,
+    pub(super) idle_since: Instant,
+    pub(super) alarm: Alarm,
 }
 
 impl Downstream {
@@ -89,18 +92,19 @@ impl Downstream {
             paused: false,
             finish: false,
             requests: 0,
+            last_request: false,
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
         }
     }
 
-    fn config(&self) -> &HttpConnectionManager {
+    pub(super) fn config(&self) -> &HttpConnectionManager {
         &self.listener.http.config
     }
 
     /// The timeouts of the connection itself, and which reply a request that ends with it gets.
-    fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
+    pub(super) fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
         if let Life::Lingering { until, .. } = self.life {
             return Some(until);
         }
@@ -109,6 +113,10 @@ impl Downstream {
         if self.stream.is_some() {
             return if self.aged { None } else { age };
         }
+        if self.is_flushing() {
+            // Not idle, however slowly the client takes its response: only a standstill ends it.
+            return config.stream_idle_timeout.map(|timeout| self.idle_since + timeout);
+        }
         let head = if self.decoder.is_in_head() { config.request_headers_timeout } else { None };
         let wait = earliest(
             config.idle_timeout.map(|timeout| self.idle_since + timeout),
@@ -116,6 +124,11 @@ impl Downstream {
         );
         let drain = draining_since.map(|since| since.max(self.idle_since) + limits::DRAIN_IDLE);
         earliest(age, earliest(wait, drain))
+    }
+
+    /// Whether the client has not taken everything yet that it is given.
+    fn is_flushing(&self) -> bool {
+        self.sending || self.unsent() > 0
     }
 
     /// Unsent bytes that wait for the kernel.
@@ -194,8 +207,8 @@ impl<I: Io> Shard<I> {
 
     /// Keeps input for later, and reads no more when that is enough.
     ///
-    /// What is kept is a copy: a client that sends requests faster than they are answered must not hold receive
-    /// buffers, for the answers that would set them free need buffers too.
+    /// What is kept is a copy: a client that sends requests faster than they are answered must not
+    /// hold receive buffers, for the answers that would set them free need buffers too.
     fn hold(&mut self, key: DownstreamKey, input: &[u8]) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.held.push_back(Buffer::copy_from(input));
@@ -220,22 +233,35 @@ impl<I: Io> Shard<I> {
                 && let Some(downstream) = self.downstreams.get_mut(key)
             {
                 // Before what is held: it came before it.
-                downstream.held.push_front(rest);
+                if Sabotage::ReverseHeld.strikes() {
+                    downstream.held.push_back(rest);
+                } else {
+                    downstream.held.push_front(rest);
+                }
             }
         }
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        if downstream.stream.is_some() || downstream.life != Life::Open {
+        if downstream.life != Life::Open {
             return;
         }
         if downstream.eof {
-            self.downstream_gone(key);
-        } else if downstream.paused {
+            // Everything that came before the FIN is read now.
+            let tunnel = downstream
+                .stream
+                .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
+            match tunnel {
+                Some(stream) => self.tunnel_finished_downstream(stream),
+                // The rest of a request under way will not come.
+                None => self.downstream_gone(key),
+            }
+        } else if downstream.stream.is_none() && downstream.paused {
             downstream.paused = false;
             self.io.recv(downstream.socket);
         }
     }
 
-    /// Whether the next bytes can be dealt with now: not while a complete request waits for its response.
+    /// Whether the next bytes can be dealt with now: not while a complete request waits for its
+    /// response.
     fn wants_input(&self, key: DownstreamKey) -> bool {
         let Some(downstream) = self.downstreams.get(key) else { return false };
         let Some(stream) = downstream.stream.and_then(|key| self.streams.get(key)) else {
@@ -308,6 +334,7 @@ impl<I: Io> Shard<I> {
         self.follow_listener(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.requests += 1;
+        downstream.last_request = request.close;
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;
@@ -362,7 +389,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Looks the connection's listener up again when a newer snapshot was adopted.
-    fn follow_listener(&mut self, key: DownstreamKey) {
+    pub(crate) fn follow_listener(&mut self, key: DownstreamKey) {
         let version = self.adopted.snapshot().version;
         let Some(downstream) = self.downstreams.get(key) else { return };
         if downstream.version == version {
@@ -424,95 +451,15 @@ impl<I: Io> Shard<I> {
         self.touch_downstream(key);
     }
 
-    /// Whether the response that begins now is the connection's last.
-    pub(crate) fn is_last_response(&mut self, stream_key: StreamKey) -> bool {
-        let Some(stream) = self.streams.get(stream_key) else { return true };
-        self.follow_listener(stream.downstream);
-        let Some(stream) = self.streams.get(stream_key) else { return true };
-        let Some(downstream) = self.downstreams.get(stream.downstream) else { return true };
-        let config = downstream.config();
-        let http = downstream.listener.http.stats;
-        let unread_body = !stream.request_complete
-            && stream.request_body != tidegate_http::BodyLength::None
-            && stream.upstream().is_none();
-        if stream.request.close || unread_body || downstream.aged || downstream.life != Life::Open {
-            return true;
-        }
-        if config.max_requests_per_connection.is_some_and(|max| downstream.requests >= max) {
-            self.stats.inc(http, HttpStat::DownstreamCxMaxRequestsReached);
-            return true;
-        }
-        if self.draining_since.is_some() || downstream.listener_gone {
-            self.stats.inc(http, HttpStat::DownstreamCxDrainClose);
-            return true;
-        }
-        false
-    }
-
-    /// Reads no further request; closes when everything is sent.
-    pub(crate) fn close_after_output(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        if downstream.life == Life::Open {
-            downstream.life = Life::Closing;
-        }
-        self.touch_downstream(key);
-    }
-
-    fn request_malformed(&mut self, key: DownstreamKey, error: HttpError) {
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let http = downstream.listener.http.stats;
-        self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
-        match downstream.stream {
-            // The body is broken: the upstream must not take what it got for a whole request.
-            Some(stream) => {
-                self.reset_upstream(stream);
-                self.local_reply(stream, LocalReply::malformed(&error));
-            }
-            None => self.reply_without_stream(key, &LocalReply::malformed(&error)),
-        }
-    }
-
-    fn downstream_eof(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.eof = true;
-        let tunnel = downstream
-            .stream
-            .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
-        match (downstream.life, tunnel) {
-            (Life::Open, Some(stream)) => self.tunnel_finished_downstream(stream),
-            // What is held was not read yet: the client sent requests and then FIN. They are answered.
-            (Life::Open, None) if !downstream.held.is_empty() => {}
-            (Life::Closing, _) => {}
-            _ => self.downstream_gone(key),
-        }
-    }
-
-    fn downstream_failed(&mut self, key: DownstreamKey, _errno: Errno) {
-        self.downstream_gone(key);
-    }
-
-    /// The client is gone: so is its request.
-    fn downstream_gone(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let http = downstream.listener.http.stats;
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
-        if let Some(stream_key) = downstream.stream {
-            self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
-            self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
-            self.stats.inc(http, HttpStat::DownstreamRqRxReset);
-            if let Some(stream) = self.streams.get_mut(stream_key) {
-                stream.flags.insert(crate::reply::ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
-                stream.details = "downstream_remote_disconnect";
-            }
-        }
-        self.close_downstream(key);
-    }
-
     fn downstream_sent(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.sending = false;
         if let Some(stream) = downstream.stream.and_then(|key| self.streams.get_mut(key)) {
             stream.active = self.now.instant;
+        } else if downstream.life == Life::Open && !downstream.decoder.is_in_head() {
+            // The response is sent to its end: from now on the connection is idle.
+            downstream.idle_since = self.now.instant;
+            self.arm_downstream(key);
         }
         self.touch_downstream(key);
     }
@@ -526,7 +473,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Sends what is to be sent, closes what is to be closed, reads on where that is possible again.
+    /// Sends what is to be sent, closes what is to be closed, reads on where that is possible
+    /// again.
     pub(crate) fn settle_downstream(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.touched = false;
@@ -556,128 +504,6 @@ impl<I: Io> Shard<I> {
                 self.read_held(key);
             }
             _ => {}
-        }
-    }
-
-    /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN and waits a little.
-    fn linger(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let unread =
-            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_idle();
-        let delay = downstream.config().delayed_close_timeout;
-        match delay {
-            Some(delay) if unread && !downstream.eof => {
-                let until = self.now.instant + delay;
-                downstream.life = Life::Lingering { until, dropped: 0 };
-                downstream.held.clear();
-                self.io.shutdown_write(downstream.socket);
-                if downstream.paused {
-                    downstream.paused = false;
-                    self.io.recv(downstream.socket);
-                }
-                self.arm_downstream(key);
-            }
-            _ => self.close_downstream(key),
-        }
-    }
-
-    /// Closes the connection now. A stream under way ends with it.
-    pub(crate) fn close_downstream(&mut self, key: DownstreamKey) {
-        if let Some(stream) = self.downstreams.get(key).and_then(|d| d.stream) {
-            self.reset_upstream(stream);
-            self.finish_stream(stream);
-        }
-        let Some(mut downstream) = self.downstreams.remove(key) else { return };
-        downstream.alarm.cancel(&mut self.timers);
-        self.io.close(downstream.socket);
-        let listener = &downstream.listener;
-        let http = listener.http.stats;
-        let age_ms = (self.now.instant - downstream.accepted).as_millis() as u64;
-        self.stats.dec(http, HttpStat::DownstreamCxActive);
-        self.stats.dec(http, HttpStat::DownstreamCxHttp1Active);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroy);
-        self.stats.record(http, HttpStat::DownstreamCxLengthMs, age_ms);
-        self.stats.dec(listener.stats, ListenerStat::DownstreamCxActive);
-        self.stats.inc(listener.stats, ListenerStat::DownstreamCxDestroy);
-        self.stats.record(listener.stats, ListenerStat::DownstreamCxLengthMs, age_ms);
-    }
-
-    /// Ends a response that cannot be completed: the client must not take what it got for whole.
-    pub(crate) fn abort_downstream(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let http = downstream.listener.http.stats;
-        self.stats.inc(http, HttpStat::DownstreamRqTxReset);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocalActiveRq);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
-        self.io.abort(downstream.socket);
-        self.close_downstream(key);
-    }
-
-    pub(crate) fn arm_downstream(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let deadline =
-            earliest(downstream.deadline(self.draining_since), stream.and_then(Stream::deadline));
-        downstream.alarm.arm(deadline, Owner::Downstream(key).token(), &mut self.timers);
-    }
-
-    /// The process drains: an idle connection closes after a while.
-    pub(crate) fn drain_downstream(&mut self, key: DownstreamKey) {
-        self.arm_downstream(key);
-    }
-
-    pub(crate) fn downstream_timer(&mut self, key: DownstreamKey) {
-        let now = self.now.instant;
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.alarm.fired();
-        if let Some(stream) = downstream.stream
-            && self.streams.get(stream).and_then(Stream::deadline).is_some_and(|at| at <= now)
-        {
-            self.stream_timeout(stream);
-        }
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        if downstream.deadline(self.draining_since).is_some_and(|at| at <= now) {
-            self.connection_timeout(key);
-        }
-        self.arm_downstream(key);
-    }
-
-    /// One of the connection's own timeouts ended.
-    fn connection_timeout(&mut self, key: DownstreamKey) {
-        let now = self.now.instant;
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let config = downstream.config();
-        let http = downstream.listener.http.stats;
-        let past = |limit: Option<std::time::Duration>, since: Instant| {
-            limit.is_some_and(|limit| since + limit <= now)
-        };
-        if matches!(downstream.life, Life::Lingering { .. }) {
-            self.stats.inc(http, HttpStat::DownstreamCxDelayedCloseTimeout);
-            self.close_downstream(key);
-        } else if downstream.stream.is_some() {
-            // Only `max_connection_duration` ends while a request is under way: let it finish.
-            self.stats.inc(http, HttpStat::DownstreamCxMaxDurationReached);
-            if let Some(downstream) = self.downstreams.get_mut(key) {
-                downstream.aged = true;
-            }
-        } else if downstream.decoder.is_in_head()
-            && past(config.request_headers_timeout, downstream.idle_since)
-        {
-            self.stats.inc(http, HttpStat::DownstreamRqHeaderTimeout);
-            self.reply_without_stream(key, &LocalReply::REQUEST_HEADERS_TIMEOUT);
-        } else {
-            let stat = if past(config.idle_timeout, downstream.idle_since) {
-                HttpStat::DownstreamCxIdleTimeout
-            } else if past(config.max_connection_duration, downstream.accepted) {
-                HttpStat::DownstreamCxMaxDurationReached
-            } else {
-                HttpStat::DownstreamCxDrainClose
-            };
-            self.stats.inc(http, stat);
-            self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
-            self.close_downstream(key);
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The request's body on its way up, and back-pressure both ways: who is too far ahead is not read from.
+//! The request's body on its way up, and back-pressure both ways: who is too far ahead is not read
+//! from.
 //!
 //! What it leaves to others: how a socket stops and starts to be read (`tidegate-io`).
 
+use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use tidegate_http::BodyLength;
 use tidegate_http::h1::{encode_chunk_end, encode_chunk_start, encode_last_chunk};
@@ -72,6 +74,9 @@ impl<I: Io> Shard<I> {
         }
         let Some(stream) = self.streams.get(stream) else { return };
         let Some(downstream) = self.downstreams.get_mut(stream.downstream) else { return };
+        if Sabotage::NeverResume.strikes() {
+            return;
+        }
         if downstream.paused && (stream.tunnel || !stream.request_complete) {
             downstream.paused = false;
             self.io.recv(downstream.socket);

@@ -13,7 +13,8 @@ use tidegate_http::{BodyLength, Method};
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
-    /// Answers a request that gets no upstream answer. Does nothing when an answer has begun, except to end it.
+    /// Answers a request that gets no upstream answer. Does nothing when an answer has begun,
+    /// except to end it.
     pub(crate) fn local_reply(&mut self, key: StreamKey, reply: LocalReply) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         debug_assert!(

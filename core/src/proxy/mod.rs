@@ -1,10 +1,13 @@
 //! One request's way through a shard: from a downstream connection to an upstream one and back.
 //!
-//! Every function here is a method of [`Shard`](crate::shard::Shard), in the file of the noun that it is about. One completion
-//! is one chain of calls down and one return; nothing waits.
+//! Every function here is a method of [`Shard`](crate::shard::Shard), in the file of the noun that
+//! it is about. One completion is one chain of calls down and one return; nothing waits.
 //!
-//! What it leaves to others: bytes on the wire (`tidegate-http`), sockets (`tidegate-io`), which host (`upstream`).
+//! What it leaves to others: bytes on the wire (`tidegate-http`), sockets (`tidegate-io`), which
+//! host (`upstream`).
 
+mod closing;
+mod connect;
 mod deadline;
 mod downstream;
 mod flow;
@@ -13,6 +16,7 @@ mod mutate;
 mod response;
 mod router;
 mod stream;
+mod timeouts;
 mod tunnel;
 mod upstream;
 

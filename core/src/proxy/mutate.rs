@@ -1,6 +1,7 @@
 //! What the proxy changes in heads on their way: fields that end here, and fields that it adds.
 //!
-//! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's length).
+//! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's
+//! length).
 
 use crate::config::{HttpConnectionManager, PathMatch, ServerHeader};
 use crate::shard::{Random, Shard, StreamKey};
@@ -111,7 +112,8 @@ fn prepare_request_fields(
     }
 }
 
-/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is kept in a field.
+/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is
+/// kept in a field.
 fn rewrite_prefix(request: &mut RequestHead, route: &CompiledRoute, prefix: &str) {
     let original = request.path().to_vec();
     let (path, query) = split_query(&original);
@@ -179,8 +181,8 @@ pub fn decimal(mut value: u64, buffer: &mut [u8; 20]) -> &[u8] {
 /// A random UUID, version 4 (RFC 9562 5.4).
 fn request_id(random: &mut Random) -> [u8; 36] {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let high = random.next() & !0xf000 | 0x4000;
-    let low = random.next() & !(0b11 << 62) | 0b10 << 62;
+    let high = random.draw() & !0xf000 | 0x4000;
+    let low = random.draw() & !(0b11 << 62) | 0b10 << 62;
     let digits = u128::from(high) << 64 | u128::from(low);
     let mut text = [b'-'; 36];
     let mut shift = 128;

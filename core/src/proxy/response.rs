@@ -5,6 +5,7 @@
 use super::mutate::prepare_response;
 use super::stream::Phase;
 use crate::reply::ResponseFlags;
+use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::ClusterStat;
 use tidegate_http::BodyLength;
@@ -31,7 +32,8 @@ impl<I: Io> Shard<I> {
         let config = &stream.listener.http.config;
         let date = self.date.as_bytes();
         prepare_response(&mut stream.response, config, upgraded, Some(service_ms), date);
-        // An upstream's body that ends with its connection gets chunks, so that the client's connection stays.
+        // An upstream's body that ends with its connection gets chunks, so that the client's
+        // connection stays.
         stream.response_body = match stream.response.body {
             BodyLength::UntilClose | BodyLength::Chunked if !stream.is_http_10() => {
                 BodyLength::Chunked
@@ -66,8 +68,8 @@ impl<I: Io> Shard<I> {
         self.touch_downstream(downstream_key);
     }
 
-    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0 clients
-    /// (RFC 9110 15.2).
+    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0
+    /// clients (RFC 9110 15.2).
     pub(crate) fn interim_response(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.active = self.now.instant;
@@ -81,6 +83,10 @@ impl<I: Io> Shard<I> {
 
     /// Body bytes of the response.
     pub(crate) fn response_data(&mut self, key: StreamKey, data: Buffer) {
+        let data = match Sabotage::SkipBodyByte.strikes() && data.len() > 1 {
+            true => data.slice(1..data.len()),
+            false => data,
+        };
         let Some(stream) = self.streams.get_mut(key) else { return };
         let downstream_key = stream.downstream;
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
@@ -98,7 +104,8 @@ impl<I: Io> Shard<I> {
         self.pause_upstream(key);
     }
 
-    /// The response is complete: the upstream is free, and the exchange over if the request is complete too.
+    /// The response is complete: the upstream is free, and the exchange over if the request is
+    /// complete too.
     pub(crate) fn response_end(&mut self, key: StreamKey, upstream: UpstreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.response_body == BodyLength::Chunked

@@ -27,7 +27,7 @@ enum Step {
 impl<I: Io> Shard<I> {
     /// Finds the request's route and takes the first step on it.
     pub(crate) fn route(&mut self, key: StreamKey) {
-        let random = self.random.next();
+        let random = self.random.draw();
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let http = &listener.http;
@@ -172,8 +172,8 @@ impl<I: Io> Shard<I> {
     }
 }
 
-/// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy does. An upgrade to h2c
-/// is ignored: the request stays HTTP/1.1.
+/// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy
+/// does. An upgrade to h2c is ignored: the request stays HTTP/1.1.
 fn admit_upgrade(
     request: &mut tidegate_http::RequestHead,
     action: &RouteAction,

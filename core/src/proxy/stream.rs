@@ -1,22 +1,25 @@
 //! A stream: one request and its response, on any HTTP version.
 //!
 //! ```text
-//!            1 open            2 dispatch             3 attach
-//!   (head) ---------> Routing -----------> Waiting ------------> Attached --- 5 response head --> Responding
-//!                        |                    |  ^                  |                                |
-//!                        | 6 local reply      |  '---- 4 replay ----'                                | 7 end
-//!                        v                    v                                                      v
-//!                     Answered <--------------'                                                    (gone)
+//!          1              2             3            5              7
+//!  (head) --> Routing ------> Waiting ---> Attached ---> Responding ---> (gone)
+//!                |               |  ^          |
+//!                | 6           6 |  '--- 4 ----'
+//!                '--> Answered <-'
+//!                         | 7
+//!                         '--> (gone)
 //! ```
 //!
-//! 1 `open_stream` 2 `dispatch` 3 `attach` 4 `upstream_failed` (a reused connection that died before any answer)
-//! 5 `response_head` 6 `local_reply` 7 `finish_stream`, when both the request and the response are complete.
+//! 1 `open_stream` 2 `dispatch` 3 `attach` 4 `upstream_ended` (a reused connection that died
+//! before any answer) 5 `response_head` 6 `local_reply` 7 `finish_stream`, when both the request
+//! and the response are complete.
 //!
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
 use crate::access_log::Record;
 use crate::reply::ResponseFlags;
+use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{ClusterEntry, ClusterId};
 use crate::snapshot::{CompiledRoute, HostId, HttpEntry, ListenerEntry, RouteId, Snapshot};
@@ -157,9 +160,13 @@ impl Stream {
         earliest(idle, earliest(self.response_deadline, self.request_deadline))
     }
 
-    /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC 9110 9.2.2).
+    /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC
+    /// 9110 9.2.2).
     #[must_use]
     pub fn may_replay(&self) -> bool {
+        if Sabotage::ReplayAnything.strikes() {
+            return !self.replayed && !self.body_seen;
+        }
         !self.replayed
             && !self.body_seen
             && !self.upgrade
@@ -175,7 +182,8 @@ impl Stream {
 }
 
 impl<I: Io> Shard<I> {
-    /// The request is complete and so is the response: counts it, logs it, and takes it off its connection.
+    /// The request is complete and so is the response: counts it, logs it, and takes it off its
+    /// connection.
     pub(crate) fn finish_stream(&mut self, key: StreamKey) {
         let Some(mut stream) = self.streams.remove(key) else { return };
         debug_assert!(stream.upstream().is_none(), "a stream ended with a connection");
@@ -198,6 +206,9 @@ impl<I: Io> Shard<I> {
             self.stats.inc(http.stats, HttpStat::DownstreamRqCompleted);
         }
         self.stats.dec(http.stats, HttpStat::DownstreamRqActive);
+        if stream.tunnel {
+            self.stats.dec(http.stats, HttpStat::DownstreamCxUpgradesActive);
+        }
         let duration = self.now.instant - stream.started;
         self.stats.record(http.stats, HttpStat::DownstreamRqTime, duration.as_millis() as u64);
         if !http.access_log.is_empty() {

@@ -39,7 +39,9 @@ impl<I: Io> Shard<I> {
     /// The client sent FIN: it goes on to the upstream, behind what was sent before.
     pub(crate) fn tunnel_finished_downstream(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.finished[0] = true;
+        if std::mem::replace(&mut stream.finished[0], true) {
+            return;
+        }
         if let Some(upstream_key) = stream.upstream()
             && let Some(upstream) = self.upstreams.get_mut(upstream_key)
         {
@@ -51,7 +53,9 @@ impl<I: Io> Shard<I> {
     /// The upstream sent FIN: it goes on to the client.
     pub(crate) fn tunnel_finished_upstream(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.finished[1] = true;
+        if std::mem::replace(&mut stream.finished[1], true) {
+            return;
+        }
         let downstream_key = stream.downstream;
         if let Some(downstream) = self.downstreams.get_mut(downstream_key) {
             downstream.finish = true;

@@ -1,17 +1,18 @@
 //! An upstream connection: one request after the other, from the pool and back to it.
 //!
-//! What it leaves to others: which host (`upstream::balancer`), what the response's head becomes (`response`).
+//! What it leaves to others: which host (`upstream::balancer`), what the response's head becomes
+//! (`response`).
 
 use super::deadline::Alarm;
 use super::stream::Phase;
 use crate::reply::LocalReply;
+use crate::sabotage::Sabotage;
 use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
-use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
+use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegate_http::Limits;
-use tidegate_http::h1::{Event, Options, ResponseDecoder, encode_request};
+use tidegate_http::h1::{Event, ResponseDecoder, encode_request};
 use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
 
 /// What an upstream connection does.
@@ -30,11 +31,11 @@ pub enum Work {
 pub struct Upstream {
     pub(crate) socket: Socket,
     pub(crate) host: HostId,
-    host_stats: Scope,
+    pub(super) host_stats: Scope,
     /// Its cluster, as of when it was made: for limits, counters and timeouts.
     pub(crate) cluster: Arc<ClusterEntry>,
     pub(crate) work: Work,
-    decoder: ResponseDecoder,
+    pub(super) decoder: ResponseDecoder,
     pub(crate) output: Option<Output>,
     pub(crate) sending: bool,
     pub(crate) touched: bool,
@@ -43,15 +44,15 @@ pub struct Upstream {
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     /// The peer takes no more; output is dropped.
-    broken: bool,
+    pub(super) broken: bool,
     /// Requests that it has carried.
-    requests: u32,
+    pub(super) requests: u32,
     /// Some byte of the response under way has arrived.
-    answered: bool,
-    opened: Instant,
+    pub(super) answered: bool,
+    pub(super) opened: Instant,
     /// Since when it connects or is idle.
-    since: Instant,
-    alarm: Alarm,
+    pub(super) since: Instant,
+    pub(super) alarm: Alarm,
 }
 
 impl Upstream {
@@ -61,7 +62,7 @@ impl Upstream {
         self.work == Work::Idle
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match self.work {
             Work::Connecting => Some(self.since + self.cluster.config.connect_timeout),
             Work::Idle => self.cluster.config.idle_timeout.map(|timeout| self.since + timeout),
@@ -85,110 +86,6 @@ enum End {
 }
 
 impl<I: Io> Shard<I> {
-    /// Makes a connection to `host` for those who wait, unless enough are being made.
-    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
-        let pool = self.pools.of(host);
-        if pool.connecting >= pool.waiting.len() {
-            return;
-        }
-        let thresholds = &entry.config.circuit_breakers.default;
-        if Breakers::acquire(&entry.breakers.connections, thresholds.max_connections)
-            == Permit::Refused
-            && !self.make_room(entry)
-        {
-            self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
-            // With a connection of our own, those who wait get it in turn; else another shard has to give way.
-            if thresholds.max_connections == 0 {
-                self.fail_waiting(host.id, LocalReply::OVERFLOW);
-            } else if self.pools.of(host).open == 0 {
-                self.starve(entry, host);
-            }
-            return;
-        }
-        let socket = match self.io.connect(&host.address, Owner::Shard.token()) {
-            Ok(socket) => socket,
-            Err(_) => {
-                Breakers::release(&entry.breakers.connections);
-                self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
-                self.stats.inc(host.stats, HostStat::CxConnectFail);
-                if self.pools.of(host).open == 0 {
-                    self.fail_waiting(host.id, LocalReply::OUT_OF_DESCRIPTORS);
-                }
-                return;
-            }
-        };
-        let limits = Limits {
-            fields_max: entry.config.max_response_headers_count as usize,
-            ..Limits::default()
-        };
-        let now = self.now.instant;
-        let key = self.upstreams.insert(Upstream {
-            socket,
-            host: host.id,
-            host_stats: host.stats,
-            cluster: entry.clone(),
-            work: Work::Connecting,
-            decoder: ResponseDecoder::new(Options::default(), limits),
-            output: None,
-            sending: false,
-            touched: false,
-            paused: false,
-            finish: false,
-            broken: false,
-            requests: 0,
-            answered: false,
-            opened: now,
-            since: now,
-            alarm: Alarm::default(),
-        });
-        self.io.set_token(socket, Owner::Upstream(key).token());
-        let pool = self.pools.of(host);
-        pool.connecting += 1;
-        pool.open += 1;
-        for stat in [
-            ClusterStat::UpstreamCxTotal,
-            ClusterStat::UpstreamCxHttp1Total,
-            ClusterStat::UpstreamCxActive,
-        ] {
-            self.stats.inc(entry.stats, stat);
-        }
-        self.stats.inc(host.stats, HostStat::CxTotal);
-        self.stats.inc(host.stats, HostStat::CxActive);
-        self.arm_upstream(key);
-    }
-
-    /// The cluster's connection limit is reached: an idle connection to another of its hosts gives way.
-    fn make_room(&mut self, entry: &ClusterEntry) -> bool {
-        let Some(idle) = self.pools.idle_in(entry.id) else { return false };
-        self.close_upstream(idle);
-        let limit = entry.config.circuit_breakers.default.max_connections;
-        Breakers::acquire(&entry.breakers.connections, limit) == Permit::Granted
-    }
-
-    /// Asks the other shards for a connection permit, until there is one or nobody waits for it any more.
-    fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
-        let pool = self.pools.of(host);
-        if !pool.starved {
-            pool.starved = true;
-            self.starved.push((host.id, entry.clone()));
-            entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
-            self.adopted.publisher().wake_all();
-        }
-        self.retry_soon();
-    }
-
-    /// Tries again to connect for those that other shards kept from it.
-    pub(crate) fn connect_starved(&mut self) {
-        for (id, entry) in std::mem::take(&mut self.starved) {
-            entry.breakers.starved.fetch_sub(1, Ordering::Relaxed);
-            let Some(pool) = self.pools.get(id) else { continue };
-            pool.starved = false;
-            let host = pool.host.clone();
-            self.connect(&entry, &host);
-            self.pools.forget(id);
-        }
-    }
-
     pub(crate) fn upstream_completion(&mut self, key: UpstreamKey, outcome: Outcome) {
         match outcome {
             Outcome::Received(buffer) => self.upstream_received(key, &buffer),
@@ -199,56 +96,6 @@ impl<I: Io> Shard<I> {
             Outcome::RecvFailed(_) => self.upstream_ended(key, End::Remote),
             Outcome::Sent(Err(errno)) => self.upstream_send_failed(key, errno),
             outcome => debug_assert!(false, "an upstream completed with {outcome:?}"),
-        }
-    }
-
-    fn upstream_connected(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let connect_ms = (self.now.instant - upstream.since).as_millis() as u64;
-        self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
-        self.io.recv(upstream.socket);
-        if let Some(pool) = self.pools.get(upstream.host) {
-            pool.connecting -= 1;
-        }
-        self.release_upstream(key);
-    }
-
-    /// The connection could not be made: who cannot be served by those still being made gets `reply`.
-    fn connect_failed(&mut self, key: UpstreamKey, reply: LocalReply) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
-        let (host, stats) = (upstream.host, upstream.cluster.stats);
-        self.stats.inc(stats, ClusterStat::UpstreamCxConnectFail);
-        self.stats.inc(upstream.host_stats, HostStat::CxConnectFail);
-        self.stats.inc(upstream.host_stats, HostStat::RqError);
-        while let Some(pool) = self.pools.get(host)
-            && pool.waiting.len() >= pool.connecting
-            && let Some(stream) = pool.waiting.front().copied()
-        {
-            self.stop_waiting(stream);
-            self.stats.inc(stats, ClusterStat::UpstreamRqPendingFailureEject);
-            self.local_reply(stream, reply);
-        }
-        self.close_upstream(key);
-    }
-
-    fn fail_waiting(&mut self, host: HostId, reply: LocalReply) {
-        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
-            self.stop_waiting(stream);
-            self.local_reply(stream, reply);
-        }
-    }
-
-    /// Takes a stream out of the queue for a connection.
-    pub(crate) fn stop_waiting(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let Phase::Waiting(host) = stream.phase else { return };
-        stream.phase = Phase::Routing;
-        if let Some(pool) = self.pools.get(host) {
-            pool.waiting.retain(|waiting| *waiting != key);
-        }
-        if let Some(cluster) = stream.cluster() {
-            Breakers::release(&cluster.breakers.pending);
-            self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
         }
     }
 
@@ -282,8 +129,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The stream has its connection: the request goes out. Otherwise the connection is still free, and the stream
-    /// was answered.
+    /// The stream has its connection: the request goes out. Otherwise the connection is still free,
+    /// and the stream was answered.
     pub(crate) fn attach(&mut self, stream_key: StreamKey, key: UpstreamKey) -> bool {
         let Some(upstream) = self.upstreams.get_mut(key) else { return false };
         let Some(stream) = self.streams.get_mut(stream_key) else { return false };
@@ -376,7 +223,8 @@ impl<I: Io> Shard<I> {
         self.upstream_ended(key, End::Remote);
     }
 
-    /// The peer takes no more, but may have answered before it closed: what it sent is still read, up to its end.
+    /// The peer takes no more, but may have answered before it closed: what it sent is still read,
+    /// up to its end.
     fn upstream_send_failed(&mut self, key: UpstreamKey, errno: Errno) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.sending = false;
@@ -505,7 +353,9 @@ impl<I: Io> Shard<I> {
                 Work::Busy(_) => {}
             }
         }
-        Breakers::release(&upstream.cluster.breakers.connections);
+        if !Sabotage::KeepPermit.strikes() {
+            Breakers::release(&upstream.cluster.breakers.connections);
+        }
         let age_ms = (self.now.instant - upstream.opened).as_millis() as u64;
         self.stats.dec(stats, ClusterStat::UpstreamCxActive);
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroy);
@@ -570,7 +420,7 @@ impl<I: Io> Shard<I> {
         self.resume_downstream(key);
     }
 
-    fn arm_upstream(&mut self, key: UpstreamKey) {
+    pub(crate) fn arm_upstream(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.alarm.arm(upstream.deadline(), Owner::Upstream(key).token(), &mut self.timers);
     }

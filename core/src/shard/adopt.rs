@@ -1,6 +1,7 @@
 //! Adopting a snapshot: the shard's own tables follow it.
 //!
-//! What it leaves to others: building snapshots (`control`). Streams under way keep the one that they pinned.
+//! What it leaves to others: building snapshots (`control`). Streams under way keep the one that
+//! they pinned.
 
 use super::{Owner, Shard, limits};
 use crate::stats::ServerStat;
@@ -16,7 +17,7 @@ impl<I: Io> Shard<I> {
         for key in closed {
             self.close_upstream(key);
         }
-        self.logs.forget_unused();
+        self.logs.adopt(&snapshot);
         self.adopt_listeners()?;
         if snapshot.draining && self.draining_since.is_none() {
             self.draining_since = Some(self.now.instant);
@@ -54,7 +55,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Somebody woke us. There may be a newer snapshot, which the turn has adopted already, or another shard starves.
+    /// Somebody woke us. There may be a newer snapshot, which the turn has adopted already, or
+    /// another shard starves.
     pub(super) fn woken(&mut self) {
         for key in self.pools.surplus() {
             self.close_upstream(key);

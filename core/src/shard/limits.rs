@@ -1,4 +1,5 @@
-//! Bounds of what a shard holds for its peers, and the times that are ours and not the configuration's.
+//! Bounds of what a shard holds for its peers, and the times that are ours and not the
+//! configuration's.
 //!
 //! What it leaves to others: limits that Envoy configures.
 
@@ -7,8 +8,9 @@ use std::time::Duration;
 /// Room for the completions of a busy turn; the vector grows if there are more.
 pub const COMPLETIONS_PER_TURN_EXPECTED: usize = 256;
 
-/// A sender that is this far ahead of its receiver is paused: bytes given to a connection and not yet taken by the
-/// kernel. Smaller than Envoy's 1 MiB default limit, which is an upper bound, so that what waits stays in the cache.
+/// A sender that is this far ahead of its receiver is paused: bytes given to a connection and not
+/// yet taken by the kernel. Smaller than Envoy's 1 MiB default limit, which is an upper bound, so
+/// that what waits stays in the cache.
 pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 
 /// A paused sender goes on below this.
@@ -20,17 +22,19 @@ pub const HELD_BYTES_MAX: usize = 64 * 1024;
 /// Pieces in which they are held; many small ones cost more than their bytes.
 pub const HELD_BUFFERS_MAX: usize = 64;
 
-/// How long to wait before accepting again when descriptors ran out: nothing spins, and it recovers.
+/// How long to wait before accepting again when descriptors ran out: nothing spins, and it
+/// recovers.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// How long to wait before trying again what another shard or the kernel may soon make possible.
 pub const RETRY: Duration = Duration::from_millis(5);
 
-/// When draining, a connection that was idle this long is closed; one that sends a request in the meantime is answered
-/// with `connection: close`, so that no request meets a closed connection.
+/// When draining, a connection that was idle this long is closed; one that sends a request in the
+/// meantime is answered with `connection: close`, so that no request meets a closed connection.
 pub const DRAIN_IDLE: Duration = Duration::from_millis(1000);
 
-/// When draining, a listener accepts what its queue still holds for this long, with a backlog of none.
+/// When draining, a listener accepts what its queue still holds for this long, with a backlog of
+/// none.
 pub const DRAIN_ACCEPT: Duration = Duration::from_millis(200);
 
 /// Request and response heads kept for reuse.

@@ -7,9 +7,13 @@ use crate::proxy::Downstream;
 use crate::snapshot::{ListenerEntry, ListenerId};
 use crate::stats::{ListenerStat, ServerStat};
 use std::io;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_io::{Errno, Instant, Io, Socket};
+
+/// The classic BPF instruction that ends a filter; its operand, 0, says that nothing is kept.
+const BPF_RETURN: u16 = 0x06;
 
 /// One listening socket.
 pub struct Listener {
@@ -43,8 +47,8 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Follows the adopted snapshot: new listeners open, changed ones change, those that are gone (all, when it drains)
-    /// stop accepting.
+    /// Follows the adopted snapshot: new listeners open, changed ones change, those that are gone
+    /// (all, when it drains) stop accepting.
     pub(super) fn adopt_listeners(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
         for key in self.listeners.keys() {
@@ -69,7 +73,12 @@ impl<I: Io> Shard<I> {
         Ok(())
     }
 
-    /// Takes no new connection, but those that are complete in the queue: closing it would reset them.
+    /// Takes no new connection, but those that are complete in the queue: closing it would reset
+    /// them.
+    ///
+    /// A filter that drops every packet keeps new handshakes out meanwhile, or the last connection
+    /// to come before the close would be the one that is reset. Whoever knocks tries again after a
+    /// second and is refused, or reaches the listener that took the address over.
     fn stop_accepting(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         if listener.closes_at.is_some() {
@@ -79,7 +88,8 @@ impl<I: Io> Shard<I> {
         listener.closes_at = Some(closes_at);
         let descriptor = &listener.entry.sockets.sockets[self.index];
         // A failure only means that a few more connections are taken.
-        let _ = socket2::SockRef::from(descriptor).listen(0);
+        let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
+        let _ = socket2::SockRef::from(descriptor).attach_filter(&[drop_all]);
         self.timers.set(closes_at, Owner::Listener(key).token());
     }
 
@@ -87,6 +97,10 @@ impl<I: Io> Shard<I> {
     pub(super) fn listener_timer(&mut self, key: ListenerKey) {
         let Some(listener) = self.listeners.get(key) else { return };
         if listener.closes_at.is_some_and(|at| at <= self.now.instant) {
+            // Control and connections that live on have descriptors of this socket too, and the
+            // kernel would go on completing handshakes. From here on connecting is refused.
+            let descriptor = &listener.entry.sockets.sockets[self.index];
+            let _ = socket2::SockRef::from(descriptor).shutdown(Shutdown::Read);
             self.io.close(listener.socket);
             self.listeners.remove(key);
         } else {

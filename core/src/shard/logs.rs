@@ -3,6 +3,7 @@
 //! What it leaves to others: formats, files and the writing thread (`access_log`).
 
 use crate::access_log::{AccessLogger, Record, ShardLog};
+use crate::snapshot::Snapshot;
 use std::sync::Arc;
 use tidegate_io::Instant;
 
@@ -46,8 +47,13 @@ impl ShardLogs {
         }
     }
 
-    /// Lets go of the logs that no configuration names any more.
-    pub fn forget_unused(&mut self) {
-        self.logs.retain(|log| Arc::strong_count(log.logger()) > 1);
+    /// Lets go of logs that a new snapshot does not have, with their files. A stream that still
+    /// runs there takes its log up again, until the next snapshot.
+    pub fn adopt(&mut self, snapshot: &Snapshot) {
+        let listeners = &snapshot.listeners;
+        self.logs.retain(|log| {
+            let mut loggers = listeners.iter().flat_map(|listener| &listener.http.access_log);
+            loggers.any(|logger| Arc::ptr_eq(logger, log.logger()))
+        });
     }
 }

@@ -1,4 +1,5 @@
-//! A table of slots whose keys carry a generation, so that a reused slot is never mistaken for its former tenant.
+//! A table of slots whose keys carry a generation, so that a reused slot is never mistaken for its
+//! former tenant.
 //!
 //! What it leaves to others: what is kept in it, and how many (the caller bounds that).
 

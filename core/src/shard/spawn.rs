@@ -46,7 +46,8 @@ pub struct ShardHandle {
     pub thread: JoinHandle<io::Result<()>>,
 }
 
-/// Starts a shard and waits until it accepts. The ring is made on the shard's own thread, as `SINGLE_ISSUER` asks.
+/// Starts a shard and waits until it accepts. The ring is made on the shard's own thread, as
+/// `SINGLE_ISSUER` asks.
 pub fn spawn(options: ShardOptions) -> io::Result<ShardHandle> {
     let (sender, receiver) = mpsc::channel();
     let name = format!("shard-{}", options.index);

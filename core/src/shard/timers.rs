@@ -1,8 +1,8 @@
 //! Timers of a shard: a hierarchical wheel, each operation in constant time.
 //!
-//! A deadline that moves later costs nothing: its owner leaves the timer where it is, and when it fires early the
-//! owner looks at its deadlines and sets it again. So a keep-alive connection touches the wheel once per timeout,
-//! not once per request.
+//! A deadline that moves later costs nothing: its owner leaves the timer where it is, and when it
+//! fires early the owner looks at its deadlines and sets it again. So a keep-alive connection
+//! touches the wheel once per timeout, not once per request.
 //!
 //! What it leaves to others: what a timer means (its [`Token`]), and reading clocks.
 
@@ -91,8 +91,8 @@ impl Timers {
         self.len() == 0
     }
 
-    /// How long a shard may sleep: until the next timer, or until timers of a coarser level have to be sorted into
-    /// finer ones. `None` when no timer is set.
+    /// How long a shard may sleep: until the next timer, or until timers of a coarser level have to
+    /// be sorted into finer ones. `None` when no timer is set.
     #[must_use]
     pub fn timeout(&self, now: Instant) -> Option<Duration> {
         let tick = (0..LEVELS).filter_map(|level| self.next_tick(level)).min()?;
@@ -161,8 +161,8 @@ impl Timers {
 
     fn link(&mut self, index: u32) {
         let tick = self.nodes[index as usize].tick;
-        // The level is the highest group of bits in which the deadline differs from now; a deadline of now itself
-        // (while sorting down) goes to the slot that is about to fire.
+        // The level is the highest group of bits in which the deadline differs from now; a deadline
+        // of now itself (while sorting down) goes to the slot that is about to fire.
         let differing = (tick ^ self.current) | 1;
         let level = ((63 - differing.leading_zeros()) / SLOT_BITS) as usize;
         let level = level.min(LEVELS - 1);

@@ -1,9 +1,10 @@
 //! Connection pools of one shard: idle connections by host, and who waits for one.
 //!
-//! A pool is found by its host's number, which stands for (cluster, address), so it survives every update of the
-//! configuration that does not remove the host.
+//! A pool is found by its host's number, which stands for (cluster, address), so it survives every
+//! update of the configuration that does not remove the host.
 //!
-//! What it leaves to others: opening and closing connections, and what a limit's refusal means (`proxy::upstream`).
+//! What it leaves to others: opening and closing connections, and what a limit's refusal means
+//! (`proxy::upstream`).
 
 use super::balancer::RoundRobin;
 use crate::proxy::Upstream;
@@ -59,7 +60,8 @@ impl Pools {
         Pools { clusters: Vec::new(), hosts: Vec::new(), seed }
     }
 
-    /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the caller closes.
+    /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
+    /// caller closes.
     pub fn adopt(&mut self, table: &ClusterTable) -> Vec<UpstreamKey> {
         let mut closing = Vec::new();
         for index in 0..self.clusters.len() {
@@ -171,7 +173,8 @@ impl Pools {
         self.hosts.iter().flatten().flat_map(|pool| pool.idle.iter().copied()).collect()
     }
 
-    /// An idle connection of another host of this cluster, to be closed so that a connection limit has room.
+    /// An idle connection of another host of this cluster, to be closed so that a connection limit
+    /// has room.
     #[must_use]
     pub fn idle_in(&self, cluster: ClusterId) -> Option<UpstreamKey> {
         let cluster = self.clusters.get(cluster.0 as usize)?.as_ref()?;

@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import os
 import pickle
+import random
 import shutil
 import signal
 import sys
@@ -68,6 +69,7 @@ def child(job, asked):
     os.setsid()
     os.dup2(job.output.fileno(), 1)
     os.dup2(job.output.fileno(), 2)
+    random.seed()  # or every child would choose the same ports
     rig = Rig(job.backend, asked.soak)
     failure = None
     for step in (lambda: job.function(rig), rig.close):

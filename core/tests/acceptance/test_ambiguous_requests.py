@@ -1,9 +1,9 @@
 """Request messages that two parsers may read in two ways: none reaches the origin as it came.
 
-Each row is one message on a connection of its own; the origin keeps the requests that reach it. What
-is asked: a 4xx or 501 with the connection closed and no complete request at the origin, or, where a
-row says so, one normalised reading at the origin. What it leaves to others: grammar corner by corner
-(the codec's own tests).
+Each row is one message on a connection of its own; the origin keeps the requests that reach it.
+What is asked: a 4xx or 501 with the connection closed and no complete request at the origin, or,
+where a row says so, one normalised reading at the origin. What it leaves to others: grammar corner
+by corner (the codec's own tests).
 """
 from rig import Client, limit, only
 from rig.http1 import Request

@@ -88,8 +88,8 @@ def test_one_liner(rig):
             assert process.poll() is None, process.stderr.read()
             time.sleep(0.002)
     took = time.monotonic() - began
-    # 50 ms on a machine of one's own; other tests share this one.
-    assert took < 0.5, f"{took * 1000:.0f} ms until the first answer"
+    # It takes 50 ms on an idle machine with a release build; neither is given here.
+    assert took < 2, f"{took * 1000:.0f} ms until the first answer"
     print(f"{took * 1000:.0f} ms until the first answer")
     assert {get(port).body for _ in range(12)} == {b"one", b"two"}
     process.send_signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 What it leaves to others: wrong configurations (`test_bad_input.py`).
 """
 import os
+import random
 
 from rig import Load, Proxy, bootstrap, cluster, get, limit, listener, once, only
 from rig.proxy import run_proxy
@@ -18,10 +19,12 @@ def served(port, count=200):
 
 @only("tidegate")
 def test_as_nobody_with_little(rig):
-    """As nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
+    """As a nobody, with 64 KiB of locked memory and 256 descriptors: it starts, serves and says what
     is limited."""
     origin = rig.origin(keep=False)
-    confine = ["--memlock", "65536", "--nofile", "256", "--user", "nobody"]
+    # A user of its own: the kernel counts locked memory by user, and somebody may be nobody.
+    user = str(random.randrange(40000, 60000))
+    confine = ["--memlock", "65536", "--nofile", "256", "--user", user]
     proxy, port = rig.front(origin.port, proxy={"confine": confine})
     served(port)
     if os.getuid() == 0:

@@ -12,7 +12,7 @@ use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
 use super::config::proxy_address;
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
 use super::plan::{Exchange, Id, LastWord, NOT_HTTP, Side, Visit, body};
-use super::script::Script;
+use super::script::{Script, Step};
 use super::wire::{Head, Parser, Part};
 
 /// A connection that makes no progress for this long hangs: longer than every timeout of the proxy.
@@ -46,6 +46,10 @@ struct Call {
     resume_at: Option<Instant>,
     begun: Instant,
     seen: usize,
+    /// The connection became a tunnel: the exchange, and bytes that have come down.
+    tunnel: Option<(Id, usize)>,
+    /// The proxy sent FIN into the tunnel.
+    eof: bool,
 }
 
 /// The response that is coming in.
@@ -132,6 +136,8 @@ impl Client {
             resume_at: None,
             begun: self.now,
             seen: 0,
+            tunnel: None,
+            eof: false,
         }
     }
 
@@ -156,7 +162,12 @@ impl Client {
             record.outcome = Outcome::Pending;
             call.parser.expect(record.plan.method == "HEAD");
         }
-        if call.script.closed {
+        let done = call.eof && call.script.steps.is_empty() && !call.script.sending;
+        if done && let Some((id, _)) = call.tunnel {
+            ledger.records[id].outcome = Outcome::Answered;
+            call.pending.clear();
+        }
+        if call.script.closed || done {
             drop(ledger);
             self.finish(Outcome::Left);
         } else if call.begun + PATIENCE <= self.now {
@@ -170,6 +181,7 @@ impl Client {
     /// The connection is over; whoever is not answered has this outcome.
     fn finish(&mut self, rest: Outcome) {
         let Some(mut call) = self.call.take() else { return };
+        let rest = if call.tunnel.is_some() && rest == Outcome::Lost { Outcome::Cut } else { rest };
         call.script.end(&mut self.io, false);
         let mut ledger = self.book.borrow_mut();
         let mut fate =
@@ -228,6 +240,18 @@ impl Client {
 
     fn eof(&mut self) {
         let Some(call) = &mut self.call else { return };
+        if let Some((id, bytes)) = call.tunnel {
+            let mut ledger = self.book.borrow_mut();
+            let planned = ledger.records[id].plan.tunnel.unwrap_or_default().1;
+            if bytes != planned && !ledger.weather.lossy {
+                ledger.violation(format!("tunnel {id} brought {bytes} of {planned} bytes"));
+            }
+            if bytes == planned {
+                call.eof = true;
+                return;
+            }
+        }
+        let Some(call) = &mut self.call else { return };
         if call.parser.is_complete_by_close() {
             call.ending = true;
             self.end_response();
@@ -237,6 +261,9 @@ impl Client {
 
     fn read(&mut self) {
         while let Some(call) = &mut self.call {
+            if call.tunnel.is_some() {
+                return self.tunnel_bytes();
+            }
             let part = match call.parser.next() {
                 Ok(Some(part)) => part,
                 Ok(None) => return,
@@ -253,6 +280,18 @@ impl Client {
         }
     }
 
+    fn tunnel_bytes(&mut self) {
+        let Some(call) = &mut self.call else { return };
+        let Some((id, bytes)) = &mut call.tunnel else { return };
+        let rest = call.parser.take_rest();
+        let range = *bytes..*bytes + rest.len();
+        *bytes = range.end;
+        if body(*id, Side::Response, range.clone()) != rest {
+            let text = format!("tunnel {id} differs on its way down in {range:?}");
+            self.book.borrow_mut().violation(text);
+        }
+    }
+
     fn head(&mut self, head: &Head) {
         let Some(call) = &mut self.call else { return };
         let mut ledger = self.book.borrow_mut();
@@ -263,6 +302,12 @@ impl Client {
             if !matches!(head.status(), 400..=505) || !head.closes() {
                 ledger.violation(format!("garbage was answered by {head:?}"));
             }
+        } else if head.status() == 101 && ledger.records[id].plan.tunnel.is_some() {
+            check_tunnel(&mut ledger, id, head);
+            ledger.records[id].decided_at = Some(self.now);
+            call.script.answers += 1;
+            call.tunnel = Some((id, 0));
+            return;
         } else if head.is_interim() {
             check_interim(&mut ledger, id, head);
             call.script.continued |= head.status() == 100;
@@ -322,11 +367,23 @@ impl Client {
                 ledger.violation(text);
             }
         }
-        drop(ledger);
+        if ledger.records[reading.id].plan.tunnel.is_some() {
+            // There is no tunnel for what would follow.
+            call.script.steps = [Step::Close].into();
+        }
         if call.ending {
             // Nothing more is sent, and the proxy closes.
             call.script.steps.clear();
         }
+    }
+}
+
+fn check_tunnel(ledger: &mut Ledger, id: Id, head: &Head) {
+    let upgrade = head.get("upgrade") == Some("websocket");
+    let connection = head.get("connection").is_some_and(|it| it.eq_ignore_ascii_case("upgrade"));
+    if !upgrade || !connection || head.get("x-origin-id").and_then(|it| it.parse().ok()) != Some(id)
+    {
+        ledger.violation(format!("a 101 to {id}: {head:?}"));
     }
 }
 

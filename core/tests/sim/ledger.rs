@@ -24,6 +24,15 @@ pub struct Ledger {
     pub violations: Vec<String>,
     /// The faults are over.
     pub calm: bool,
+    pub outages: Vec<Outage>,
+}
+
+/// An origin does not listen for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    pub origin: usize,
+    pub from: Instant,
+    pub to: Instant,
 }
 
 /// What is known of one exchange.
@@ -84,7 +93,18 @@ impl Ledger {
             draining_since: None,
             violations: Vec::new(),
             calm: false,
+            outages: Vec::new(),
         }
+    }
+
+    /// Whether a request of `route` could meet an origin that was away.
+    fn away(&self, route: usize, from: Instant, to: Instant) -> bool {
+        self.outages.iter().any(|outage| {
+            let leads = |shape: &Shape| {
+                shape.origins(route).is_some_and(|them| them.contains(&outage.origin))
+            };
+            outage.from <= to && outage.to >= from && self.shapes(from, to).any(leads)
+        })
     }
 
     pub fn add(&mut self, plan: Exchange) {
@@ -193,7 +213,8 @@ impl Ledger {
             504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
-            502 | 503 if misdeed.is_some() => None,
+            502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
+            503 if weather.sockets_max.is_some() && !record.calm => None,
             502 | 503 => Some("there was no reason to refuse it"),
             408 | 400 if lossy || record.spoiled => None,
             _ => Some("an unexpected refusal"),
@@ -216,8 +237,8 @@ fn judge_answered(record: &Record) -> Option<&'static str> {
     None
 }
 
-/// Whether the origin itself ends the response early. (An answer that ends with its connection and is
-/// closed early looks whole; then it is shorter than planned, and its client says so.)
+/// Whether the origin itself ends the response early. (An answer that ends with its connection and
+/// is closed early looks whole; then it is shorter than planned, and its client says so.)
 fn cuts(record: &Record) -> bool {
     matches!(record.plan.answer.misdeed, Some(Misdeed::ResetAfter(_) | Misdeed::CloseAfter(_)))
 }

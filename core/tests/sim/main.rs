@@ -1,10 +1,12 @@
-//! The whole proxy in a simulated world: shards, origins, clients and configuration changes from a seed.
+//! The whole proxy in a simulated world: shards, origins, clients and configuration changes from a
+//! seed.
 //!
 //! `TIDEGATE_SIM_SEEDS` chooses the seeds: a count (`2000`) or a range (`17..18`). With
-//! `TIDEGATE_SIM_TRACE=1` everything that happens is printed. A failing seed prints the command that
-//! runs it again.
+//! `TIDEGATE_SIM_TRACE=1` everything that happens is printed. A failing seed prints the command
+//! that runs it again.
 //!
-//! What it leaves to others: single functions (unit tests) and real kernels (the acceptance scripts).
+//! What it leaves to others: single functions (unit tests) and real kernels (the acceptance
+//! scripts).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -15,6 +17,8 @@ mod operator;
 mod origin;
 mod plan;
 mod proxy;
+#[cfg(feature = "sabotage")]
+mod sabotage;
 mod script;
 mod wire;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tidegate::shard::Shard;
 use tidegate::snapshot::Publisher;
 use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
-use tidegate_io::{Instant, Io, Waker};
+use tidegate_io::{Instant, Io};
 
 use super::config::{Builder, Shape};
 use super::ledger::Book;
@@ -63,7 +63,6 @@ pub struct Operator {
     book: Book,
     pub builder: Rc<RefCell<Builder>>,
     publisher: Arc<Publisher>,
-    wakers: Vec<Waker>,
     shape: Shape,
     whole: Shape,
     deeds: Vec<(Instant, Deed)>,
@@ -77,14 +76,13 @@ impl Operator {
         book: Book,
         builder: Rc<RefCell<Builder>>,
         publisher: Arc<Publisher>,
-        wakers: Vec<Waker>,
         shape: Shape,
         random: Random,
     ) -> Operator {
         let now = io.now().instant;
         let whole = shape.clone();
         let deeds = Vec::new();
-        Operator { io, book, builder, publisher, wakers, shape, whole, deeds, now, random }
+        Operator { io, book, builder, publisher, shape, whole, deeds, now, random }
     }
 
     /// Plans `deed` for a time from now.
@@ -110,7 +108,6 @@ impl Operator {
         let snapshot = self.builder.borrow_mut().build(&self.shape, draining);
         self.book.borrow_mut().publish(self.io.now().instant, self.shape.clone());
         self.publisher.publish(snapshot);
-        self.wakers.iter().for_each(Waker::wake);
     }
 
     fn act(&mut self) {

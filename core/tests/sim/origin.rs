@@ -20,7 +20,7 @@ pub struct Origin {
     pub io: SimIo,
     book: Book,
     index: usize,
-    listener: Socket,
+    listener: Option<Socket>,
     connections: BTreeMap<u64, Connection>,
     next: u64,
     now: Instant,
@@ -32,6 +32,10 @@ struct Connection {
     script: Script,
     parser: Parser,
     request: Option<Request>,
+    /// It became a tunnel: the exchange, and bytes that have come up.
+    tunnel: Option<(Id, usize)>,
+    /// The proxy sent FIN into the tunnel.
+    eof: bool,
 }
 
 /// The request under way.
@@ -45,28 +49,62 @@ struct Request {
 }
 
 impl Origin {
-    pub fn new(mut io: SimIo, book: Book, index: usize, random: Random) -> Origin {
-        let listener = io.listen_at(origin_address(index), LISTENER).unwrap();
-        io.accept(listener);
+    pub fn new(io: SimIo, book: Book, index: usize, random: Random) -> Origin {
         let now = io.now().instant;
-        Origin {
+        let mut origin = Origin {
             io,
             book,
             index,
-            listener,
+            listener: None,
             connections: BTreeMap::new(),
             next: 1,
             now,
             random,
             completions: Vec::new(),
+        };
+        origin.listen();
+        origin
+    }
+
+    fn is_away(&self) -> bool {
+        self.book.borrow().outages.iter().any(|outage| {
+            outage.origin == self.index && outage.from <= self.now && self.now < outage.to
+        })
+    }
+
+    /// When one begins or ends next.
+    fn next_outage(&self) -> Option<Instant> {
+        let ledger = self.book.borrow();
+        let ours = ledger.outages.iter().filter(|outage| outage.origin == self.index);
+        ours.flat_map(|outage| [outage.from, outage.to]).filter(|at| *at > self.now).min()
+    }
+
+    fn follow_outages(&mut self) {
+        match (self.is_away(), self.listener) {
+            (true, Some(listener)) => {
+                self.io.close(listener);
+                self.listener = None;
+            }
+            (false, None) => self.listen(),
+            _ => {}
         }
+    }
+
+    fn listen(&mut self) {
+        let listener = self.io.listen_at(origin_address(self.index), LISTENER).unwrap();
+        self.io.accept(listener);
+        self.listener = Some(listener);
     }
 
     fn handle(&mut self, Completion { token, outcome }: Completion) {
         let key = token.0;
         match outcome {
             Happened::Accepted(socket) => self.accepted(socket),
-            Happened::AcceptStopped(_) => self.io.accept(self.listener),
+            Happened::AcceptStopped(_) => {
+                if let Some(listener) = self.listener {
+                    self.io.accept(listener);
+                }
+            }
             Happened::Received(buffer) => {
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.parser.push(&buffer);
@@ -78,6 +116,7 @@ impl Origin {
                     connection.script.sending = false;
                 }
             }
+            Happened::Eof if self.tunnel_ends(key) => {}
             Happened::Eof | Happened::RecvFailed(_) | Happened::Sent(Err(_)) => {
                 // The proxy has given the connection up, in or between requests.
                 if let Some(mut connection) = self.connections.remove(&key) {
@@ -90,15 +129,44 @@ impl Origin {
 
     fn accepted(&mut self, socket: Socket) {
         let script = Script::new(socket, VecDeque::new());
-        let connection = Connection { script, parser: Parser::requests(), request: None };
+        let parser = Parser::requests();
+        let connection = Connection { script, parser, request: None, tunnel: None, eof: false };
         self.io.set_token(socket, Token(self.next));
         self.io.recv(socket);
         self.connections.insert(self.next, connection);
         self.next += 1;
     }
 
+    /// Whether the FIN is one in a tunnel that brought everything.
+    fn tunnel_ends(&mut self, key: u64) -> bool {
+        let Some(connection) = self.connections.get_mut(&key) else { return false };
+        let Some((id, bytes)) = connection.tunnel else { return false };
+        let mut ledger = self.book.borrow_mut();
+        let record = &mut ledger.records[id];
+        connection.eof = bytes == record.plan.tunnel.unwrap_or_default().0;
+        if let Some(sighting) = record.sightings.last_mut() {
+            sighting.complete = connection.eof;
+        }
+        connection.eof
+    }
+
+    fn tunnel_bytes(&mut self, key: u64) {
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Some((id, bytes)) = &mut connection.tunnel else { return };
+        let rest = connection.parser.take_rest();
+        let range = *bytes..*bytes + rest.len();
+        *bytes = range.end;
+        if body(*id, Side::Request, range.clone()) != rest {
+            let text = format!("tunnel {id} differs on its way up in {range:?}");
+            self.book.borrow_mut().violation(text);
+        }
+    }
+
     fn read(&mut self, key: u64) {
         while let Some(connection) = self.connections.get_mut(&key) {
+            if connection.tunnel.is_some() {
+                return self.tunnel_bytes(key);
+            }
             let part = match connection.parser.next() {
                 Ok(Some(part)) => part,
                 Ok(None) => return,
@@ -135,7 +203,10 @@ impl Origin {
         let Some(record) = ledger.records.get(id) else { return };
         let plan = record.plan.clone();
         drop(ledger);
-        if plan.answer.early && !doomed {
+        if plan.tunnel.is_some() && !doomed {
+            connection.tunnel = Some((id, 0));
+        }
+        if (plan.answer.early || plan.tunnel.is_some()) && !doomed {
             connection.script.steps = plan.answer.steps(&plan, &mut self.random);
         }
     }
@@ -184,6 +255,10 @@ impl Origin {
                     }
                 }
             }
+            let done = connection.script.steps.is_empty() && !connection.script.sending;
+            if connection.eof && done {
+                connection.script.end(io, false);
+            }
             !connection.script.closed
         });
     }
@@ -225,12 +300,14 @@ impl Actor for Origin {
 
     fn step(&mut self) {
         let deadlines = self.connections.values().filter_map(|it| it.script.deadline());
-        let timeout = deadlines.min().map(|deadline| deadline.since(self.now));
+        let timeout =
+            deadlines.chain(self.next_outage()).min().map(|deadline| deadline.since(self.now));
         let mut completions = std::mem::take(&mut self.completions);
         self.now = self.io.turn(timeout, &mut completions).unwrap().instant;
         completions.drain(..).for_each(|completion| self.handle(completion));
         self.completions = completions;
         self.advance();
+        self.follow_outages();
     }
 
     fn is_busy(&self) -> bool {

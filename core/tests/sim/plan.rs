@@ -1,4 +1,5 @@
-//! What a seed asks for: the weather, the peers' habits, and every exchange, planned before it happens.
+//! What a seed asks for: the weather, the peers' habits, and every exchange, planned before it
+//! happens.
 //!
 //! What it leaves to others: making it happen, and judging it (`ledger.rs`).
 
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub expect: bool,
     /// The client asks for the connection to be closed.
     pub close: bool,
+    /// The request asks for a tunnel: bytes that pass up and down in it.
+    pub tunnel: Option<(usize, usize)>,
     pub answer: Answer,
 }
 
@@ -124,13 +127,20 @@ pub struct Weather {
     pub swaps: usize,
     /// The proxy drains while clients are busy.
     pub early_drain: bool,
+    /// Origins are gone for a while, so often.
+    pub outages: usize,
+    /// Sockets that each shard may have until the storm is over.
+    pub sockets_max: Option<u64>,
+    /// Some visits end in a tunnel.
+    pub tunnels: bool,
     pub shards: usize,
     pub origins: usize,
     pub clients: usize,
 }
 
 impl Weather {
-    /// The weather of a seed: a third calm, a third with everything that loses nothing, a third stormy.
+    /// The weather of a seed: a third calm, a third with everything that loses nothing, a third
+    /// stormy.
     pub fn new(random: &mut Random) -> Weather {
         let kind = random.below(3);
         let mut faults = match kind {
@@ -152,6 +162,9 @@ impl Weather {
             short_idle: random.chance(200),
             swaps: if random.chance(500) { random.between(1, 12) as usize } else { 0 },
             early_drain: random.chance(150),
+            outages: if random.chance(150) { random.between(1, 3) as usize } else { 0 },
+            sockets_max: random.chance(100).then(|| random.between(4, 12)),
+            tunnels: random.chance(300),
             shards: random.between(1, 2) as usize,
             origins: random.between(2, 4) as usize,
             clients: random.between(1, 5) as usize,
@@ -179,13 +192,26 @@ impl Exchange {
             chunked: random.chance(400),
             expect: body.is_some_and(|body| body > 0) && random.chance(100),
             close: random.chance(50),
+            tunnel: None,
             answer: Answer::new(weather, early, random),
         }
     }
 
+    /// A request for a tunnel, which is the last on its connection.
+    pub fn tunnel(id: Id, weather: &Weather, random: &mut Random) -> Exchange {
+        let mut exchange = Exchange::new(id, weather, random);
+        exchange.method = "GET";
+        (exchange.body, exchange.expect, exchange.close) = (None, false, false);
+        exchange.tunnel = Some((size(random), size(random)));
+        exchange.answer.early = false;
+        exchange.answer.misdeed = None;
+        exchange.answer.after = After::Keep;
+        exchange
+    }
+
     /// Whether the proxy may send it twice (RFC 9110, 9.2.2).
     pub fn is_idempotent(&self) -> bool {
-        self.method != "POST"
+        self.method != "POST" && self.tunnel.is_none()
     }
 
     /// The request as its client sends it, in pieces.
@@ -193,7 +219,11 @@ impl Exchange {
         let mut head =
             format!("{} /r{}/{} HTTP/1.1\r\nhost: sim\r\n", self.method, self.route, self.id);
         head += &format!("x-id: {}\r\nX-Drop: 1\r\nx-keep: a, b\r\n", self.id);
-        head += if self.close { "Connection: close, x-drop\r\n" } else { "connection: x-drop\r\n" };
+        head += match (self.close, self.tunnel) {
+            (_, Some(_)) => "Connection: Upgrade, x-drop\r\nUpgrade: websocket\r\n",
+            (true, None) => "Connection: close, x-drop\r\n",
+            (false, None) => "connection: x-drop\r\n",
+        };
         if self.expect {
             head += "Expect: 100-continue\r\n";
         }
@@ -274,6 +304,14 @@ impl Answer {
     /// The steps of an origin that answers `exchange`.
     pub fn steps(&self, exchange: &Exchange, random: &mut Random) -> VecDeque<Step> {
         let mut steps = VecDeque::from([Step::Wait(self.delay)]);
+        if let Some((_, down)) = exchange.tunnel {
+            let head = "HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+            let head = format!("{head}x-origin-id: {}\r\n\r\n", exchange.id).into_bytes();
+            let bytes = [head, body(exchange.id, Side::Response, 0..down)].concat();
+            steps.extend(pieces(&bytes, random));
+            steps.push_back(Step::Shutdown);
+            return steps;
+        }
         match self.misdeed {
             Some(Misdeed::NeverAnswers) => return steps,
             Some(Misdeed::ResetBeforeHead) => steps.push_back(Step::Abort),
@@ -355,11 +393,12 @@ fn some_us(max: usize, random: &mut Random) -> Duration {
     Duration::from_micros(random.below(bound + 1))
 }
 
-/// Sizes of bodies: mostly small, sometimes 64 KiB, sometimes nothing.
+/// Sizes of bodies: mostly small, sometimes nothing, sometimes more than a proxy should keep.
 fn size(random: &mut Random) -> usize {
-    match random.below(10) {
-        0 => 0,
-        1 => 65_536 - random.index(1000),
+    match random.below(100) {
+        0..10 => 0,
+        10..20 => 65_536 - random.index(1000),
+        20 => 300_000 + random.index(600_000),
         _ => random.size(32_768),
     }
 }
@@ -458,6 +497,12 @@ impl Visit {
                 steps.insert(steps.len() - 1, Step::AwaitAnswers(index));
             }
             steps.extend(exchange.request(random));
+            if let Some((up, _)) = exchange.tunnel {
+                steps.push_back(Step::AwaitAnswers(index + 1));
+                steps.extend(pieces(&body(exchange.id, Side::Request, 0..up), random));
+                steps.push_back(Step::Shutdown);
+                return steps;
+            }
         }
         match self.last {
             LastWord::Waits => {

@@ -1,4 +1,5 @@
-//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its end.
+//! A whole world from one seed: shards, origins, clients and an operator; and what must hold at its
+//! end.
 //!
 //! What it leaves to others: how each of them behaves.
 
@@ -10,12 +11,12 @@ use std::time::Duration;
 use tidegate::shard::Shard;
 use tidegate::snapshot::Publisher;
 use tidegate::stats::{ClusterStat, HttpStat, ServerStat};
-use tidegate_io::Io;
 use tidegate_io::sim::{Actor, Faults, Random, RunEnd, World};
+use tidegate_io::{Instant, Io};
 
 use super::client::Client;
 use super::config::{Builder, CLUSTERS, Shape};
-use super::ledger::{Book, Ledger, Outcome};
+use super::ledger::{Book, Ledger, Outage, Outcome};
 use super::operator::{Deed, DrainWatch, Operator, ShardActor};
 use super::origin::Origin;
 use super::plan::{After, AnswerFraming, Exchange, LastWord, Visit, Weather};
@@ -67,6 +68,7 @@ impl Cast {
     fn new(seed: u64, weather: &Weather, random: &mut Random) -> Cast {
         let world = World::new(seed, weather.faults.clone());
         let book: Book = Rc::new(RefCell::new(Ledger::new(weather.clone())));
+        plan_outages(&book, world.now().instant, weather, random);
         let mut builder = Builder::new(&world, weather, random);
         let shape = Shape::whole(weather, random);
         let now = world.now().instant;
@@ -77,18 +79,19 @@ impl Cast {
         for index in 0..weather.shards {
             let buffers = if random.chance(300) { 16 } else { 256 };
             let io = world.io_with_buffers("shard", buffers, random.between(1, 16) as u32 * 1024);
+            let mut io = io;
+            io.set_sockets_max(weather.sockets_max.unwrap_or(u64::MAX));
             let stats = builder.registry.shard(index);
             let shard = Shard::new(io, index, publisher.clone(), stats, server, random.bits());
             shards.push(ShardActor::new(shard.unwrap(), book.clone()));
         }
-        let wakers = shards.iter_mut().map(|actor| actor.shard.io().waker()).collect();
+        shards.iter_mut().for_each(|actor| publisher.add_waker(actor.shard.io().waker()));
         let builder = Rc::new(RefCell::new(builder));
         let mut operator = Operator::new(
             world.io("operator"),
             book.clone(),
             builder.clone(),
             publisher,
-            wakers,
             shape,
             Random::new(random.bits()),
         );
@@ -119,6 +122,7 @@ impl Cast {
         };
         check("the storm", self.run(Duration::from_secs(3_000), None));
         self.world.set_faults(Faults::none());
+        self.shards.iter_mut().for_each(|it| it.shard.io().set_sockets_max(u64::MAX));
         if self.book.borrow().draining_since.is_none() {
             self.heal();
             check("the calm after it", self.run(Duration::from_secs(60), None));
@@ -173,7 +177,7 @@ impl Cast {
     fn leftovers(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         for actor in &mut self.shards {
-            actor.shard.close_idle_upstreams();
+            actor.shard.end();
             // Timers without a purpose any more (to accept again, for one) have fired by then.
             actor.shard.turn(Some(Duration::from_secs(2))).unwrap();
             actor.shard.turn(Some(Duration::ZERO)).unwrap();
@@ -197,6 +201,7 @@ impl Cast {
             HttpStat::DownstreamCxActive,
             HttpStat::DownstreamRqActive,
             HttpStat::DownstreamCxHttp1Active,
+            HttpStat::DownstreamCxUpgradesActive,
         ] {
             if registry.number(http, stat) != 0 {
                 wrong.push(format!("{stat:?} is {}", registry.number(http, stat)));
@@ -229,18 +234,34 @@ fn plan_deeds(operator: &mut Operator, weather: &Weather, random: &mut Random) {
     }
 }
 
+fn plan_outages(book: &Book, now: Instant, weather: &Weather, random: &mut Random) {
+    for _ in 0..weather.outages {
+        let from = now + Duration::from_micros(random.below(1_500_000));
+        let to = from + Duration::from_micros(random.below(1_000_000));
+        let outage = Outage { origin: random.index(weather.origins), from, to };
+        book.borrow_mut().outages.push(outage);
+    }
+}
+
 fn plan_visits(book: &Book, weather: &Weather, random: &mut Random) -> Vec<Visit> {
     let mut ledger = book.borrow_mut();
     let visits = random.between(1, 6);
     (0..visits)
         .map(|_| {
-            let ids = (0..random.size(8)).map(|_| {
-                let id = ledger.records.len();
-                ledger.add(Exchange::new(id, weather, random));
-                id
-            });
-            let ids = ids.collect();
-            Visit::new(ids, weather, random)
+            let count = random.size(8);
+            let tunnel = weather.tunnels && random.chance(200);
+            let first = ledger.records.len();
+            for id in first..first + count {
+                ledger.add(match tunnel && id + 1 == first + count {
+                    true => Exchange::tunnel(id, weather, random),
+                    false => Exchange::new(id, weather, random),
+                });
+            }
+            let mut visit = Visit::new((first..first + count).collect(), weather, random);
+            if tunnel && !matches!(visit.last, LastWord::Leaves { .. }) {
+                visit.last = LastWord::Waits;
+            }
+            visit
         })
         .collect()
 }

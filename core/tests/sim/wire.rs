@@ -1,4 +1,5 @@
-//! A small, strict HTTP/1.1 parser that shares nothing with the proxy's: it judges what the proxy wrote.
+//! A small, strict HTTP/1.1 parser that shares nothing with the proxy's: it judges what the proxy
+//! wrote.
 //!
 //! What it leaves to others: who sent what and why (`ledger.rs`).
 
@@ -73,6 +74,11 @@ impl Parser {
     /// Whether it stands between two messages with nothing left over.
     pub fn is_idle(&self) -> bool {
         self.state == State::Head && self.bytes.is_empty()
+    }
+
+    /// What is left behind the last head, when the connection speaks no HTTP any more.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        self.bytes.drain(..).collect()
     }
 
     /// The connection ended: whether the message was complete by that.

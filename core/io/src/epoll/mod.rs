@@ -1,8 +1,8 @@
 //! The epoll backend: the same completions made from readiness.
 //!
-//! Edge-triggered, one `epoll_ctl` per socket (one more when a send first has to wait), sends tried at
-//! once, one `epoll_wait` per turn. It is used where io_uring is denied, and as the control arm of every
-//! measurement, so it is meant to be as good as epoll can be.
+//! Edge-triggered, one `epoll_ctl` per socket (one more when a send first has to wait), sends tried
+//! at once, one `epoll_wait` per turn. It is used where io_uring is denied, and as the control arm
+//! of every measurement, so it is meant to be as good as epoll can be.
 //!
 //! What it leaves to others: choosing between the backends ([`crate::backend`]).
 

@@ -98,7 +98,8 @@ impl Epoll {
             }
         };
         self.stats.enters += 1;
-        // SAFETY: room for EVENTS_MAX events, of which the kernel initialises as many as it returns.
+        // SAFETY: room for EVENTS_MAX events, of which the kernel initialises as many as it
+        // returns.
         let count = unsafe {
             libc::epoll_wait(
                 self.epoll.as_raw_fd(),

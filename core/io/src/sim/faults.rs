@@ -38,8 +38,6 @@ pub struct Faults {
     pub accept_abort: u32,
     /// Connections that a listener holds before it drops a SYN, which is sent again a second later.
     pub backlog: usize,
-    /// Sockets that one [`super::SimIo`] may have; at the limit, accepts and connects get `EMFILE`.
-    pub sockets_max: u64,
     /// A receive finds no buffer although there is one, and goes on a latency later.
     pub no_buffers: u32,
     /// A multishot receive ends after a completion, and goes on a latency later.
@@ -83,7 +81,6 @@ impl Faults {
             accept_error: 0,
             accept_abort: 0,
             backlog: 1024,
-            sockets_max: u64::MAX,
             no_buffers: 0,
             rearm: 0,
             overflow: 0,

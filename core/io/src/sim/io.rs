@@ -38,11 +38,17 @@ impl SimIo {
         self.node
     }
 
+    /// How many sockets this thread may have, closing ones included; at the limit, accepts and
+    /// connects get `EMFILE`. As `RLIMIT_NOFILE`, it closes none.
+    pub fn set_sockets_max(&mut self, sockets_max: u64) {
+        self.state.borrow_mut().nodes[self.node.0].sockets_max = sockets_max;
+    }
+
     /// As [`Io::listen`], without a descriptor.
     ///
     /// # Errors
     ///
-    /// `EMFILE` at [`super::Faults::sockets_max`].
+    /// `EMFILE` at the limit that [`SimIo::set_sockets_max`] set.
     pub fn listen_at(&mut self, address: SocketAddr, token: Token) -> io::Result<Socket> {
         let node = self.node.0;
         self.change().listen(node, address, token)

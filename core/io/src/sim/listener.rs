@@ -58,7 +58,8 @@ impl State {
     }
 
     fn check_descriptors(&self, node: usize) -> io::Result<()> {
-        if self.nodes[node].sockets() < self.faults.sockets_max {
+        let node = &self.nodes[node];
+        if node.sockets() < node.sockets_max {
             Ok(())
         } else {
             Err(io::Error::from_raw_os_error(libc::EMFILE))

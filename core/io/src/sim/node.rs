@@ -29,6 +29,8 @@ pub(super) struct Node {
     pub stats: IoStats,
     /// Sockets whose slot is free but that still hold something.
     pub closing: u64,
+    /// Sockets that there may be.
+    pub sockets_max: u64,
     pub woken: Arc<AtomicBool>,
     pub waker_token: Token,
     pub wait: Wait,
@@ -78,6 +80,7 @@ impl Node {
             starved: Vec::new(),
             stats: IoStats::default(),
             closing: 0,
+            sockets_max: u64::MAX,
             woken: Arc::new(AtomicBool::new(false)),
             waker_token: Token(u64::MAX),
             wait: Wait::Nothing,

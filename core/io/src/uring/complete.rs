@@ -222,8 +222,8 @@ impl Uring {
         }
     }
 
-    /// The kernel did not find what was to be cancelled: most often it has just completed. When it is
-    /// still in flight (it was between two waits) it is asked again.
+    /// The kernel did not find what was to be cancelled: most often it has just completed. When it
+    /// is still in flight (it was between two waits) it is asked again.
     fn cancel_failed(&mut self, index: u32, generation: u32) {
         let now = self.slots.handle(index).generation;
         let Some(slot) = self.slots.at_mut(index) else { return };

@@ -1,10 +1,11 @@
 //! The io_uring backend: multishot accept and receive, provided buffers, one system call per turn.
 //!
 //! A turn lends buffers to the kernel, submits everything that was asked for, waits, and reads all
-//! completions. An operation in flight keeps its slot, its descriptor and the memory that it names alive
-//! until its last completion, whatever the owner of the socket does meanwhile.
+//! completions. An operation in flight keeps its slot, its descriptor and the memory that it names
+//! alive until its last completion, whatever the owner of the socket does meanwhile.
 //!
-//! What it leaves to others: deciding whether io_uring may be used here ([`probe`], [`crate::backend`]).
+//! What it leaves to others: deciding whether io_uring may be used here ([`probe`],
+//! [`crate::backend`]).
 
 mod complete;
 mod probe;
@@ -215,8 +216,8 @@ impl Uring {
 
     /// Closes the descriptor of a socket that has nothing in flight, and frees its slot.
     ///
-    /// By a system call of its own and not by an operation: then a socket that is gone from the gauge
-    /// is gone from the kernel, and its port is free.
+    /// By a system call of its own and not by an operation: then a socket that is gone from the
+    /// gauge is gone from the kernel, and its port is free.
     fn finish_close(&mut self, index: u32) {
         if let Some(slot) = self.slots.remove(index) {
             debug_assert!(slot.flags.has(Flags::CLOSING) && !slot.flags.in_flight());
@@ -252,8 +253,9 @@ impl Uring {
     }
 }
 
-/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from kernel
-/// 6.13 on it counts the queues, of all processes of the user together) the queues are small.
+/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from
+/// kernel 6.13 on it counts the queues, of all processes of the user together) the queues are
+/// small.
 fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
     let mut submission = options.submission_entries;
     let mut completion = options.completion_entries;
@@ -272,8 +274,8 @@ fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
         });
         match queues {
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && patience > 0 => {
-                // The kernel gives the memory of a ring that was just closed back a little later, so
-                // the first attempt and the smallest size are given some time.
+                // The kernel gives the memory of a ring that was just closed back a little later,
+                // so the first attempt and the smallest size are given some time.
                 patience -= 1;
                 pause_for_kernel();
                 if patience < 9 {
@@ -416,8 +418,8 @@ impl Io for Uring {
 }
 
 impl Drop for Uring {
-    /// Ends everything in flight before the memory that it may touch goes away. Should the kernel not
-    /// let go within a second, the memory is leaked: that is safe, and freeing it would not be.
+    /// Ends everything in flight before the memory that it may touch goes away. Should the kernel
+    /// not let go within a second, the memory is leaked: that is safe, and freeing it would not be.
     fn drop(&mut self) {
         let released = self.cancel_everything();
         // Closes the ring; only then may buffers and outputs go.

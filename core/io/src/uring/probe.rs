@@ -43,10 +43,10 @@ impl fmt::Display for Unavailable {
 
 impl std::error::Error for Unavailable {}
 
-/// Tries io_uring out: sets a ring up, asks for every operation that we use, and runs a small test of
-/// multishot accept, multishot receive with provided buffers, sending and cancelling. Takes a few
-/// milliseconds at most when all is well. A kernel's version number is not looked at: distributions
-/// backport, and a bug is better found by trying.
+/// Tries io_uring out: sets a ring up, asks for every operation that we use, and runs a small test
+/// of multishot accept, multishot receive with provided buffers, sending and cancelling. Takes a
+/// few milliseconds at most when all is well. A kernel's version number is not looked at:
+/// distributions backport, and a bug is better found by trying.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ pub fn probe() -> Result<Capabilities, Unavailable> {
         self_test::Failure::Behaviour(what) => Unavailable {
             errno: None,
             reason: format!(
-                "io_uring does not work properly on this kernel ({what}): update the kernel, or use \
-                 the epoll backend"
+                "io_uring does not work properly on this kernel ({what}): update the kernel, or \
+                 use the epoll backend"
             ),
         },
     })?;
@@ -165,11 +165,13 @@ impl Surroundings {
 /// The sentence for an error of setting a ring up.
 fn explain(error: &io::Error, surroundings: &Surroundings) -> Unavailable {
     let Errno(errno) = sys::errno_of(error);
-    let seccomp = "a seccomp filter (for containers: docker run --security-opt seccomp=PROFILE with a \
-                   profile that allows io_uring_setup, io_uring_enter and io_uring_register)";
+    let seccomp = "a seccomp filter (for containers: docker run --security-opt seccomp=PROFILE \
+                   with a profile that allows io_uring_setup, io_uring_enter and \
+                   io_uring_register)";
     let reason = match (errno, surroundings.disabled) {
         (libc::EPERM, Some(2)) => {
-            "io_uring is switched off on this host: sysctl kernel.io_uring_disabled is 2, set it to 0"
+            "io_uring is switched off on this host: sysctl kernel.io_uring_disabled is 2, set it \
+             to 0"
                 .to_owned()
         }
         (libc::EPERM, Some(1)) => {
@@ -181,8 +183,8 @@ fn explain(error: &io::Error, surroundings: &Surroundings) -> Unavailable {
             format!("io_uring is denied (EPERM) by {seccomp}")
         }
         (libc::EPERM, _) => format!(
-            "io_uring is denied (EPERM) although kernel.io_uring_disabled does not say so: a security \
-             module or {seccomp} may be the cause"
+            "io_uring is denied (EPERM) although kernel.io_uring_disabled does not say so: a \
+             security module or {seccomp} may be the cause"
         ),
         (libc::ENOSYS, _) if surroundings.seccomp => {
             format!("io_uring is hidden (ENOSYS) by this kernel or by {seccomp}")

@@ -1,10 +1,10 @@
 //! The ring of receive buffers lent to the kernel, and how many of them.
 //!
-//! The kernel takes buffers from this ring in turn, so with many entries every receive would touch cold
-//! memory although a few warm buffers would do. So only about twice as many are lent as were used in a
-//! recent turn, and when the kernel runs out, more are. But never more than hold [`TURN_BYTES`], judging
-//! by how full they were lately: when messages are small that is the whole ring, when bodies are relayed
-//! it is a handful, and the kernel stops and comes again.
+//! The kernel takes buffers from this ring in turn, so with many entries every receive would touch
+//! cold memory although a few warm buffers would do. So only about twice as many are lent as were
+//! used in a recent turn, and when the kernel runs out, more are. But never more than hold
+//! [`TURN_BYTES`], judging by how full they were lately: when messages are small that is the whole
+//! ring, when bodies are relayed it is a handful, and the kernel stops and comes again.
 //!
 //! What it leaves to others: telling a receive that ended for lack of buffers from one that failed.
 
@@ -52,7 +52,8 @@ impl ProvidedRing {
         assert!(entries.is_power_of_two() && entries <= 1 << 15);
         let region = Region::reserve(entries as usize * size_of::<BufRingEntry>())?;
         let address = region.base().as_ptr() as u64;
-        // SAFETY: page-aligned memory for `entries` entries, unmapped only after the ring is closed.
+        // SAFETY: page-aligned memory for `entries` entries, unmapped only after the ring is
+        // closed.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 address,

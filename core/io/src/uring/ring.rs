@@ -70,7 +70,8 @@ impl Ring {
     ///
     /// # Errors
     ///
-    /// That of `io_uring_setup`: `EINVAL` for a kernel before 6.1, `EPERM`, `ENOSYS`, `ENOMEM`, `EMFILE`.
+    /// That of `io_uring_setup`: `EINVAL` for a kernel before 6.1, `EPERM`, `ENOSYS`, `ENOMEM`,
+    /// `EMFILE`.
     pub(super) fn new(submission_entries: u32, completion_entries: u32) -> io::Result<Ring> {
         let (ring, no_sqarray) = set_up(submission_entries, completion_entries)?;
         let features =
@@ -111,7 +112,8 @@ impl Ring {
         &self.ring
     }
 
-    /// Queues an operation for the next enter. Operations start in the order in which they are queued.
+    /// Queues an operation for the next enter. Operations start in the order in which they are
+    /// queued.
     ///
     /// # Safety
     ///
@@ -215,8 +217,8 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// The registration holds the ring: closing the descriptor alone would keep it, its memory and its
-    /// operations until the thread ends.
+    /// The registration holds the ring: closing the descriptor alone would keep it, its memory and
+    /// its operations until the thread ends.
     fn drop(&mut self) {
         if self.features.registered_ring {
             let mut update = RingUpdate { offset: self.enter_fd as u32, reserved: 0, data: 0 };

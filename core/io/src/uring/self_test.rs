@@ -1,7 +1,7 @@
 //! A small run of what we rely on, on this kernel, before it is relied on.
 //!
-//! It uses the backend itself over Unix sockets with abstract names, so that it needs neither a network
-//! nor a file system.
+//! It uses the backend itself over Unix sockets with abstract names, so that it needs neither a
+//! network nor a file system.
 //!
 //! What it leaves to others: what to do when it fails.
 

@@ -12,7 +12,8 @@ use crate::{Output, Token};
 /// A socket of the ring. An idle one is this and nothing else: no buffer, no heap.
 pub(super) struct Slot {
     pub(super) token: Token,
-    /// Boxed by nature: what the kernel reads while a send is in flight does not move with the slot.
+    /// Boxed by nature: what the kernel reads while a send is in flight does not move with the
+    /// slot.
     pub(super) output: Option<Output>,
     pub(super) connecting_to: Option<Box<SockAddr>>,
     pub(super) fd: RawFd,
@@ -24,9 +25,10 @@ const _: () = assert!(size_of::<Slot>() <= 40);
 /// A set of facts about a slot.
 ///
 /// "Incoming" is the multishot accept of a listener or the multishot receive of a connection. Its
-/// life: wanted by the owner, armed (in flight), and when the owner wants it no more, cancelling until
-/// the last completion arrives; then armed again if it is wanted again by then. A receive that found
-/// no buffer is starved: wanted, not armed, and in the list of those who wait for buffers.
+/// life: wanted by the owner, armed (in flight), and when the owner wants it no more, cancelling
+/// until the last completion arrives; then armed again if it is wanted again by then. A receive
+/// that found no buffer is starved: wanted, not armed, and in the list of those who wait for
+/// buffers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Flags(u16);
 
@@ -87,8 +89,8 @@ pub(super) enum Op {
 
 /// The name of an operation: kind, slot, and the slot's generation when the operation started.
 ///
-/// The slot alone would do, for it is not reused before its operations have completed; the generation
-/// lets debug builds check just that.
+/// The slot alone would do, for it is not reused before its operations have completed; the
+/// generation lets debug builds check just that.
 pub(super) fn user_data(op: Op, index: u32, generation: u32) -> u64 {
     debug_assert!(index < INDEX_END);
     (op as u64) << 56 | u64::from(index) << 32 | u64::from(generation)

@@ -85,8 +85,8 @@ pub fn a_closed_socket_does_not_wait_for_buffers<B: Backend>(_: Bench<B>) {
     bench.settled(1);
 }
 
-/// Many sockets wait for a buffer and only the last has anything to put into one: the others must not
-/// hold it up.
+/// Many sockets wait for a buffer and only the last has anything to put into one: the others must
+/// not hold it up.
 pub fn one_free_buffer_is_offered_to_everybody_who_waits<B: Backend>(_: Bench<B>) {
     let Some(mut bench) = Bench::<B>::with(&few_buffers()) else { return };
     let (client, server) = bench.pair();

@@ -4,6 +4,7 @@
 
 pub mod accepting;
 pub mod buffers;
+pub mod chaos;
 pub mod closing;
 pub mod receiving;
 pub mod sending;
@@ -230,6 +231,9 @@ macro_rules! contract_suite {
                 one_free_buffer_is_offered_to_everybody_who_waits
                 buffers_outlive_their_socket_and_backend
                 outputs_are_used_again
+            );
+            $crate::contract_suite!(@cases $backend, chaos:
+                whatever_is_done_when_bytes_are_right_and_everything_comes_back
             );
             $crate::contract_suite!(@cases $backend, turning:
                 a_turn_waits_as_long_as_it_is_told

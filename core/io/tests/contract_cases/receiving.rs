@@ -79,7 +79,8 @@ pub fn pause_and_recv_work_in_every_interleaving<B: Backend>(mut bench: Bench<B>
     for case in 0..256_u32 {
         let message = case.to_le_bytes();
         expected.extend_from_slice(&message);
-        // Two bits per gap: turns after the send, after the pause, after recv, after a second pause.
+        // Two bits per gap: turns after the send, after the pause, after recv, after a second
+        // pause.
         let turns = |gap: u32| case >> (2 * gap) & 3;
         bench.send(client, &message);
         for (gap, step) in ["send", "pause", "recv", "pause"].into_iter().enumerate() {

@@ -91,7 +91,8 @@ struct Flow {
     wanted: bool,
 }
 
-/// Connections that send, receive, pause and finish at random: every byte arrives once and in order.
+/// Connections that send, receive, pause and finish at random: every byte arrives once and in
+/// order.
 pub fn a_random_mixture_is_carried_whole<B: Backend>(mut bench: Bench<B>) {
     let mut random = Random(0x5eed);
     let mut flows = Vec::new();

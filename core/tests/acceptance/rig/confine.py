@@ -1,6 +1,6 @@
 """Runs a command with less than usual: resource limits, another user, io_uring refused by seccomp.
 
-    confine.py [--memlock BYTES] [--nofile N] [--user NAME]
+    confine.py [--memlock BYTES] [--nofile N] [--user NAME|NUMBER]
                [--no-io-uring EPERM|ENOSYS] -- command ...
 
 What it leaves to others: what the command then does. It changes only its own process, so nothing
@@ -57,10 +57,10 @@ def main():
     if asked.nofile is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (asked.nofile, asked.nofile))
     if asked.user and os.getuid() == 0:
-        user = pwd.getpwnam(asked.user)
+        number = int(asked.user) if asked.user.isdigit() else pwd.getpwnam(asked.user).pw_uid
         os.setgroups([])
-        os.setgid(user.pw_gid)
-        os.setuid(user.pw_uid)
+        os.setgid(number)
+        os.setuid(number)
     if asked.no_io_uring:
         assert platform.machine() in ("x86_64", "aarch64"), "numbers checked on these only"
         deny_io_uring(getattr(errno, asked.no_io_uring))

@@ -1,0 +1,161 @@
+//! How a downstream connection ends: after its last answer, with its client, or because it has to.
+//!
+//! What it leaves to others: why (`downstream`, `response`, `timeouts`).
+
+use super::downstream::Life;
+use crate::reply::LocalReply;
+use crate::sabotage::Sabotage;
+use crate::shard::{DownstreamKey, Shard, StreamKey};
+use crate::stats::{HttpStat, ListenerStat};
+use tidegate_http::HttpError;
+use tidegate_io::{Errno, Io};
+
+impl<I: Io> Shard<I> {
+    /// Whether the response that begins now is the connection's last.
+    pub(crate) fn is_last_response(&mut self, stream_key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(stream_key) else { return true };
+        self.follow_listener(stream.downstream);
+        let Some(stream) = self.streams.get(stream_key) else { return true };
+        let Some(downstream) = self.downstreams.get(stream.downstream) else { return true };
+        let config = downstream.config();
+        let http = downstream.listener.http.stats;
+        let unread_body = !stream.request_complete
+            && stream.request_body != tidegate_http::BodyLength::None
+            && stream.upstream().is_none();
+        if stream.request.close || unread_body || downstream.aged || downstream.life != Life::Open {
+            return true;
+        }
+        if config.max_requests_per_connection.is_some_and(|max| downstream.requests >= max) {
+            self.stats.inc(http, HttpStat::DownstreamCxMaxRequestsReached);
+            return true;
+        }
+        if self.draining_since.is_some() || downstream.listener_gone {
+            self.stats.inc(http, HttpStat::DownstreamCxDrainClose);
+            return true;
+        }
+        false
+    }
+
+    pub(crate) fn request_malformed(&mut self, key: DownstreamKey, error: HttpError) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
+        match downstream.stream {
+            // The body is broken: the upstream must not take what it got for a whole request.
+            Some(stream) => {
+                self.reset_upstream(stream);
+                self.local_reply(stream, LocalReply::malformed(&error));
+            }
+            None => self.reply_without_stream(key, &LocalReply::malformed(&error)),
+        }
+    }
+
+    /// Reads no further request; closes when everything is sent.
+    pub(crate) fn close_after_output(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if downstream.life == Life::Open {
+            downstream.life = Life::Closing;
+        }
+        self.touch_downstream(key);
+    }
+
+    pub(crate) fn downstream_eof(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.eof = true;
+        let tunnel = downstream
+            .stream
+            .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
+        match (downstream.life, tunnel) {
+            (Life::Open, Some(stream)) => self.tunnel_finished_downstream(stream),
+            // What is held was not read yet: the client sent requests and then FIN. They are
+            // answered.
+            (Life::Open, None) if !downstream.held.is_empty() => {}
+            (Life::Closing, _) => {}
+            _ => self.downstream_gone(key),
+        }
+    }
+
+    pub(crate) fn downstream_failed(&mut self, key: DownstreamKey, _errno: Errno) {
+        self.downstream_gone(key);
+    }
+
+    /// The client is gone: so is its request.
+    pub(crate) fn downstream_gone(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
+        if let Some(stream_key) = downstream.stream {
+            self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
+            self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
+            self.stats.inc(http, HttpStat::DownstreamRqRxReset);
+            if let Some(stream) = self.streams.get_mut(stream_key) {
+                stream.flags.insert(crate::reply::ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                stream.details = "downstream_remote_disconnect";
+            }
+        }
+        self.close_downstream(key);
+    }
+
+    /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN
+    /// and waits a little: what a client sends to a closed socket, a further request for one, makes
+    /// the kernel answer with a reset, and that can take the response away from the client before
+    /// it has read it (RFC 9112 9.6).
+    pub(crate) fn linger(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let stream = downstream.stream.and_then(|key| self.streams.get(key));
+        let may_talk = stream.is_some()
+            || !downstream.last_request
+            || !downstream.held.is_empty()
+            || !downstream.decoder.is_idle();
+        let delay = downstream.config().delayed_close_timeout;
+        match delay {
+            Some(delay) if may_talk && !downstream.eof => {
+                let until = self.now.instant + delay;
+                downstream.life = Life::Lingering { until, dropped: 0 };
+                downstream.held.clear();
+                self.io.shutdown_write(downstream.socket);
+                if downstream.paused {
+                    downstream.paused = false;
+                    self.io.recv(downstream.socket);
+                }
+                self.arm_downstream(key);
+            }
+            _ => self.close_downstream(key),
+        }
+    }
+
+    /// Closes the connection now. A stream under way ends with it.
+    pub(crate) fn close_downstream(&mut self, key: DownstreamKey) {
+        if let Some(stream) = self.downstreams.get(key).and_then(|d| d.stream) {
+            self.reset_upstream(stream);
+            self.finish_stream(stream);
+        }
+        let Some(mut downstream) = self.downstreams.remove(key) else { return };
+        downstream.alarm.cancel(&mut self.timers);
+        if !Sabotage::ForgetSocket.strikes() {
+            self.io.close(downstream.socket);
+        }
+        let listener = &downstream.listener;
+        let http = listener.http.stats;
+        let age_ms = (self.now.instant - downstream.accepted).as_millis() as u64;
+        self.stats.dec(http, HttpStat::DownstreamCxActive);
+        self.stats.dec(http, HttpStat::DownstreamCxHttp1Active);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroy);
+        self.stats.record(http, HttpStat::DownstreamCxLengthMs, age_ms);
+        self.stats.dec(listener.stats, ListenerStat::DownstreamCxActive);
+        self.stats.inc(listener.stats, ListenerStat::DownstreamCxDestroy);
+        self.stats.record(listener.stats, ListenerStat::DownstreamCxLengthMs, age_ms);
+    }
+
+    /// Ends a response that cannot be completed: the client must not take what it got for whole.
+    pub(crate) fn abort_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        self.stats.inc(http, HttpStat::DownstreamRqTxReset);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocalActiveRq);
+        self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
+        self.io.abort(downstream.socket);
+        self.close_downstream(key);
+    }
+}

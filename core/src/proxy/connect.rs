@@ -1,0 +1,176 @@
+//! Making upstream connections, and those who wait for them.
+//!
+//! What it leaves to others: who gets a connection that is free (`upstream`).
+
+use super::deadline::Alarm;
+use super::stream::Phase;
+use super::upstream::{Upstream, Work};
+use crate::reply::LocalReply;
+use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
+use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
+use crate::stats::{ClusterStat, HostStat};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tidegate_http::Limits;
+use tidegate_http::h1::{Options, ResponseDecoder};
+use tidegate_io::Io;
+
+impl<I: Io> Shard<I> {
+    /// Makes a connection to `host` for those who wait, unless enough are being made.
+    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let pool = self.pools.of(host);
+        if pool.connecting >= pool.waiting.len() {
+            return;
+        }
+        let thresholds = &entry.config.circuit_breakers.default;
+        if Breakers::acquire(&entry.breakers.connections, thresholds.max_connections)
+            == Permit::Refused
+            && !self.make_room(entry)
+        {
+            self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
+            // With a connection of our own, those who wait get it in turn; else another shard has
+            // to give way.
+            if thresholds.max_connections == 0 {
+                self.fail_waiting(host.id, LocalReply::OVERFLOW);
+            } else if self.pools.of(host).open == 0 {
+                self.starve(entry, host);
+            }
+            return;
+        }
+        let socket = match self.io.connect(&host.address, Owner::Shard.token()) {
+            Ok(socket) => socket,
+            Err(_) => {
+                Breakers::release(&entry.breakers.connections);
+                self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
+                self.stats.inc(host.stats, HostStat::CxConnectFail);
+                if self.pools.of(host).open == 0 {
+                    self.fail_waiting(host.id, LocalReply::OUT_OF_DESCRIPTORS);
+                }
+                return;
+            }
+        };
+        let now = self.now.instant;
+        let key = self.upstreams.insert(Upstream {
+            socket,
+            host: host.id,
+            host_stats: host.stats,
+            cluster: entry.clone(),
+            work: Work::Connecting,
+            decoder: ResponseDecoder::new(Options::default(), codec_limits(entry)),
+            output: None,
+            sending: false,
+            touched: false,
+            paused: false,
+            finish: false,
+            broken: false,
+            requests: 0,
+            answered: false,
+            opened: now,
+            since: now,
+            alarm: Alarm::default(),
+        });
+        self.io.set_token(socket, Owner::Upstream(key).token());
+        let pool = self.pools.of(host);
+        pool.connecting += 1;
+        pool.open += 1;
+        for stat in [
+            ClusterStat::UpstreamCxTotal,
+            ClusterStat::UpstreamCxHttp1Total,
+            ClusterStat::UpstreamCxActive,
+        ] {
+            self.stats.inc(entry.stats, stat);
+        }
+        self.stats.inc(host.stats, HostStat::CxTotal);
+        self.stats.inc(host.stats, HostStat::CxActive);
+        self.arm_upstream(key);
+    }
+
+    /// The cluster's connection limit is reached: an idle connection to another of its hosts gives
+    /// way.
+    pub(crate) fn make_room(&mut self, entry: &ClusterEntry) -> bool {
+        let Some(idle) = self.pools.idle_in(entry.id) else { return false };
+        self.close_upstream(idle);
+        let limit = entry.config.circuit_breakers.default.max_connections;
+        Breakers::acquire(&entry.breakers.connections, limit) == Permit::Granted
+    }
+
+    /// Asks the other shards for a connection permit, until there is one or nobody waits for it any
+    /// more.
+    pub(crate) fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+        let pool = self.pools.of(host);
+        if !pool.starved {
+            pool.starved = true;
+            self.starved.push((host.id, entry.clone()));
+            entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
+            self.adopted.publisher().wake_all();
+        }
+        self.retry_soon();
+    }
+
+    /// Tries again to connect for those that other shards kept from it.
+    pub(crate) fn connect_starved(&mut self) {
+        for (id, entry) in std::mem::take(&mut self.starved) {
+            entry.breakers.starved.fetch_sub(1, Ordering::Relaxed);
+            let Some(pool) = self.pools.get(id) else { continue };
+            pool.starved = false;
+            let host = pool.host.clone();
+            self.connect(&entry, &host);
+            self.pools.forget(id);
+        }
+    }
+
+    pub(crate) fn upstream_connected(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let connect_ms = (self.now.instant - upstream.since).as_millis() as u64;
+        self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
+        self.io.recv(upstream.socket);
+        if let Some(pool) = self.pools.get(upstream.host) {
+            pool.connecting -= 1;
+        }
+        self.release_upstream(key);
+    }
+
+    /// The connection could not be made: who cannot be served by those still being made gets
+    /// `reply`.
+    pub(crate) fn connect_failed(&mut self, key: UpstreamKey, reply: LocalReply) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let (host, stats) = (upstream.host, upstream.cluster.stats);
+        self.stats.inc(stats, ClusterStat::UpstreamCxConnectFail);
+        self.stats.inc(upstream.host_stats, HostStat::CxConnectFail);
+        self.stats.inc(upstream.host_stats, HostStat::RqError);
+        while let Some(pool) = self.pools.get(host)
+            && pool.waiting.len() >= pool.connecting
+            && let Some(stream) = pool.waiting.front().copied()
+        {
+            self.stop_waiting(stream);
+            self.stats.inc(stats, ClusterStat::UpstreamRqPendingFailureEject);
+            self.local_reply(stream, reply);
+        }
+        self.close_upstream(key);
+    }
+
+    pub(crate) fn fail_waiting(&mut self, host: HostId, reply: LocalReply) {
+        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+            self.stop_waiting(stream);
+            self.local_reply(stream, reply);
+        }
+    }
+
+    /// Takes a stream out of the queue for a connection.
+    pub(crate) fn stop_waiting(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Phase::Waiting(host) = stream.phase else { return };
+        stream.phase = Phase::Routing;
+        if let Some(pool) = self.pools.get(host) {
+            pool.waiting.retain(|waiting| *waiting != key);
+        }
+        if let Some(cluster) = stream.cluster() {
+            Breakers::release(&cluster.breakers.pending);
+            self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
+        }
+    }
+}
+
+fn codec_limits(entry: &ClusterEntry) -> Limits {
+    Limits { fields_max: entry.config.max_response_headers_count as usize, ..Limits::default() }
+}

@@ -1,0 +1,64 @@
+//! Mistakes on purpose: each breaks one promise, so that a test can show that the simulator
+//! notices.
+//!
+//! Nothing of this is in a program: without the cargo feature `sabotage` every question is answered
+//! with a constant `false`. Only `core/tests/sim` turns the feature on.
+//!
+//! What it leaves to others: noticing.
+
+/// A mistake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sabotage {
+    /// A response loses one byte of its body.
+    SkipBodyByte,
+    /// A request that may not be sent twice is sent again.
+    ReplayAnything,
+    /// A closed upstream connection keeps its permit of the circuit breaker.
+    KeepPermit,
+    /// A client's socket is forgotten, not closed.
+    ForgetSocket,
+    /// Pipelined input is read in the wrong order.
+    ReverseHeld,
+    /// A client whose request waits for its upstream is never read from again.
+    NeverResume,
+    /// A shard stays with the snapshot that it has.
+    IgnoreSnapshot,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Sabotage; 7] = [
+        Sabotage::SkipBodyByte,
+        Sabotage::ReplayAnything,
+        Sabotage::KeepPermit,
+        Sabotage::ForgetSocket,
+        Sabotage::ReverseHeld,
+        Sabotage::NeverResume,
+        Sabotage::IgnoreSnapshot,
+    ];
+
+    /// Whether this mistake is to be made, on this thread.
+    #[cfg(feature = "sabotage")]
+    #[must_use]
+    pub fn strikes(self) -> bool {
+        MADE.get() == Some(self)
+    }
+
+    /// Never.
+    #[cfg(not(feature = "sabotage"))]
+    #[inline(always)]
+    pub(crate) const fn strikes(self) -> bool {
+        false
+    }
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static MADE: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on this thread makes that mistake, or none.
+#[cfg(feature = "sabotage")]
+pub fn make(mistake: Option<Sabotage>) {
+    MADE.set(mistake);
+}
