@@ -89,8 +89,10 @@ fn from_registry() -> Result<Option<PathBuf>, AnyError> {
     Ok(None)
 }
 
-/// Compiles each file on its own, because names that are resolved among all files at once are found
-/// in the wrong package (`config.core.v3` inside `envoy.extensions` as `envoy.extensions.config`).
+/// Compiles the files in rounds. In each one as many are compiled together as can be: a name that
+/// is resolved among many files can be found in the wrong package (`config.core.v3` inside
+/// `envoy.extensions` as `envoy.extensions.config`, where there is no `core`). The first file of a
+/// round is alone and must succeed, so that the rounds come to an end.
 fn compile(protos: &Path) -> Result<FileSet, AnyError> {
     let mut roots = Vec::new();
     for entry in fs::read_dir(protos)? {
@@ -102,23 +104,33 @@ fn compile(protos: &Path) -> Result<FileSet, AnyError> {
     for root in &roots {
         find_protos(root, root, &mut names)?;
     }
-    // Backwards, because `extensions` and `service` import `config` and not the other way: what was
-    // imported need not be compiled again.
+    names.retain(|name| name != UNRESOLVABLE);
     names.sort();
+
     let mut files = BTreeMap::new();
-    for name in names.iter().rev() {
-        if files.contains_key(name) || name == UNRESOLVABLE {
-            continue;
-        }
+    while let Some((first, others)) = names.split_first() {
         let mut compiler = protox::Compiler::new(&roots)?;
-        compiler.include_imports(true).include_source_info(false).open_file(name)?;
-        for bytes in FileSet::decode(compiler.encode_file_descriptor_set().as_slice())?.files {
-            let name =
-                prost_types::FileDescriptorProto::decode(bytes.as_slice())?.name().to_owned();
-            files.entry(name).or_insert(bytes);
+        compiler.include_imports(true).include_source_info(false).open_file(first)?;
+        for name in others {
+            // What fails here is the first of a later round, where it counts.
+            let _ = compiler.open_file(name);
         }
+        take_files(&compiler, &mut files)?;
+        names.retain(|name| !files.contains_key(name));
     }
     Ok(FileSet { files: files.into_values().collect() })
+}
+
+/// Adds what was compiled to `files`, by name.
+fn take_files(
+    compiler: &protox::Compiler,
+    files: &mut BTreeMap<String, Vec<u8>>,
+) -> Result<(), AnyError> {
+    for bytes in FileSet::decode(compiler.encode_file_descriptor_set().as_slice())?.files {
+        let name = prost_types::FileDescriptorProto::decode(bytes.as_slice())?.name().to_owned();
+        files.entry(name).or_insert(bytes);
+    }
+    Ok(())
 }
 
 /// The names of all .proto files under `folder`, relative to `root`, as imports write them.
