@@ -106,6 +106,13 @@ impl Buffer {
         part
     }
 
+    /// Whether more than half of its pool is in use: then it is to be given back soon.
+    #[inline]
+    pub(crate) fn is_scarce(&self) -> bool {
+        // SAFETY: a pool's core lives until its last buffer has come back; this one has not.
+        self.header().home.is_some_and(|home| unsafe { home.as_ref() }.is_scarce())
+    }
+
     fn header(&self) -> &Header {
         // SAFETY: the header is alive as long as a handle exists (invariant of the field).
         unsafe { self.header.as_ref() }

@@ -73,10 +73,12 @@ impl Output {
         &mut self.body_mut().owned
     }
 
-    /// Appends received bytes: by reference, or by copy when they are short.
+    /// Appends received bytes: by reference, or by copy when they are short or their pool is half
+    /// empty. Peers that take nothing can so hold half of the receive buffers at most, and nobody
+    /// else has to wait for them.
     #[inline]
     pub fn push(&mut self, buffer: Buffer) {
-        if buffer.len() < COPY_BYTES_MAX {
+        if buffer.len() < COPY_BYTES_MAX || buffer.is_scarce() {
             self.tail().extend_from_slice(&buffer);
         } else {
             self.push_shared(buffer);

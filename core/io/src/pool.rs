@@ -26,6 +26,8 @@ pub(crate) struct Core {
     free_count: Cell<u32>,
     /// Buffers to which a handle exists.
     in_use: Cell<u32>,
+    /// With more than so many in use the rest is for receiving.
+    plenty: u32,
     /// The pool itself is gone: the last buffer to come back takes the core along.
     orphaned: Cell<bool>,
 }
@@ -46,6 +48,11 @@ impl Core {
             // was the last buffer, so nobody points here any more.
             drop(unsafe { Box::from_raw(core.as_ptr()) });
         }
+    }
+
+    /// Whether more than half of the buffers are in use.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.in_use.get() > self.plenty
     }
 
     fn push_free(&self, header: NonNull<Header>) {
@@ -88,6 +95,7 @@ impl Pool {
             free: Cell::new(None),
             free_count: Cell::new(0),
             in_use: Cell::new(0),
+            plenty: buffers_max / 2,
             orphaned: Cell::new(false),
         });
         let core = NonNull::from(Box::leak(core));

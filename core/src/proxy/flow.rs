@@ -14,13 +14,19 @@ impl<I: Io> Shard<I> {
     pub(crate) fn send_request_data(&mut self, key: StreamKey, data: Buffer) {
         let Some(stream) = self.streams.get(key) else { return };
         let chunked = stream.request_body == BodyLength::Chunked;
+        let waiting = stream.upstream().is_none();
         let Some(output) = self.request_output(key) else { return };
         if chunked {
             encode_chunk_start(data.len(), output.tail());
-            output.push(data);
-            encode_chunk_end(output.tail());
+        }
+        if waiting {
+            // A copy: who waits for a connection must not hold the buffers that would free one.
+            output.tail().extend_from_slice(&data);
         } else {
             output.push(data);
+        }
+        if chunked {
+            encode_chunk_end(output.tail());
         }
         let unsent = output.len();
         if unsent > limits::OUTPUT_BYTES_HIGH {
