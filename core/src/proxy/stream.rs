@@ -184,17 +184,18 @@ impl Stream {
 impl<I: Io> Shard<I> {
     /// Looks the connection's listener up again when a newer snapshot was adopted.
     pub(crate) fn follow_listener(&mut self, key: DownstreamKey) {
-        let version = self.adopted.snapshot().version;
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        if downstream.version == version {
+        let snapshot = self.adopted.snapshot();
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if downstream.version == snapshot.version {
             return;
         }
-        let entry = self.listener_entry(downstream.listener.id);
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.version = version;
-        downstream.listener_gone = entry.is_none();
-        if let Some(entry) = entry {
-            downstream.listener = entry;
+        downstream.version = snapshot.version;
+        let newest = snapshot.listeners.iter().find(|entry| entry.id == downstream.listener.id);
+        downstream.listener_gone = newest.is_none();
+        if let Some(entry) = newest
+            && !Arc::ptr_eq(entry, &downstream.listener)
+        {
+            downstream.listener = Rc::new(entry.clone());
         }
     }
 

@@ -31,12 +31,6 @@ impl<I: Io> Shard<I> {
         keys.find(|key| self.listeners.get(*key).is_some_and(|l| l.entry.id == id))
     }
 
-    /// The newest entry of the listener with this number; `None` when it stopped accepting.
-    pub(crate) fn listener_entry(&self, id: ListenerId) -> Option<Rc<Arc<ListenerEntry>>> {
-        let listener = self.listeners.get(self.find_listener(id)?)?;
-        listener.closes_at.is_none().then(|| listener.entry.clone())
-    }
-
     pub(super) fn open_listener(&mut self, entry: &Arc<ListenerEntry>) -> io::Result<()> {
         let descriptor = entry.sockets.sockets[self.index].try_clone()?;
         let socket = self.io.listen(descriptor, Owner::Shard.token())?;
