@@ -123,7 +123,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn dispatch(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) else {
-            self.local_reply(key, LocalReply::CLUSTER_NOT_FOUND);
+            self.dispatch_to_former(key);
             return;
         };
         let stats = cluster.entry.stats;
@@ -149,6 +149,21 @@ impl<I: Io> Shard<I> {
             let host = entry.endpoints.hosts[pick.host].clone();
             self.wait(key, &entry, &host);
         }
+    }
+
+    /// The cluster is gone since the stream began, which still sees it: its host is asked once more.
+    fn dispatch_to_former(&mut self, key: StreamKey) {
+        let cluster = self.streams.get(key).and_then(|stream| stream.cluster().cloned());
+        let host = cluster.as_ref().and_then(|entry| entry.endpoints.hosts.first().cloned());
+        let (Some(entry), Some(host)) = (cluster, host) else {
+            self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
+            return;
+        };
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.upstream_address = Some(host.address);
+        }
+        self.pools.of(&host).gone = true;
+        self.wait(key, &entry, &host);
     }
 
     /// No connection is free: the request waits for one, which is made if need be.

@@ -111,7 +111,13 @@ impl<I: Io> Shard<I> {
             self.close_upstream(key);
             return;
         }
+        let used = upstream.requests > 0;
         while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+            if used && self.streams.get(stream).is_some_and(|stream| stream.fresh_connection) {
+                // It died on a used connection once; a new one is made in the place of this one.
+                self.close_upstream(key);
+                return;
+            }
             self.stop_waiting(stream);
             if self.attach(stream, key) {
                 return;
