@@ -9,9 +9,10 @@ use std::time::Duration;
 use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
 use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
 
+use super::bytes::{Side, body};
 use super::config::proxy_address;
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
-use super::plan::{Exchange, Id, LastWord, NOT_HTTP, Side, Visit, body};
+use super::plan::{Exchange, Id, LastWord, NOT_HTTP, Visit};
 use super::script::{Script, Step};
 use super::wire::{Head, Parser, Part};
 

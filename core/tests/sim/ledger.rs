@@ -8,8 +8,9 @@ use std::rc::Rc;
 
 use tidegate_io::Instant;
 
+use super::answer::{AnswerFraming, Misdeed};
 use super::config::Shape;
-use super::plan::{AnswerFraming, Exchange, Id, Misdeed, Weather};
+use super::plan::{Exchange, Id, Weather};
 
 /// A handle for everybody in the world.
 pub type Book = Rc<RefCell<Ledger>>;

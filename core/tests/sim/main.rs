@@ -10,6 +10,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answer;
+mod bytes;
 mod client;
 mod config;
 mod ledger;

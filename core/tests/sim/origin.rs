@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
 use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
 
+use super::bytes::{Side, body};
 use super::config::origin_address;
 use super::ledger::{Book, Ledger, Sighting};
-use super::plan::{Id, Side, body};
+use super::plan::Id;
 use super::script::Script;
 use super::wire::{Framing, Head, Parser, Part};
 

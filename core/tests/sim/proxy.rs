@@ -14,12 +14,13 @@ use tidegate::stats::{ClusterStat, HttpStat, ServerStat};
 use tidegate_io::sim::{Actor, Faults, Random, RunEnd, World};
 use tidegate_io::{Instant, Io};
 
+use super::answer::{After, AnswerFraming};
 use super::client::Client;
 use super::config::{Builder, CLUSTERS, Shape};
 use super::ledger::{Book, Ledger, Outage, Outcome};
 use super::operator::{Deed, DrainWatch, Operator, ShardActor};
 use super::origin::Origin;
-use super::plan::{After, AnswerFraming, Exchange, LastWord, Visit, Weather};
+use super::plan::{Exchange, LastWord, Visit, Weather};
 
 /// Everybody in a world.
 struct Cast {

@@ -64,3 +64,33 @@ impl std::fmt::Debug for Memory {
 pub(super) fn bytes_of(output: &Output) -> Vec<u8> {
     output.pieces().collect::<Vec<_>>().concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_move_from_the_inbox_to_buffers_until_there_are_none() {
+        let mut memory = Memory::new(16, 1024);
+        let mut inbox: VecDeque<u8> = (0..200).collect();
+        inbox.rotate_left(100); // not contiguous any more
+        let held: Vec<Buffer> = (0..16).map(|_| memory.fill(&mut inbox, 10).unwrap()).collect();
+        assert!(memory.is_exhausted());
+        assert!(memory.fill(&mut inbox, 10).is_none());
+        assert_eq!((inbox.len(), memory.in_use()), (40, 16));
+        let moved: Vec<u8> = held.iter().flat_map(|buffer| buffer.to_vec()).collect();
+        assert_eq!(moved, (100..200).chain(0..60).collect::<Vec<u8>>());
+        drop(held);
+        assert!(!memory.is_exhausted());
+        assert_eq!(memory.in_use(), 0);
+    }
+
+    #[test]
+    fn a_copy_of_an_output_has_its_pieces_in_order() {
+        let mut output = Memory::new(16, 1024).output();
+        output.tail().extend_from_slice(b"head");
+        output.push(Buffer::copy_from(&[b'x'; 4000]));
+        output.tail().extend_from_slice(b"tail");
+        assert_eq!(bytes_of(&output), [&b"head"[..], &[b'x'; 4000], b"tail"].concat());
+    }
+}
