@@ -66,10 +66,9 @@ impl<I: Io> Shard<I> {
             .stream
             .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
         match (downstream.life, tunnel) {
+            // What is held comes first: requests are answered, and a tunnel's bytes go out.
+            (Life::Open, _) if !downstream.held.is_empty() => self.touch_downstream(key),
             (Life::Open, Some(stream)) => self.tunnel_finished_downstream(stream),
-            // What is held was not read yet: the client sent requests and then FIN. They are
-            // answered.
-            (Life::Open, None) if !downstream.held.is_empty() => {}
             (Life::Closing, _) => {}
             _ => self.downstream_gone(key),
         }
