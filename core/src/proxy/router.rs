@@ -151,7 +151,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The cluster is gone since the stream began, which still sees it: its host is asked once more.
+    /// The cluster is gone since the stream began, which still sees it: its host is asked once
+    /// more.
     fn dispatch_to_former(&mut self, key: StreamKey) {
         let cluster = self.streams.get(key).and_then(|stream| stream.cluster().cloned());
         let host = cluster.as_ref().and_then(|entry| entry.endpoints.hosts.first().cloned());
