@@ -31,6 +31,7 @@ mod region;
 pub mod sim;
 mod slots;
 pub mod socket;
+mod splice;
 mod sys;
 pub mod uring;
 mod wake;
@@ -99,9 +100,33 @@ pub enum Outcome {
     RecvFailed(Errno),
     /// The whole [`Output`] given to [`Io::send`] was taken by the kernel, or sending failed.
     Sent(Result<(), Errno>),
+    /// A splice from this socket has moved `bytes` more, and has ended when `end` says so.
+    Spliced {
+        /// Bytes that the other socket took since the last report.
+        bytes: u64,
+        /// Why it is over; both sockets are free again. No end: it goes on.
+        end: Option<SpliceEnd>,
+    },
     /// Somebody called [`Waker::wake`]. Reported at most once per turn, with the token given to
     /// [`Io::set_waker_token`].
     Woken,
+}
+
+/// Why a splice is over. All that was taken from the one socket was given to the other, except
+/// after [`SpliceEnd::SendFailed`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpliceEnd {
+    /// As many bytes were moved as was asked for.
+    Complete,
+    /// The peer finished sending before.
+    Eof,
+    /// Receiving failed.
+    RecvFailed(Errno),
+    /// Sending failed.
+    SendFailed(Errno),
+    /// There is no pipe left (descriptors, or the bound of the backend): the rest is to be received
+    /// and sent as usual.
+    NoPipe,
 }
 
 /// Wakes an [`Io`] that waits in [`Io::turn`], from any thread.
@@ -140,6 +165,8 @@ pub struct IoStats {
     pub rearms: u64,
     /// Receive buffers held by anybody now (a gauge).
     pub buffers_in_use: u64,
+    /// Bytes that were spliced.
+    pub spliced_bytes: u64,
     /// Sockets open now, closing ones included (a gauge).
     pub sockets: u64,
 }
@@ -167,6 +194,25 @@ pub trait Io {
     /// Wants bytes from `socket`, until [`Io::pause`], [`Outcome::Eof`], [`Outcome::RecvFailed`] or
     /// close. Idempotent: on a socket that already receives it does nothing.
     fn recv(&mut self, socket: Socket);
+
+    /// Wants one [`Outcome::Received`] of at most `bytes_max` bytes, which must not be 0; then nothing
+    /// more, as after [`Io::pause`]. On a socket that already receives it does nothing.
+    fn recv_some(&mut self, socket: Socket, bytes_max: u32);
+
+    /// Whether something may still be received without a further call: after [`Io::pause`] until it
+    /// has worked.
+    fn is_receiving(&self, socket: Socket) -> bool;
+
+    /// Starts to move what `from` receives to `to` inside the kernel, `bytes` of it, and reports it
+    /// to the owner of `from` by [`Outcome::Spliced`]. Until that names an end, nothing may be sent
+    /// on `to` nor received from `from`. Closing either ends it without a report.
+    ///
+    /// False when that cannot be done here; then nothing has happened.
+    ///
+    /// # Panics
+    ///
+    /// When `from` is receiving, or a send is in flight on `to`: both are our own mistakes.
+    fn splice(&mut self, from: Socket, to: Socket, bytes: u64) -> bool;
 
     /// Wants no more bytes (or no more accepted connections) for now. Something that was already on
     /// its way may still be reported. [`Io::recv`] (or [`Io::accept`]) continues; nothing is lost.

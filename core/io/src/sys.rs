@@ -33,6 +33,13 @@ pub(crate) fn set_nonblocking(fd: &OwnedFd, nonblocking: bool) -> io::Result<()>
     with_socket(fd.as_raw_fd(), |socket| socket.set_nonblocking(nonblocking))
 }
 
+/// As [`set_nonblocking`], for a descriptor that a slot keeps open. It has no other status flag.
+pub(crate) fn set_nonblocking_raw(fd: RawFd, nonblocking: bool) {
+    let flags = if nonblocking { libc::O_NONBLOCK } else { 0 };
+    // SAFETY: no pointers. It cannot fail on a descriptor that is open.
+    unsafe { libc::fcntl(fd, libc::F_SETFL, flags) };
+}
+
 /// A TCP socket for connecting to `address`, with `TCP_NODELAY` and close-on-exec.
 pub(crate) fn connecting_socket(address: &SocketAddr, nonblocking: bool) -> io::Result<OwnedFd> {
     let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };

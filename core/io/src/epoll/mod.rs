@@ -7,6 +7,7 @@
 //! What it leaves to others: choosing between the backends ([`crate::backend`]).
 
 mod ready;
+mod splicing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +23,7 @@ use crate::options::TURN_BYTES;
 use crate::output::{OutputPool, Unsent};
 use crate::pool::Pool;
 use crate::slots::Slots;
+use crate::splice::{Pipes, Splice};
 use crate::wake::WakeEvent;
 use crate::{
     Completion, Errno, Io, IoOptions, IoStats, Now, Outcome, Output, Socket, Token, Waker, sys,
@@ -43,6 +45,11 @@ pub struct Epoll {
     outputs: Rc<OutputPool>,
     /// What happened outside a turn, for the next one. Sockets and not tokens, for both may change.
     done: Vec<(Socket, Outcome)>,
+    splices: Slots<Splice>,
+    pipes: Pipes,
+    /// Splices that can go on without waiting, and the memory of that list's last turn.
+    pumpable: Vec<Socket>,
+    pumping: Vec<Socket>,
     /// Sockets that may be accepted from or read without waiting for an edge, oldest first.
     runnable: VecDeque<Socket>,
     /// Sockets that found no free buffer, oldest first.
@@ -77,6 +84,10 @@ impl Epoll {
             pool: Pool::new(options.buffer_bytes, options.buffers_max)?,
             outputs: Rc::default(),
             done: Vec::new(),
+            splices: Slots::new(),
+            pipes: Pipes::default(),
+            pumpable: Vec::new(),
+            pumping: Vec::new(),
             runnable: VecDeque::new(),
             starved: VecDeque::new(),
             wake,
@@ -115,11 +126,17 @@ impl Epoll {
         self.control(operation, fd, interest, data)
     }
 
-    fn want_incoming(&mut self, socket: Socket) {
+    fn want_incoming(&mut self, socket: Socket, bytes_max: u32) {
         let Some(slot) = self.slots.get_mut(socket) else { return };
-        if slot.flags.has(Flags::WANTED.with(Flags::ENDED)) {
+        if slot.flags.has(Flags::ENDED) {
             return;
         }
+        if slot.flags.has(Flags::WANTED) {
+            // Who wants everything and then some, still wants everything.
+            slot.recv_bytes_max = slot.recv_bytes_max.min(bytes_max);
+            return;
+        }
+        slot.recv_bytes_max = bytes_max;
         slot.flags.set(Flags::WANTED);
         if slot.flags.has(Flags::READABLE) {
             self.schedule(socket);
@@ -183,6 +200,9 @@ impl Epoll {
     }
 
     fn forget(&mut self, socket: Socket) {
+        if let Some(splice) = self.slots.get(socket).and_then(|slot| slot.splice) {
+            self.end_splice(splice);
+        }
         if self.slots.retire(socket).is_some()
             && let Some(slot) = self.slots.remove(socket.index)
         {
@@ -199,7 +219,7 @@ impl Io for Epoll {
     }
 
     fn accept(&mut self, listener: Socket) {
-        self.want_incoming(listener);
+        self.want_incoming(listener, 0);
     }
 
     fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
@@ -232,7 +252,20 @@ impl Io for Epoll {
     }
 
     fn recv(&mut self, socket: Socket) {
-        self.want_incoming(socket);
+        self.want_incoming(socket, 0);
+    }
+
+    fn recv_some(&mut self, socket: Socket, bytes_max: u32) {
+        assert!(bytes_max > 0, "a receive of nothing never completes");
+        self.want_incoming(socket, bytes_max);
+    }
+
+    fn is_receiving(&self, socket: Socket) -> bool {
+        self.slots.get(socket).is_some_and(|slot| slot.flags.has(Flags::WANTED))
+    }
+
+    fn splice(&mut self, from: Socket, to: Socket, bytes: u64) -> bool {
+        self.begin_splice(from, to, bytes)
     }
 
     fn pause(&mut self, socket: Socket) {
@@ -284,11 +317,13 @@ impl Io for Epoll {
         self.stats.turns += 1;
         let before = completions.len();
         self.feed_starved();
-        let pending = !self.done.is_empty() || !self.runnable.is_empty();
+        let pending =
+            !(self.done.is_empty() && self.runnable.is_empty() && self.pumpable.is_empty());
         self.wait(if pending { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.budget_bytes = TURN_BYTES as usize;
         self.report_done(completions);
+        self.pump_splices(completions);
         self.run_runnable(completions);
         self.handle_events(completions);
         self.stats.completions += (completions.len() - before) as u64;

@@ -20,14 +20,18 @@ pub(super) struct Slot {
     pub(super) token: Token,
     pub(super) output: Option<Output>,
     pub(super) fd: RawFd,
+    /// The most that the one receive that is wanted may bring; 0: as many and as much as come.
+    pub(super) recv_bytes_max: u32,
+    /// The splice that this socket is an end of.
+    pub(super) splice: Option<Socket>,
     pub(super) flags: Flags,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 40);
+const _: () = assert!(size_of::<Slot>() <= 56);
 
 impl Slot {
     pub(super) fn new(token: Token, fd: RawFd, flags: Flags) -> Slot {
-        Slot { token, output: None, fd, flags }
+        Slot { token, output: None, fd, recv_bytes_max: 0, splice: None, flags }
     }
 }
 
@@ -184,6 +188,9 @@ impl Epoll {
             }
             completions.push(Completion { token, outcome: Outcome::Sent(sent) });
         }
+        if let Some(splice) = self.slots.get(socket).and_then(|slot| slot.splice) {
+            self.pump(splice, completions);
+        }
         if broken || events & (libc::EPOLLIN | libc::EPOLLRDHUP) != 0 {
             let Some(slot) = self.slots.get_mut(socket) else { return };
             slot.flags.set(Flags::READABLE);
@@ -208,8 +215,12 @@ impl Epoll {
     }
 
     fn read_some(&mut self, socket: Socket, completions: &mut Vec<Completion>) {
-        let capacity = self.pool.buffer_bytes() as usize;
+        let capacity = self.pool.buffer_bytes();
         let Some(slot) = self.slots.get_mut(socket) else { return };
+        let capacity = match slot.recv_bytes_max {
+            0 => capacity,
+            limit => capacity.min(limit),
+        } as usize;
         for _ in 0..READS_PER_TURN {
             if self.budget_bytes == 0 {
                 break;
@@ -231,6 +242,10 @@ impl Epoll {
                 let buffer = self.pool.received(vacant, result as u32);
                 let outcome = Outcome::Received(buffer);
                 completions.push(Completion { token: slot.token, outcome });
+                if slot.recv_bytes_max > 0 {
+                    slot.flags.clear(Flags::WANTED);
+                    return;
+                }
                 if (result as usize) < capacity && !slot.flags.has(Flags::HANGING) {
                     // Nothing is left; whatever comes later makes an edge.
                     slot.flags.clear(Flags::READABLE);

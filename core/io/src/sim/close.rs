@@ -43,6 +43,11 @@ impl State {
         let in_flight = endpoint.sending.take();
         let unread = !endpoint.inbox.is_empty();
         endpoint.inbox = std::collections::VecDeque::new();
+        if let Some(from) = endpoint.spliced_from {
+            self.forget_splice(from);
+        }
+        self.forget_splice(id);
+        let endpoint = &mut self.endpoints[id];
         match endpoint.phase {
             Phase::Dead => {}
             // Linux resets a connection that is closed with unread bytes (RFC 2525, 2.17); the peer
@@ -98,6 +103,9 @@ impl State {
         }
         if sending.is_some() {
             self.complete(id, Outcome::Sent(Err(Errno(libc::ECONNRESET))));
+        }
+        if let Some(from) = self.endpoints[id].spliced_from {
+            self.splice_some(from);
         }
         self.deliver(id);
     }

@@ -54,6 +54,12 @@ pub(super) struct Endpoint {
     /// What arrived and was not reported.
     pub inbox: VecDeque<u8>,
     pub receiving: bool,
+    /// The most that the one receive that is wanted may bring; 0: as many and as much as come.
+    pub recv_bytes_max: usize,
+    /// What arrives goes to another connection.
+    pub splicing: Option<Splicing>,
+    /// What is sent comes from another connection.
+    pub spliced_from: Option<EndpointId>,
     /// Counts [`crate::Io::recv`] calls, so that a late pause does not undo a newer one.
     pub recv_calls: u32,
     /// Waits for a free buffer; listed in its node's `starved`.
@@ -63,6 +69,14 @@ pub(super) struct Endpoint {
     pub read_ended: bool,
     /// The reset that ended it.
     pub error: Option<Errno>,
+}
+
+/// Where what arrives goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Splicing {
+    pub to: EndpointId,
+    /// Bytes that are still to be moved.
+    pub left: u64,
 }
 
 /// A send in flight. The bytes are copied once; the [`Output`] is held until they are all taken, as
@@ -120,6 +134,9 @@ impl Endpoint {
             reset_sent: false,
             inbox: VecDeque::new(),
             receiving: false,
+            recv_bytes_max: 0,
+            splicing: None,
+            spliced_from: None,
             recv_calls: 0,
             starved: false,
             fin_arrived: false,

@@ -22,6 +22,8 @@ pub(super) enum Event {
     Arrive(EndpointId),
     /// There may be room to send on.
     Send(EndpointId),
+    /// A splice from this endpoint may go on.
+    Splice(EndpointId),
     /// Arrived bytes may be reported.
     Deliver(EndpointId),
     /// A late pause works, unless a newer receive replaced it.

@@ -40,6 +40,8 @@ pub struct Faults {
     pub backlog: usize,
     /// A receive finds no buffer although there is one, and goes on a latency later.
     pub no_buffers: u32,
+    /// A splice does not begin, or ends, for lack of a pipe.
+    pub no_pipe: u32,
     /// A multishot receive ends after a completion, and goes on a latency later.
     pub rearm: u32,
     /// The completion queue overflows: a turn reports a few completions and keeps the rest.
@@ -82,6 +84,7 @@ impl Faults {
             accept_abort: 0,
             backlog: 1024,
             no_buffers: 0,
+            no_pipe: 0,
             rearm: 0,
             overflow: 0,
             late_pause: 0,
@@ -109,6 +112,7 @@ impl Faults {
             merge: rate(500),
             short_write: rate(800),
             no_buffers: rate(150),
+            no_pipe: rate(300),
             rearm: rate(300),
             overflow: rate(500),
             late_pause: rate(700),

@@ -114,7 +114,33 @@ impl Io for SimIo {
     }
 
     fn recv(&mut self, socket: Socket) {
-        self.with_stream(socket, State::recv);
+        self.with_stream(socket, |state, id| state.recv(id, 0));
+    }
+
+    fn recv_some(&mut self, socket: Socket, bytes_max: u32) {
+        assert!(bytes_max > 0, "a receive of nothing never completes");
+        self.with_stream(socket, |state, id| state.recv(id, bytes_max));
+    }
+
+    fn is_receiving(&self, socket: Socket) -> bool {
+        let mut state = self.state.borrow_mut();
+        let node = &mut state.nodes[self.node.0];
+        let reported = node.find(socket).is_none_or(|slot| {
+            !slot.pending.iter().any(|outcome| matches!(outcome, Outcome::Received(_)))
+        });
+        let endpoint = node.stream(socket).map(|id| &state.endpoints[id]);
+        endpoint.is_some_and(|endpoint| endpoint.receiving) || !reported
+    }
+
+    fn splice(&mut self, from: Socket, to: Socket, bytes: u64) -> bool {
+        self.assert_none_in_flight(to);
+        assert!(!self.is_receiving(from), "who splices from a socket must not receive from it");
+        let node = self.node.0;
+        let mut state = self.change();
+        match (state.nodes[node].stream(from), state.nodes[node].stream(to)) {
+            (Some(from), Some(to)) => state.splice(from, to, bytes),
+            _ => false,
+        }
     }
 
     fn pause(&mut self, socket: Socket) {

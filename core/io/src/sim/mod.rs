@@ -20,6 +20,7 @@ mod network;
 mod node;
 mod random;
 mod run;
+mod splice;
 mod trace;
 mod world;
 

@@ -69,7 +69,7 @@ impl State {
     }
 
     /// A middlebox cuts the connection after what is on the wire: both ends see a reset.
-    fn cut(&mut self, id: EndpointId) {
+    pub fn cut(&mut self, id: EndpointId) {
         self.record("cut", self.endpoints[id].node, id as u64, 0);
         self.endpoints[id].cut = true;
         self.transmit(id, Content::Reset, 0);
@@ -141,6 +141,9 @@ impl State {
 
     /// Reports what arrived, as far as its owner wants it and there are buffers.
     pub fn deliver(&mut self, id: EndpointId) {
+        if self.endpoints[id].splicing.is_some() {
+            return self.splice_some(id);
+        }
         while self.may_deliver(id) {
             if self.endpoints[id].inbox.is_empty() {
                 return self.end_receiving(id);
@@ -177,6 +180,10 @@ impl State {
         if split {
             count = self.random.size(count);
         }
+        let once = endpoint.recv_bytes_max > 0;
+        if once {
+            count = count.min(endpoint.recv_bytes_max);
+        }
         let Some(buffer) = node.memory.fill(&mut endpoint.inbox, count) else {
             node.stats.no_buffers += 1;
             endpoint.starved = true;
@@ -184,15 +191,23 @@ impl State {
             self.record("starved", self.endpoints[id].node, id as u64, 0);
             return false;
         };
+        if once {
+            self.endpoints[id].receiving = false;
+        }
         self.complete(id, Outcome::Received(buffer));
+        self.make_room(id, count);
+        true
+    }
+
+    /// `count` bytes of the inbox were read: the peer may send so many more.
+    pub fn make_room(&mut self, id: EndpointId, count: usize) {
         if let Some(peer) = self.endpoints[id].peer {
             let sender = &mut self.endpoints[peer];
             sender.unread = sender.unread.saturating_sub(count);
-            if sender.sending.is_some() {
+            if sender.sending.is_some() || sender.spliced_from.is_some() {
                 self.plan_send(peer);
             }
         }
-        true
     }
 
     /// Reports the end, if it has come and everything before it was reported.
@@ -223,12 +238,16 @@ impl State {
     }
 
     /// Wants bytes.
-    pub fn recv(&mut self, id: EndpointId) {
-        self.record("recv", self.endpoints[id].node, id as u64, 0);
+    pub fn recv(&mut self, id: EndpointId, bytes_max: u32) {
+        self.record("recv", self.endpoints[id].node, id as u64, u64::from(bytes_max));
         let endpoint = &mut self.endpoints[id];
         endpoint.recv_calls = endpoint.recv_calls.wrapping_add(1);
-        if !endpoint.receiving {
+        if endpoint.receiving {
+            // Who wants everything and then some, still wants everything.
+            endpoint.recv_bytes_max = endpoint.recv_bytes_max.min(bytes_max as usize);
+        } else {
             endpoint.receiving = true;
+            endpoint.recv_bytes_max = bytes_max as usize;
             self.deliver(id);
         }
     }

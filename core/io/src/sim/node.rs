@@ -232,6 +232,7 @@ impl State {
             Outcome::Eof => ("eof", 0),
             Outcome::RecvFailed(errno) => ("recv-failed", errno.0 as u64),
             Outcome::Sent(result) => ("sent", code(result)),
+            Outcome::Spliced { bytes, .. } => ("spliced", *bytes),
             Outcome::Woken => ("woken", 0),
         }
     }

@@ -182,7 +182,11 @@ impl State {
             Event::Send(id) => {
                 self.endpoints[id].send_planned = false;
                 self.send_some(id);
+                if let Some(from) = self.endpoints[id].spliced_from {
+                    self.splice_some(from);
+                }
             }
+            Event::Splice(id) => self.splice_some(id),
             Event::Deliver(id) => self.deliver(id),
             Event::Pause(id, recv_calls) => self.pause_works(id, recv_calls),
             Event::Fail(id) => self.fail(id),

@@ -13,7 +13,15 @@ use crate::{Buffer, Completion, Errno, Now, Outcome, Token, sys};
 
 impl Slot {
     pub(super) fn new(token: Token, fd: i32, flags: Flags) -> Slot {
-        Slot { token, output: None, connecting_to: None, fd, flags }
+        Slot {
+            token,
+            output: None,
+            connecting_to: None,
+            fd,
+            recv_bytes_max: 0,
+            splice: None,
+            flags,
+        }
     }
 }
 
@@ -36,6 +44,7 @@ impl Uring {
             Some(Op::Connect) => self.complete_connect(index, entry.result(), completions),
             Some(Op::Cancel) => self.cancel_failed(index, generation),
             Some(Op::Wake) => self.complete_wake(entry, completions),
+            Some(Op::Poll) => self.complete_poll(index, completions),
             Some(Op::CancelAll) | None => {}
         }
     }
@@ -80,6 +89,9 @@ impl Uring {
             return;
         }
         if let Some(buffer) = buffer {
+            if slot.recv_bytes_max > 0 {
+                slot.flags.clear(Flags::WANTED);
+            }
             completions.push(Completion { token, outcome: Outcome::Received(buffer) });
             if last {
                 self.arm_again(index);
@@ -239,6 +251,12 @@ impl Uring {
         } else if unwanted {
             slot.flags.set(Flags::CANCELLING);
             self.cancel(Op::Incoming, index, generation);
+        }
+    }
+
+    pub(super) fn close_if_closing(&mut self, index: u32) {
+        if self.slots.at_mut(index).is_some_and(|slot| slot.flags.has(Flags::CLOSING)) {
+            self.close_if_idle(index);
         }
     }
 

@@ -13,6 +13,7 @@ mod provided;
 mod ring;
 mod self_test;
 mod slot;
+mod splicing;
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,11 +31,13 @@ pub use probe::{Capabilities, Unavailable, probe};
 use crate::output::{OutputPool, Unsent};
 use crate::pool::Pool;
 use crate::slots::Slots;
+use crate::splice::Pipes;
 use crate::wake::WakeEvent;
 use crate::{Completion, Io, IoOptions, IoStats, Now, Output, Socket, Token, Waker, sys};
 use provided::{BUFFER_GROUP, ProvidedRing};
 use ring::Ring;
 use slot::{Flags, Op, Slot, user_data};
+use splicing::Splicing;
 
 const RECV_MULTISHOT: u16 = 1 << 1;
 const RECV_POLL_FIRST: u16 = 1;
@@ -54,6 +57,11 @@ pub struct Uring {
     pool: Option<Pool>,
     slots: Slots<Slot>,
     outputs: Rc<OutputPool>,
+    splices: Slots<Splicing>,
+    pipes: Pipes,
+    /// Splices that can go on without waiting, and the memory of that list's last turn.
+    pumpable: Vec<Socket>,
+    pumping: Vec<Socket>,
     /// Sockets whose receive ended for lack of buffers, oldest first.
     starved: VecDeque<u32>,
     wake: Arc<WakeEvent>,
@@ -79,6 +87,10 @@ impl Uring {
             pool: Some(pool),
             slots: Slots::new(),
             outputs: Rc::default(),
+            splices: Slots::new(),
+            pipes: Pipes::default(),
+            pumpable: Vec::new(),
+            pumping: Vec::new(),
             starved: VecDeque::new(),
             wake: WakeEvent::new()?,
             wake_token: Token(u64::MAX),
@@ -129,12 +141,12 @@ impl Uring {
         let entry = if slot.flags.has(Flags::LISTENER) {
             opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build()
         } else {
-            let mut how = RECV_MULTISHOT;
+            let mut how = if slot.recv_bytes_max == 0 { RECV_MULTISHOT } else { 0 };
             if slot.flags.has(Flags::POLL_FIRST) {
                 slot.flags.clear(Flags::POLL_FIRST);
                 how |= RECV_POLL_FIRST;
             }
-            opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            opcode::Recv::new(fd, std::ptr::null_mut(), slot.recv_bytes_max)
                 .buf_group(BUFFER_GROUP)
                 .ioprio(how)
                 .build()
@@ -143,11 +155,17 @@ impl Uring {
         self.push(entry.user_data(user_data(Op::Incoming, index, socket.generation)));
     }
 
-    fn want_incoming(&mut self, socket: Socket) {
+    fn want_incoming(&mut self, socket: Socket, bytes_max: u32) {
         let Some(slot) = self.slots.get_mut(socket) else { return };
-        if slot.flags.has(Flags::WANTED.with(Flags::ENDED)) {
+        if slot.flags.has(Flags::ENDED) {
             return;
         }
+        if slot.flags.has(Flags::WANTED) {
+            // Who wants everything and then some, still wants everything.
+            slot.recv_bytes_max = slot.recv_bytes_max.min(bytes_max);
+            return;
+        }
+        slot.recv_bytes_max = bytes_max;
         slot.flags.set(Flags::WANTED);
         // In flight: still being cancelled perhaps, then its last completion arms it again.
         // Connecting and starved: armed when that is over.
@@ -188,6 +206,10 @@ impl Uring {
     fn begin_close(&mut self, socket: Socket) {
         let Some(slot) = self.slots.retire(socket) else { return };
         slot.flags.set(Flags::CLOSING);
+        if let Some(splice) = slot.splice {
+            self.end_splice(splice);
+        }
+        let Some(slot) = self.slots.at_mut(socket.index) else { return };
         let flags = slot.flags;
         if !flags.has(Flags::SENDING) {
             slot.output = None;
@@ -299,7 +321,7 @@ impl Io for Uring {
     }
 
     fn accept(&mut self, listener: Socket) {
-        self.want_incoming(listener);
+        self.want_incoming(listener, 0);
     }
 
     fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
@@ -325,7 +347,26 @@ impl Io for Uring {
     }
 
     fn recv(&mut self, socket: Socket) {
-        self.want_incoming(socket);
+        self.want_incoming(socket, 0);
+    }
+
+    fn recv_some(&mut self, socket: Socket, bytes_max: u32) {
+        assert!(bytes_max > 0, "a receive of nothing never completes");
+        if let Some(slot) = self.slots.get_mut(socket)
+            && !slot.flags.has(Flags::ARMED.with(Flags::WANTED))
+        {
+            slot.flags.set(Flags::POLL_FIRST);
+        }
+        self.want_incoming(socket, bytes_max);
+    }
+
+    fn is_receiving(&self, socket: Socket) -> bool {
+        let receiving = Flags::ARMED.with(Flags::WANTED);
+        self.slots.get(socket).is_some_and(|slot| slot.flags.has(receiving))
+    }
+
+    fn splice(&mut self, from: Socket, to: Socket, bytes: u64) -> bool {
+        self.begin_splice(from, to, bytes)
     }
 
     fn pause(&mut self, socket: Socket) {
@@ -369,8 +410,11 @@ impl Io for Uring {
         completions: &mut Vec<Completion>,
     ) -> io::Result<Now> {
         self.stats.turns += 1;
+        let before = completions.len();
         let more_to_arm = self.replenish();
-        self.ring().enter(if more_to_arm { Some(Duration::ZERO) } else { timeout })?;
+        self.pump_splices(completions);
+        let pending = more_to_arm || completions.len() > before || !self.pumpable.is_empty();
+        self.ring().enter(if pending { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)

@@ -17,10 +17,14 @@ pub(super) struct Slot {
     pub(super) output: Option<Output>,
     pub(super) connecting_to: Option<Box<SockAddr>>,
     pub(super) fd: RawFd,
+    /// The most that the one receive that is wanted may bring; 0: as many and as much as come.
+    pub(super) recv_bytes_max: u32,
+    /// The splice that this socket is an end of.
+    pub(super) splice: Option<u32>,
     pub(super) flags: Flags,
 }
 
-const _: () = assert!(size_of::<Slot>() <= 40);
+const _: () = assert!(size_of::<Slot>() <= 56);
 
 /// A set of facts about a slot.
 ///
@@ -46,6 +50,8 @@ impl Flags {
     pub(super) const CLOSING: Flags = Flags(1 << 8);
     /// Nothing was received or sent yet on a socket that we connected: data can't be there.
     pub(super) const POLL_FIRST: Flags = Flags(1 << 9);
+    /// A splice waits for it.
+    pub(super) const POLLED: Flags = Flags(1 << 10);
 
     #[inline]
     pub(super) fn has(self, other: Flags) -> bool {
@@ -70,7 +76,7 @@ impl Flags {
     /// Whether the kernel works on anything of this socket.
     #[inline]
     pub(super) fn in_flight(self) -> bool {
-        self.has(Flags::ARMED.with(Flags::CONNECTING).with(Flags::SENDING))
+        self.has(Flags::ARMED.with(Flags::CONNECTING).with(Flags::SENDING).with(Flags::POLLED))
     }
 }
 
@@ -85,6 +91,8 @@ pub(super) enum Op {
     Cancel = 4,
     Wake = 5,
     CancelAll = 6,
+    /// Waits for a splice; it names that and not a slot.
+    Poll = 7,
 }
 
 /// The name of an operation: kind, slot, and the slot's generation when the operation started.
@@ -106,6 +114,7 @@ pub(super) fn parse_user_data(data: u64) -> (Option<Op>, u32, u32) {
         4 => Some(Op::Cancel),
         5 => Some(Op::Wake),
         6 => Some(Op::CancelAll),
+        7 => Some(Op::Poll),
         _ => None,
     };
     (op, (data >> 32) as u32 & (INDEX_END - 1), data as u32)
@@ -117,7 +126,8 @@ mod tests {
 
     #[test]
     fn names_survive_the_round_trip() {
-        for op in [Op::Incoming, Op::Connect, Op::Send, Op::Cancel, Op::Wake, Op::CancelAll] {
+        let some = [Op::Incoming, Op::Connect, Op::Send, Op::Cancel, Op::Wake, Op::Poll];
+        for op in some {
             for index in [0, 1, 77, INDEX_END - 1] {
                 for generation in [0, 1, u32::MAX] {
                     let data = user_data(op, index, generation);

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod closing;
 pub mod receiving;
 pub mod sending;
+pub mod splicing;
 pub mod turning;
 
 use std::net::SocketAddr;
@@ -213,6 +214,19 @@ macro_rules! contract_suite {
                 an_empty_send_is_a_mistake
                 sending_to_a_peer_that_is_gone_fails
                 many_pieces_are_sent_in_order
+            );
+            $crate::contract_suite!(@cases $backend, splicing:
+                so_many_bytes_are_moved_and_the_rest_stays
+                bytes_that_come_later_are_moved_too
+                a_splice_waits_for_a_slow_reader
+                a_splice_ends_with_its_source
+                a_reset_of_the_source_ends_it
+                a_target_that_is_gone_ends_it
+                closing_either_end_is_silent_and_leaves_nothing
+                both_ends_are_free_after_a_splice
+                one_splice_at_a_time
+                a_paused_socket_can_be_spliced_from
+                receiving_and_splicing_is_a_mistake
             );
             $crate::contract_suite!(@cases $backend, closing:
                 a_closed_socket_is_silent
