@@ -32,8 +32,7 @@ impl Pipe {
     fn new() -> io::Result<Pipe> {
         let mut ends = [-1; 2];
         // SAFETY: room for two descriptors.
-        let result =
-            unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
+        let result = unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) };
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -108,12 +107,7 @@ impl Splice {
 
     /// Moves what can be moved without waiting; answers with the bytes that `to` took. Neither
     /// descriptor may be one that waits.
-    pub(crate) fn pump(
-        &mut self,
-        from: RawFd,
-        to: RawFd,
-        pipes: &mut Pipes,
-    ) -> (u64, Standstill) {
+    pub(crate) fn pump(&mut self, from: RawFd, to: RawFd, pipes: &mut Pipes) -> (u64, Standstill) {
         let mut moved = 0;
         let standstill = loop {
             if self.held == 0 {

@@ -61,6 +61,8 @@ impl<I: Io> Shard<I> {
             sending: false,
             touched: false,
             paused: false,
+            splice: super::splice::Splice::default(),
+            bulk: false,
             finish: false,
             broken: false,
             requests: 0,

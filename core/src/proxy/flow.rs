@@ -3,6 +3,8 @@
 //!
 //! What it leaves to others: how a socket stops and starts to be read (`tidegate-io`).
 
+use super::splice::Splice;
+use super::stream::Stream;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use tidegate_http::BodyLength;
@@ -102,7 +104,7 @@ impl<I: Io> Shard<I> {
         let Some(upstream) = stream.upstream().and_then(|key| self.upstreams.get_mut(key)) else {
             return;
         };
-        if !upstream.paused {
+        if !upstream.paused && !upstream.splice.passes_by() {
             upstream.paused = true;
             self.io.pause(upstream.socket);
             let stat = crate::stats::ClusterStat::UpstreamFlowControlPausedReadingTotal;
@@ -116,11 +118,14 @@ impl<I: Io> Shard<I> {
         if downstream.unsent() > limits::OUTPUT_BYTES_LOW {
             return;
         }
-        let Some(stream) = downstream.stream.and_then(|key| self.streams.get(key)) else { return };
-        let Some(upstream) = stream.upstream().and_then(|key| self.upstreams.get_mut(key)) else {
+        let Some(stream_key) = downstream.stream else { return };
+        let Some(upstream_key) = self.streams.get(stream_key).and_then(Stream::upstream) else {
             return;
         };
-        if upstream.paused {
+        let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
+        if upstream.splice == Splice::Wanted {
+            self.start_splice(stream_key, upstream_key);
+        } else if upstream.paused {
             upstream.paused = false;
             self.io.recv(upstream.socket);
             let stat = crate::stats::ClusterStat::UpstreamFlowControlResumedReadingTotal;

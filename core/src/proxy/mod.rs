@@ -15,6 +15,7 @@ mod local_reply;
 mod mutate;
 mod response;
 mod router;
+mod splice;
 mod stream;
 mod timeouts;
 mod tunnel;

@@ -4,6 +4,7 @@
 //! (`response`).
 
 use super::deadline::Alarm;
+use super::splice::Splice;
 use super::stream::Phase;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
@@ -41,6 +42,10 @@ pub struct Upstream {
     pub(crate) touched: bool,
     /// Reading is stopped until downstream takes more.
     pub(crate) paused: bool,
+    /// Whether the rest of the response under way passes by.
+    pub(super) splice: Splice,
+    /// The last response was long: of the next one the first bytes only are asked for.
+    pub(super) bulk: bool,
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     /// The peer takes no more; output is dropped.
@@ -95,6 +100,7 @@ impl<I: Io> Shard<I> {
             Outcome::Eof => self.upstream_eof(key),
             Outcome::RecvFailed(_) => self.upstream_ended(key, End::Remote),
             Outcome::Sent(Err(errno)) => self.upstream_send_failed(key, errno),
+            Outcome::Spliced { bytes, end } => self.upstream_spliced(key, bytes, end),
             outcome => debug_assert!(false, "an upstream completed with {outcome:?}"),
         }
     }
@@ -177,6 +183,12 @@ impl<I: Io> Shard<I> {
             let stats = upstream.cluster.stats;
             self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
         }
+        self.read_upstream(key, buffer);
+        self.expect_rest(key);
+    }
+
+    /// Decodes input to its end.
+    pub(super) fn read_upstream(&mut self, key: UpstreamKey, buffer: &Buffer) {
         let mut at = 0;
         while let Some(upstream) = self.upstreams.get_mut(key) {
             let Work::Busy(stream_key) = upstream.work else {
@@ -211,7 +223,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn upstream_eof(&mut self, key: UpstreamKey) {
+    pub(super) fn upstream_eof(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         if let Work::Busy(stream_key) = upstream.work {
             if self.streams.get(stream_key).is_some_and(|stream| stream.tunnel) {
@@ -332,13 +344,11 @@ impl<I: Io> Shard<I> {
             && upstream.output.as_ref().is_none_or(Output::is_empty)
             && upstream.decoder.is_idle();
         if quiet && !close {
-            if upstream.paused {
-                self.io.recv(upstream.socket);
-            }
+            let body = stream.response.body;
             if let Some(upstream) = self.upstreams.get_mut(key) {
-                upstream.paused = false;
                 upstream.output = None;
             }
+            self.listen_for_next(key, body);
             self.release_upstream(key);
         } else {
             self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxDestroyLocal);

@@ -16,6 +16,16 @@ pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 /// A paused sender goes on below this.
 pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
 
+/// Bodies from this length on are spliced. Below, the additional turns cost what the copies would.
+pub const SPLICE_BODY_BYTES_MIN: u64 = 64 * 1024;
+
+/// A rest that is shorter is received.
+pub const SPLICE_BYTES_MIN: u64 = 16 * 1024;
+
+/// What is received of a response that may be a long one, before the rest is spliced: room for its
+/// head.
+pub const BULK_HEAD_BYTES: u32 = 4 * 1024;
+
 /// Bytes of further (pipelined) requests held while one is answered; more stay in the kernel.
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
 

@@ -268,6 +268,7 @@ impl<I: Io> Shard<I> {
             (ServerStat::IoNoBuffers, io.no_buffers),
             (ServerStat::IoOverflows, io.overflows),
             (ServerStat::IoRearms, io.rearms),
+            (ServerStat::IoSplicedBytes, io.spliced_bytes),
             (ServerStat::IoBuffersInUse, io.buffers_in_use),
             (ServerStat::IoSockets, io.sockets),
         ] {

@@ -64,6 +64,7 @@ stats! {
         IoNoBuffers = Counter "io.no_buffers",
         IoOverflows = Counter "io.overflows",
         IoRearms = Counter "io.rearms",
+        IoSplicedBytes = Counter "io.spliced_bytes",
         IoBuffersInUse = Gauge "io.buffers_in_use",
         IoSockets = Gauge "io.sockets",
         IoUringEnabled = Gauge "io_uring.enabled",

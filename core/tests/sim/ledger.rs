@@ -214,6 +214,8 @@ impl Ledger {
             504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
             // It may have waited for the one connection on which its origin says nothing.
             504 if weather.bad_origins && weather.small_breakers => None,
+            // Or for the one descriptor that such a connection holds.
+            504 if weather.bad_origins && weather.sockets_max.is_some() && !record.calm => None,
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,

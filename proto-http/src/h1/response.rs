@@ -145,6 +145,31 @@ impl ResponseDecoder {
         self.state == State::Idle
     }
 
+    /// Bytes that the body still has, when its length is known: its owner may pass on so many without
+    /// showing them.
+    #[must_use]
+    pub fn exact_body_left(&self) -> Option<u64> {
+        match (self.state, &self.body) {
+            (State::Body, Body::Exact(left)) => Some(*left),
+            _ => None,
+        }
+    }
+
+    /// Takes note that `bytes` of the body were passed on without being shown.
+    ///
+    /// # Panics
+    ///
+    /// When they are more than [`ResponseDecoder::exact_body_left`].
+    pub fn skip_body(&mut self, bytes: u64) {
+        let left = self.exact_body_left().and_then(|left| left.checked_sub(bytes));
+        assert!(left.is_some() || bytes == 0, "more was passed on than the body has");
+        match left {
+            Some(0) => self.body = Body::Complete,
+            Some(left) => self.body = Body::Exact(left),
+            None => {}
+        }
+    }
+
     /// The trailers of the response that just ended.
     #[must_use]
     pub fn trailers(&self) -> Option<&Headers> {

@@ -44,11 +44,11 @@ impl State {
         if self.move_bytes(from, to, count) || count == 0 {
             return; // cut, or the peer's next read lets it go on
         }
-        if self.random.chance(self.faults.no_pipe) {
-            return self.end_splice(from, count, SpliceEnd::NoPipe);
-        }
         if count as u64 == left {
             return self.end_splice(from, count, SpliceEnd::Complete);
+        }
+        if self.random.chance(self.faults.no_pipe) {
+            return self.end_splice(from, count, SpliceEnd::NoPipe);
         }
         self.endpoints[from].splicing = Some(Splicing { to, left: left - count as u64 });
         self.complete(from, Outcome::Spliced { bytes: count as u64, end: None });
