@@ -141,3 +141,47 @@ fn upgrade_to_a_tunnel() {
             .to_string()
     );
 }
+
+/// Bytes that an owner passes on by other means are counted by `skip_body`, wherever it does so.
+#[test]
+fn a_body_can_go_past_the_decoder() {
+    let message = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
+    for shown in 0..=10 {
+        for skipped in 0..=10 - shown {
+            let mut decoder = strict_response_decoder();
+            let mut head = ResponseHead::default();
+            let length = message.len() - 10;
+            let step = decoder.decode(&message[..length], &mut head).unwrap();
+            assert_eq!((step.consumed, step.event), (length, Event::Head));
+            assert_eq!(decoder.exact_body_left(), Some(10));
+            if shown > 0 {
+                let step = decoder.decode(&message[length..length + shown], &mut head).unwrap();
+                assert_eq!(step.event, Event::Data(0..shown));
+            }
+            decoder.skip_body(skipped as u64);
+            let rest = &message[length + shown + skipped..];
+            if !rest.is_empty() {
+                assert_eq!(decoder.exact_body_left(), Some(rest.len() as u64));
+                let step = decoder.decode(rest, &mut head).unwrap();
+                assert_eq!(step.event, Event::Data(0..rest.len()));
+            }
+            assert_eq!(decoder.decode(&[], &mut head).unwrap().event, Event::End);
+            assert!(decoder.is_idle() && decoder.exact_body_left().is_none());
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "more was passed on than the body has")]
+fn no_more_can_go_past_than_there_is() {
+    let mut decoder = strict_response_decoder();
+    let mut head = ResponseHead::default();
+    decoder.decode(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", &mut head).unwrap();
+    decoder.skip_body(11);
+}
+
+fn strict_response_decoder() -> ResponseDecoder {
+    let mut decoder = ResponseDecoder::new(Options::default(), Limits::default());
+    decoder.expect(&request("GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    decoder
+}

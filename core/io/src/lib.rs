@@ -195,8 +195,8 @@ pub trait Io {
     /// close. Idempotent: on a socket that already receives it does nothing.
     fn recv(&mut self, socket: Socket);
 
-    /// Wants one [`Outcome::Received`] of at most `bytes_max` bytes, which must not be 0; then nothing
-    /// more, as after [`Io::pause`]. On a socket that already receives it does nothing.
+    /// Wants one [`Outcome::Received`] of at most `bytes_max` bytes (not 0), then nothing more, as
+    /// after [`Io::pause`]. On a socket that already receives it does nothing.
     fn recv_some(&mut self, socket: Socket, bytes_max: u32);
 
     /// Whether something may still be received without a further call: after [`Io::pause`] until it

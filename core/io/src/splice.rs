@@ -42,8 +42,8 @@ impl Pipe {
     }
 }
 
-/// The pipes of one backend.
-#[derive(Debug, Default)]
+/// The pipes of one backend: one from the start, more while there are more splices.
+#[derive(Debug)]
 pub(crate) struct Pipes {
     /// Empty ones.
     free: Vec<Pipe>,
@@ -52,6 +52,11 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
+    pub(crate) fn new() -> Pipes {
+        let free = Vec::from_iter(Pipe::new());
+        Pipes { open: free.len() as u32, free }
+    }
+
     fn take(&mut self) -> Option<Pipe> {
         if let Some(pipe) = self.free.pop() {
             return Some(pipe);
@@ -62,6 +67,13 @@ impl Pipes {
         let pipe = Pipe::new().ok()?;
         self.open += 1;
         Some(pipe)
+    }
+
+    /// Closes what so many splices cannot need.
+    pub(crate) fn trim(&mut self, splices: usize) {
+        let excess = self.free.len().saturating_sub(splices.max(1));
+        self.free.truncate(self.free.len() - excess);
+        self.open -= excess as u32;
     }
 
     /// Takes a pipe back that was lent; one that is not empty is closed.

@@ -145,8 +145,8 @@ impl ResponseDecoder {
         self.state == State::Idle
     }
 
-    /// Bytes that the body still has, when its length is known: its owner may pass on so many without
-    /// showing them.
+    /// Bytes that the body still has, when its length is known: its owner may pass on so many
+    /// without showing them.
     #[must_use]
     pub fn exact_body_left(&self) -> Option<u64> {
         match (self.state, &self.body) {

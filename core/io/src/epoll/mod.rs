@@ -85,7 +85,7 @@ impl Epoll {
             outputs: Rc::default(),
             done: Vec::new(),
             splices: Slots::new(),
-            pipes: Pipes::default(),
+            pipes: Pipes::new(),
             pumpable: Vec::new(),
             pumping: Vec::new(),
             runnable: VecDeque::new(),

@@ -81,5 +81,6 @@ impl Epoll {
             }
         }
         splice.release(&mut self.pipes);
+        self.pipes.trim(self.splices.len());
     }
 }

@@ -88,7 +88,7 @@ impl Uring {
             slots: Slots::new(),
             outputs: Rc::default(),
             splices: Slots::new(),
-            pipes: Pipes::default(),
+            pipes: Pipes::new(),
             pumpable: Vec::new(),
             pumping: Vec::new(),
             starved: VecDeque::new(),

@@ -134,6 +134,7 @@ impl Uring {
     fn remove_splice(&mut self, index: u32) {
         if let Some(Splicing { mut splice, .. }) = self.splices.remove(index) {
             splice.release(&mut self.pipes);
+            self.pipes.trim(self.splices.len());
         }
     }
 }
