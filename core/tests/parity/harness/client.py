@@ -7,7 +7,7 @@ import struct
 import time
 
 from rig.client import Client
-from rig.http1 import Closed
+from rig.http1 import Closed, Response
 
 from .text import message_record, request_bytes
 
@@ -51,8 +51,15 @@ class Exchange:
             self._read(1, text.startswith("HEAD "))
         elif kind == "raw":
             self._send(self.fill(value).encode("latin-1"))
+        elif kind == "fill":
+            self._send(b"a" * value)
+        elif kind == "lines":
+            self._send(b"".join(b"x-%d: a\r\n" % number for number in range(value)))
         elif kind == "read":
             self._read(value, False)
+        elif kind in ("interim", "head"):
+            for _ in range(value):
+                self._note(lambda: self.client.response(True))
         elif kind == "read_bytes":
             self._note(lambda: {"bytes": self.client.reader.take(value).decode("latin-1")})
         elif kind == "read_rest":
@@ -92,7 +99,7 @@ class Exchange:
             message = read()
         except Closed as closed:
             if closed.seen:
-                self.messages.append({"cut": closed.seen.decode("latin-1")})
+                self.messages.append(cut_record(closed.seen))
             self.end = "no answer" if closed.reason == "timeout" else "closed"
             return None
         record = message if isinstance(message, dict) else message_record(message)
@@ -116,6 +123,18 @@ class Exchange:
             self.end = "open" if closed.reason == "timeout" else "closed"
         if more:
             self.messages.append({"more": more.decode("latin-1")})
+
+
+def cut_record(seen):
+    """A response that did not come to its end."""
+    head, end, rest = seen.partition(b"\r\n\r\n")
+    if not end:
+        return {"cut": seen.decode("latin-1")}
+    try:
+        record = message_record(Response(head + end))
+    except (AssertionError, ValueError):
+        return {"cut": seen.decode("latin-1")}
+    return {**record, "body": rest.decode("latin-1"), "cut": "within the body"}
 
 
 def steps(given):

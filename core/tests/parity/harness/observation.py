@@ -3,7 +3,8 @@
 What it leaves to others: which differences are allowed (`differences.py`).
 
 Made equal, and nothing else: dates, the digits of UUIDs and of durations in milliseconds, and the
-ports and files that were chosen for a run.
+ports and files that were chosen for a run. Header lines are compared in their order, but for those
+of the codec (framing and `connection`), which it writes anew, each at a place of its own.
 """
 import re
 
@@ -11,6 +12,7 @@ DATE = re.compile(r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT")
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 MILLISECONDS = {"x-envoy-upstream-service-time"}
+CODEC = {"content-length", "transfer-encoding", "connection"}
 ABSENT = "(none)"
 
 
@@ -80,7 +82,7 @@ def header_differences(envoy, ours, path):
         pair = values[0][name], values[1][name]
         if pair[0] != pair[1]:
             found.append((f"{path}.{name}", *(v or ABSENT for v in pair)))
-    common = {name for name in names if len(values[0][name]) == len(values[1][name])}
+    common = {name for name in names if len(values[0][name]) == len(values[1][name])} - CODEC
     order = [[name for name, _ in side if name.lower() in common] for side in (envoy, ours)]
     if order[0] != order[1]:
         found.append((f"{path}: order", *order))

@@ -21,6 +21,7 @@ from .subject import SEPARATOR
 VALIDATE_LIMIT_S = 20.0
 GAP_S = 0.004
 LOG_WITHIN_S = 1.5
+UNSUPPORTED = re.compile("not supported yet|not supported upstream yet|Envoy that is not supported")
 
 
 def command(kind, binary):
@@ -84,7 +85,7 @@ class Side:
         errors = re.findall(r"^error: .*", said, re.MULTILINE)
         if self.kind == "envoy" or not errors:
             return ("reject" if done.returncode == 1 else f"exit {done.returncode}"), said
-        unsupported = all("not supported" in error for error in errors)
+        unsupported = any(UNSUPPORTED.search(error) for error in errors)
         return ("unsupported" if unsupported else "reject"), "\n".join(errors)
 
     def start(self, setups):
@@ -185,20 +186,26 @@ class Side:
     def judge(self, cases):
         """The verdicts that cases ask for."""
         for number, case in enumerate(cases):
-            setup = self.subject.setups[case.setup]
-            if "validate" in case.given:
-                setup = type(setup)(setup.name, {**setup.given, **case.given["validate"]},
-                                    setup.clusters)
-            config = to_yaml(self.bootstrap([setup])) + "\n"
-            for old, new in case.given.get("edit", {}).items():
-                old, new = self._filled(old), self._filled(new)
-                if old not in config:
-                    self.results[case.name] = {"harness": f"nothing to edit: {old!r}"}
-                    break
-                config = config.replace(old, new)
-            else:
-                verdict, said = self.verdict(config, f"verdict-{number}")
-                self.results[case.name] = {"verdict": verdict, "said": self.tidy.text(said)}
+            try:
+                self._judge(number, case)
+            except Exception as error:  # whatever it was, it is what this side shows
+                self.results[case.name] = {"harness": f"{type(error).__name__}: {error}"}
+
+    def _judge(self, number, case):
+        setup = self.subject.setups[case.setup]
+        if "validate" in case.given:
+            setup = type(setup)(setup.name, {**setup.given, **case.given["validate"]},
+                                setup.clusters)
+        config = to_yaml(self.bootstrap([setup])) + "\n"
+        for old, new in case.given.get("edit", {}).items():
+            old, new = self._filled(old), self._filled(new)
+            if old not in config:
+                self.results[case.name] = {"harness": f"nothing to edit: {old!r}"}
+                break
+            config = config.replace(old, new)
+        else:
+            verdict, said = self.verdict(config, f"verdict-{number}")
+            self.results[case.name] = {"verdict": verdict, "said": self.tidy.text(said)}
 
     def _filled(self, text):
         return re.sub(r"\$\{([^}]*)\}", lambda found: str(self.ports[found[1]]), text)

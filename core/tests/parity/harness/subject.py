@@ -161,8 +161,10 @@ def route(given):
 
 
 def cluster(name, fields, ports):
-    """A cluster of one endpoint, its origin's. `refused: true`: a port at which nobody listens."""
-    port = ports["refused"] if fields.pop("refused", False) else ports[f"cluster {name}"]
+    """A cluster of one endpoint, its origin's. `refused: true`: a port at which nobody listens, as
+    for one that is only judged."""
+    refused = fields.pop("refused", False) or f"cluster {name}" not in ports
+    port = ports["refused"] if refused else ports[f"cluster {name}"]
     whole = config.cluster(port, name)
     whole.pop("circuit_breakers")
     return merge(whole, fields)
