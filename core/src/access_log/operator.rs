@@ -60,6 +60,7 @@ pub(super) struct HeaderName {
 pub(super) enum Peer {
     Upstream,
     DownstreamRemote,
+    DownstreamDirect,
     DownstreamLocal,
 }
 
@@ -77,8 +78,6 @@ const UNSUPPORTED: &[&str] = &[
     "COMMON_DURATION",
     "CONNECTION_ID",
     "CONNECTION_TERMINATION_DETAILS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
     "DOWNSTREAM_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_HEADER_BYTES_SENT",
     "DOWNSTREAM_LOCAL_URI_SAN",
@@ -166,7 +165,7 @@ impl Operator {
     /// Operators without an argument.
     fn plain(name: &str) -> Option<Operator> {
         use AddressPart::{Port, Whole, WithoutPort};
-        use Peer::{DownstreamLocal, DownstreamRemote, Upstream};
+        use Peer::{DownstreamDirect, DownstreamLocal, DownstreamRemote, Upstream};
         Some(match name {
             "PROTOCOL" => Operator::Protocol,
             "RESPONSE_CODE" => Operator::ResponseCode,
@@ -186,6 +185,11 @@ impl Operator {
                 Operator::Address(DownstreamRemote, WithoutPort)
             }
             "DOWNSTREAM_REMOTE_PORT" => Operator::Address(DownstreamRemote, Port),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::Address(DownstreamDirect, Whole),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Operator::Address(DownstreamDirect, WithoutPort)
+            }
+            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::Address(DownstreamDirect, Port),
             "DOWNSTREAM_LOCAL_ADDRESS" => Operator::Address(DownstreamLocal, Whole),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
                 Operator::Address(DownstreamLocal, WithoutPort)
@@ -318,6 +322,7 @@ impl Peer {
         match self {
             Peer::Upstream => record.upstream_host,
             Peer::DownstreamRemote => record.downstream_remote_address,
+            Peer::DownstreamDirect => record.downstream_direct_address,
             Peer::DownstreamLocal => record.downstream_local_address,
         }
     }

@@ -9,11 +9,15 @@
 pub mod access_log;
 pub mod address;
 pub mod bootstrap;
+pub mod client_address;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
+pub mod http1;
 pub mod http_connection_manager;
+pub mod http_filters;
 pub mod listener;
+pub mod normalization;
 pub mod redirect;
 pub mod route;
 
@@ -28,17 +32,22 @@ mod render;
 mod report;
 mod safe_regex;
 mod support;
+mod typed_extension;
 mod yaml;
 
 pub use access_log::{AccessLog, AccessLogSink};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
+pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
 pub use cluster::{CircuitBreakers, Cluster, Discovery, DnsLookupFamily, LbPolicy, Thresholds};
 pub use endpoint::{ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
-pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
+pub use http_connection_manager::{HttpConnectionManager, ServerHeader};
+pub use http_filters::Router;
+pub use http1::{HeaderKeyFormat, Http1Options, UnderscoresAction};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use normalization::{EscapedSlashes, Normalization, StripPort};
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use render::{render, render_one};
 pub use route::{

@@ -6,15 +6,23 @@
 //! What it leaves to others: bytes on the wire (`tidegate-http`), sockets (`tidegate-io`), which
 //! host (`upstream`).
 
+mod admit;
+mod client_address;
 mod closing;
+mod codec;
 mod connect;
 mod deadline;
 mod downstream;
+mod encode;
 mod flow;
 mod local_reply;
 mod mutate;
+mod normalize;
+mod request_id;
+mod request_timeouts;
 mod response;
 mod router;
+mod settle;
 mod stream;
 mod timeouts;
 mod tunnel;

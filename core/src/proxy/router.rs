@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
 
+use super::encode::write_request;
 use super::mutate;
 use super::stream::Phase;
 use crate::config::{RedirectAction, RedirectPath, RouteAction};
@@ -12,8 +13,7 @@ use crate::snapshot::{
 };
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
-use tidegate_http::h1::encode_request;
-use tidegate_http::{Method, Name, Scheme};
+use tidegate_http::{Method, Name};
 use tidegate_io::Io;
 
 /// What a request's route asks for.
@@ -38,10 +38,6 @@ impl<I: Io> Shard<I> {
             http.routes.find(stream.request.authority(), stream.request.path())
         };
         let step = match found {
-            _ if stream.request.scheme == Some(Scheme::Https) => {
-                stream.request.close = true;
-                Step::Reply(LocalReply::HTTPS_ON_PLAINTEXT)
-            }
             None => {
                 self.stats.inc(http.stats, HttpStat::NoRoute);
                 Step::Reply(LocalReply::ROUTE_NOT_FOUND)
@@ -111,6 +107,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get(key) else { return };
         let downstream_key = stream.downstream;
         if stream.request.expect_continue
+            && !stream.http().config.proxy_100_continue
             && let Some(downstream) = self.downstreams.get_mut(downstream_key)
         {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
@@ -179,7 +176,7 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
             let mut backlog = self.io.output();
-            encode_request(&stream.request, stream.request_body, backlog.tail());
+            write_request(stream, &entry.config, backlog.tail());
             stream.backlog = Some(backlog);
             stream.phase = Phase::Waiting(host.id);
         }

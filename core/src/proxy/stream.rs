@@ -17,6 +17,7 @@
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
+use super::request_timeouts::Limits;
 use crate::access_log::Record;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
@@ -89,6 +90,10 @@ pub struct Stream {
     pub counted: bool,
     /// The host, once chosen.
     pub upstream_address: Option<SocketAddr>,
+    /// The client's address, if another than the peer's is believed.
+    pub remote_address: Option<SocketAddr>,
+    /// The client is internal.
+    pub internal: bool,
     /// Response flags so far.
     pub flags: ResponseFlags,
     /// Response code details.
@@ -113,6 +118,8 @@ pub struct Stream {
     pub response_deadline: Option<Instant>,
     /// When `request_timeout` ends.
     pub request_deadline: Option<Instant>,
+    /// Rarer timeouts.
+    pub limits: Limits,
     /// `stream_idle_timeout`, or the route's.
     pub idle_timeout: Option<Duration>,
     /// When something happened last.
@@ -157,7 +164,8 @@ impl Stream {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.idle_timeout.map(|timeout| self.active + timeout);
-        earliest(idle, earliest(self.response_deadline, self.request_deadline))
+        let rarer = earliest(self.limits.deadline(), self.request_deadline);
+        earliest(idle, earliest(self.response_deadline, rarer))
     }
 
     /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC
@@ -236,7 +244,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn log_stream(&mut self, stream: &Stream, duration: Duration) {
-        let socket = self.downstreams.get(stream.downstream).map(|d| d.socket);
+        let [peer, local] = self.ends(stream.downstream);
         let record = Record {
             start_unix_us: stream.started_unix_us,
             duration_us: duration.as_micros() as u64,
@@ -250,8 +258,9 @@ impl<I: Io> Shard<I> {
             upstream_host: stream.upstream_address,
             upstream_cluster: stream.cluster().map(|cluster| cluster.config.name.as_str()),
             upstream_service_ms: stream.upstream_service_ms,
-            downstream_remote_address: socket.and_then(|socket| self.io.peer_address(socket)),
-            downstream_local_address: socket.and_then(|socket| self.io.local_address(socket)),
+            downstream_remote_address: stream.remote_address.or(peer),
+            downstream_direct_address: peer,
+            downstream_local_address: local,
             route_name: stream.route().map(|route| route.name.as_str()),
         };
         self.logs.record(&stream.listener.http.access_log, &record);

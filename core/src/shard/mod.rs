@@ -106,6 +106,8 @@ pub struct Shard<I: Io> {
     /// Heads whose memory is reused.
     pub(crate) request_heads: Vec<RequestHead>,
     pub(crate) response_heads: Vec<ResponseHead>,
+    /// Where text is put together.
+    pub(crate) scratch: Vec<u8>,
     completions: Vec<Completion>,
     fired: Vec<Token>,
     /// Hosts whose requests wait for a connection that other shards' connections keep from being
@@ -151,6 +153,7 @@ impl<I: Io> Shard<I> {
             touched_upstreams: Vec::new(),
             request_heads: Vec::new(),
             response_heads: Vec::new(),
+            scratch: Vec::new(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
             fired: Vec::new(),
             starved: Vec::new(),

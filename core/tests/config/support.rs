@@ -41,8 +41,8 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ),
         (
             "stat_prefix: s",
-            "stat_prefix: s\n          normalize_path: true",
-            format!("{MANAGER}.normalize_path: `normalize_path: true` is not supported yet"),
+            "stat_prefix: s\n          append_local_overload: true",
+            format!("{MANAGER}.append_local_overload: `append_local_overload: true` is not"),
         ),
         (
             "    type: STATIC",
