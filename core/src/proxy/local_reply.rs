@@ -5,6 +5,7 @@
 use super::encode::write_response;
 use super::mutate::prepare_response;
 use super::request_id;
+use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
@@ -87,6 +88,8 @@ impl<I: Io> Shard<I> {
         stream.status = status;
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
+        stream.request_deadline = None;
+        stream.limits = Limits::default();
         stream.request.close = last;
         self.encode_response_head(key, last);
         let Some(stream) = self.streams.get_mut(key) else { return };
