@@ -3,9 +3,8 @@
 //! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's
 //! length).
 
-use crate::config::{HttpConnectionManager, PathMatch, ServerHeader};
+use crate::config::{HttpConnectionManager, ServerHeader};
 use crate::shard::{Random, Shard, StreamKey};
-use crate::snapshot::{CompiledRoute, CompiledTarget};
 use std::io::Write;
 use std::net::SocketAddr;
 use tidegate_http::h1::strip_hop_by_hop;
@@ -31,17 +30,6 @@ pub fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-impl CompiledRoute {
-    /// How much of `path` the route's pattern stands for: what a prefix rewrite replaces.
-    #[must_use]
-    pub fn matched_length(&self, path: &[u8]) -> usize {
-        match &self.path {
-            PathMatch::Prefix(prefix) => prefix.len(),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
-        }
-    }
-}
-
 impl<I: Io> Shard<I> {
     /// Makes the request's head what the upstream gets.
     pub(crate) fn prepare_request(&mut self, key: StreamKey) {
@@ -57,17 +45,12 @@ impl<I: Io> Shard<I> {
         let timeout_ms = stream.timeout.map(|timeout| timeout.as_millis() as u64);
         let route = stream.route.map(|id| listener.http.routes.get(id));
         let request = &mut stream.request;
-        if let Some(route) = route
-            && let CompiledTarget::Forward { action, .. } = &route.target
-        {
-            if let Some(prefix) = &action.prefix_rewrite {
-                rewrite_prefix(request, route, prefix);
-            }
-            if let Some(host) = &action.host_rewrite_literal {
-                request.set_authority(host.as_bytes());
-            }
-        }
         prepare_request_fields(request, stream.upgrade, config, peer, timeout_ms, &mut self.random);
+        if let Some(route) = route
+            && route.changes_requests
+        {
+            self.finalize_request(key, route);
+        }
     }
 }
 
@@ -110,22 +93,6 @@ fn prepare_request_fields(
             decimal(timeout_ms, &mut [0; 20]),
         );
     }
-}
-
-/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is
-/// kept in a field.
-fn rewrite_prefix(request: &mut RequestHead, route: &CompiledRoute, prefix: &str) {
-    let original = request.path().to_vec();
-    let (path, query) = split_query(&original);
-    let matched = route.matched_length(path).min(path.len());
-    let mut new = prefix.as_bytes().to_vec();
-    new.extend_from_slice(&path[matched..]);
-    if let Some(query) = query {
-        new.push(b'?');
-        new.extend_from_slice(query);
-    }
-    request.set_path(&new);
-    request.headers.set(b"x-envoy-original-path", &original);
 }
 
 /// Makes a response's head what the client gets. `service_ms` is `None` for a local reply.
