@@ -262,6 +262,29 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// As [`Operator::write`], but nothing for a value that there is not.
+    pub(super) fn write_present(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let start = out.len();
+        self.write(out, record);
+        let is_flags = matches!(self, Operator::ResponseFlags | Operator::ResponseFlagsLong);
+        if !is_flags && &out[start..] == MISSING {
+            out.truncate(start);
+        }
+    }
+
+    /// Its name, if it has no value as long as no upstream has answered.
+    pub(super) fn answered_later(&self) -> Option<&'static str> {
+        match self {
+            Operator::Response(_) => Some("RESP"),
+            Operator::ResponseCode => Some("RESPONSE_CODE"),
+            Operator::ResponseCodeDetails => Some("RESPONSE_CODE_DETAILS"),
+            Operator::Address(Peer::Upstream, _) => Some("UPSTREAM_HOST"),
+            _ => None,
+        }
+    }
+}
+
 impl RequestField {
     fn parse(name: &str) -> Result<RequestField, String> {
         match name.to_ascii_lowercase().as_str() {

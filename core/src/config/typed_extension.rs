@@ -4,6 +4,8 @@
 
 use super::client_address::{CUSTOM_HEADER, XFF};
 use super::http1::PRESERVE_CASE;
+use super::route_action::TEMPLATE_REWRITE;
+use super::route_match::TEMPLATE_MATCH;
 use super::support::{SupportedMessage, kept, message, types};
 
 /// What is implemented of it.
@@ -11,6 +13,9 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[message(
     "envoy.config.core.v3.TypedExtensionConfig",
     &[
         kept("name", "the type in `@type` decides"),
-        types("typed_config", &[XFF, CUSTOM_HEADER, PRESERVE_CASE]),
+        types(
+            "typed_config",
+            &[XFF, CUSTOM_HEADER, PRESERVE_CASE, TEMPLATE_MATCH, TEMPLATE_REWRITE],
+        ),
     ],
 )];

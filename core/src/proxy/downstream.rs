@@ -349,6 +349,8 @@ impl<I: Io> Shard<I> {
             upgrade: false,
             finished: [false; 2],
             route: None,
+            choice: 0,
+            auto_host_rewrite: false,
             cluster: None,
             counted: false,
             upstream_address: None,

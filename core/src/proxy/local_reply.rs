@@ -80,12 +80,17 @@ impl<I: Io> Shard<I> {
                 response.body = BodyLength::Exact(length);
             }
         }
+        stream.status = status;
+        if stream.route().is_some_and(|route| route.changes_responses) {
+            self.finalize_response(key, None);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let response = &mut stream.response;
         let config = &stream.listener.http.config;
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         prepare_response(response, id, config, false, None, self.date.as_bytes());
         let is_head = stream.request.method == Method::Head;
         stream.response_body = if is_head { BodyLength::None } else { response.body };
-        stream.status = status;
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
         stream.request_deadline = None;

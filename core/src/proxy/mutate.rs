@@ -4,9 +4,8 @@
 //! length).
 
 use super::request_timeouts;
-use crate::config::{HttpConnectionManager, PathMatch, ServerHeader};
+use crate::config::{HttpConnectionManager, ServerHeader};
 use crate::shard::{Shard, StreamKey};
-use crate::snapshot::{CompiledRoute, CompiledTarget};
 use tidegate_http::h1::strip_hop_by_hop;
 use tidegate_http::{Headers, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
@@ -30,17 +29,6 @@ pub fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-impl CompiledRoute {
-    /// How much of `path` the route's pattern stands for: what a prefix rewrite replaces.
-    #[must_use]
-    pub fn matched_length(&self, path: &[u8]) -> usize {
-        match &self.path {
-            PathMatch::Prefix(prefix) => prefix.len(),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
-        }
-    }
-}
-
 impl<I: Io> Shard<I> {
     /// Makes the request's head what the upstream gets.
     pub(crate) fn prepare_request(&mut self, key: StreamKey) {
@@ -50,17 +38,12 @@ impl<I: Io> Shard<I> {
         request_timeouts::settle(stream, config);
         let route = stream.route.map(|id| listener.http.routes.get(id));
         let request = &mut stream.request;
-        if let Some(route) = route
-            && let CompiledTarget::Forward { action, .. } = &route.target
-        {
-            if let Some(prefix) = &action.prefix_rewrite {
-                rewrite_prefix(request, route, prefix, !config.router.suppress_envoy_headers);
-            }
-            if let Some(host) = &action.host_rewrite_literal {
-                request.set_authority(host.as_bytes());
-            }
-        }
         prepare_request_fields(request, stream.upgrade, config);
+        if let Some(route) = route
+            && route.changes_requests
+        {
+            self.finalize_request(key, route);
+        }
     }
 }
 
@@ -73,29 +56,6 @@ fn prepare_request_fields(
     if request.expect_continue && !config.proxy_100_continue {
         // We have answered it ourselves.
         request.headers.remove(Name::Expect);
-    }
-}
-
-/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is
-/// kept in a field if that is wanted.
-fn rewrite_prefix(
-    request: &mut RequestHead,
-    route: &CompiledRoute,
-    prefix: &str,
-    keep_original: bool,
-) {
-    let original = request.path().to_vec();
-    let (path, query) = split_query(&original);
-    let matched = route.matched_length(path).min(path.len());
-    let mut new = prefix.as_bytes().to_vec();
-    new.extend_from_slice(&path[matched..]);
-    if let Some(query) = query {
-        new.push(b'?');
-        new.extend_from_slice(query);
-    }
-    request.set_path(&new);
-    if keep_original {
-        request.headers.set(b"x-envoy-original-path", &original);
     }
 }
 

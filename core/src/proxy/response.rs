@@ -32,10 +32,16 @@ impl<I: Io> Shard<I> {
         stream.status = stream.response.status;
         stream.details = "via_upstream";
         let upgraded = stream.status == 101;
+        let is_changed = stream.route().is_some_and(|route| route.changes_responses);
+        if is_changed {
+            self.finalize_response(key, Some(service_ms));
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
         let config = &stream.listener.http.config;
         let date = self.date.as_bytes();
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
-        prepare_response(&mut stream.response, id, config, upgraded, Some(service_ms), date);
+        let added_ms = (!is_changed).then_some(service_ms);
+        prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
         stream.response_body = match stream.response.body {

@@ -84,6 +84,10 @@ pub struct Stream {
     pub upgrade: bool,
     /// The route, once found.
     pub route: Option<RouteId>,
+    /// The place of the chosen cluster among those of the route.
+    pub choice: u32,
+    /// The authority becomes the name of the host that is chosen.
+    pub auto_host_rewrite: bool,
     /// The cluster, once chosen.
     pub cluster: Option<ClusterId>,
     /// Counted in the cluster's `requests`.
@@ -246,22 +250,10 @@ impl<I: Io> Shard<I> {
     fn log_stream(&mut self, stream: &Stream, duration: Duration) {
         let [peer, local] = self.ends(stream.downstream);
         let record = Record {
-            start_unix_us: stream.started_unix_us,
-            duration_us: duration.as_micros() as u64,
-            request: Some(&stream.request),
-            response: stream.response_started().then_some(&stream.response),
-            status: stream.status,
-            flags: stream.flags,
-            details: stream.details,
-            bytes_received: stream.bytes_received,
-            bytes_sent: stream.bytes_sent,
-            upstream_host: stream.upstream_address,
-            upstream_cluster: stream.cluster().map(|cluster| cluster.config.name.as_str()),
-            upstream_service_ms: stream.upstream_service_ms,
             downstream_remote_address: stream.remote_address.or(peer),
             downstream_direct_address: peer,
             downstream_local_address: local,
-            route_name: stream.route().map(|route| route.name.as_str()),
+            ..stream.record(duration)
         };
         self.logs.record(&stream.listener.http.access_log, &record);
     }

@@ -16,7 +16,7 @@ pub mod timers;
 
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
-use crate::proxy::{Downstream, Stream, Upstream};
+use crate::proxy::{Downstream, MutationScratch, Stream, Upstream};
 use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, HostId, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
@@ -108,6 +108,7 @@ pub struct Shard<I: Io> {
     pub(crate) response_heads: Vec<ResponseHead>,
     /// Where text is put together.
     pub(crate) scratch: Vec<u8>,
+    pub(crate) mutation_scratch: MutationScratch,
     completions: Vec<Completion>,
     fired: Vec<Token>,
     /// Hosts whose requests wait for a connection that other shards' connections keep from being
@@ -154,6 +155,7 @@ impl<I: Io> Shard<I> {
             request_heads: Vec::new(),
             response_heads: Vec::new(),
             scratch: Vec::new(),
+            mutation_scratch: MutationScratch::default(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
             fired: Vec::new(),
             starved: Vec::new(),

@@ -6,8 +6,8 @@ use super::{loaded, manager, problems, route, with};
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate::config::{
-    AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily, HealthStatus, PathMatch,
-    RedirectPath, RouteTarget, ServerHeader, WeightedCluster,
+    AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily, HealthStatus, HostRewrite,
+    PathMatch, PathRewrite, RedirectPath, RouteTarget, ServerHeader, WeightedCluster,
 };
 
 fn seconds(seconds: u64) -> Option<Duration> {
@@ -177,11 +177,11 @@ fn routes() {
     ) else {
         panic!()
     };
-    let of = |weight| WeightedCluster { name: "c".to_owned(), weight };
+    let of = |weight| WeightedCluster { name: "c".to_owned(), weight, ..Default::default() };
     assert_eq!(action.clusters, [of(9), of(0)]);
     assert_eq!(action.cluster_not_found_status, 404);
-    assert_eq!(action.prefix_rewrite.as_deref(), Some("/x"));
-    assert_eq!(action.host_rewrite_literal.as_deref(), Some("h"));
+    assert_eq!(action.path_rewrite, PathRewrite::Prefix("/x".to_owned()));
+    assert_eq!(action.host_rewrite, HostRewrite::Literal("h".to_owned()));
     assert_eq!(action.upgrades, [("websocket".to_owned(), false)]);
 
     let RouteTarget::Redirect(redirect) = target(

@@ -278,21 +278,22 @@ fn routes(shape: &Shape) -> RouteConfiguration {
         let Some(cluster) = cluster else { continue };
         routes.push(Route {
             name: format!("r{index}"),
-            matches: RouteMatch {
-                path: PathMatch::Prefix(format!("/r{index}/")),
-                case_sensitive: true,
-            },
+            matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
+            mutations: Default::default(),
             target: RouteTarget::Forward(RouteAction {
-                clusters: vec![WeightedCluster { name: format!("c{cluster}"), weight: 1 }],
+                clusters: vec![WeightedCluster {
+                    name: format!("c{cluster}"),
+                    weight: 1,
+                    ..WeightedCluster::default()
+                }],
                 cluster_not_found_status: 503,
                 timeout: Some(Duration::from_secs(60)),
-                idle_timeout: None,
-                upgrades: Vec::new(),
-                prefix_rewrite: None,
-                host_rewrite_literal: None,
+                ..RouteAction::default()
             }),
         });
     }
-    let all = VirtualHost { name: "all".into(), domains: vec!["*".into()], routes };
-    RouteConfiguration { name: "sim".into(), virtual_hosts: vec![all], validate_clusters: false }
+    let domains = vec!["*".into()];
+    let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
+    let name = "sim".to_owned();
+    RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
 }
