@@ -34,6 +34,7 @@ fn main() {
         upstream_cluster: Some("backend"),
         upstream_service_ms: Some(1),
         downstream_remote_address: None,
+        downstream_direct_address: None,
         downstream_local_address: None,
         route_name: None,
     };

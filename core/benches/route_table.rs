@@ -7,9 +7,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate::config::{
-    DirectResponse, PathMatch, Route, RouteConfiguration, RouteMatch, RouteTarget, VirtualHost,
+    DirectResponse, LevelMutations, PathMatch, Route, RouteConfiguration, RouteMatch, RouteTarget,
+    VirtualHost,
 };
-use tidegate::snapshot::RouteTable;
+use tidegate::snapshot::{RouteQuery, RouteTable};
+use tidegate_http::RequestHead;
 
 const ROUNDS: u32 = 1_000_000;
 
@@ -17,8 +19,9 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
     let target = || RouteTarget::DirectResponse(DirectResponse { status: 200, body: Vec::new() });
     let route = |number| Route {
         name: String::new(),
-        matches: RouteMatch { path: path(number), case_sensitive: true },
+        matches: RouteMatch::new(path(number)),
         target: target(),
+        mutations: LevelMutations::default(),
     };
     let host = |number| VirtualHost {
         name: String::new(),
@@ -27,6 +30,7 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
             _ => vec![format!("host{number:05}.example.com")],
         },
         routes: (0..routes).map(route).collect(),
+        ..VirtualHost::default()
     };
     let virtual_hosts = (0..hosts).map(host).collect();
     let config = Arc::new(RouteConfiguration { virtual_hosts, ..Default::default() });
@@ -38,12 +42,14 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
 /// The fastest of several runs, in nanoseconds.
 fn find(table: &RouteTable, authority: &str, path: &str) -> f64 {
     let mut best = f64::MAX;
-    assert!(table.find(authority.as_bytes(), path.as_bytes()).is_some());
+    let mut head = RequestHead::default();
+    head.set_authority(authority.as_bytes());
+    head.set_path(path.as_bytes());
+    assert!(table.find(&RouteQuery::new(&head, 0)).is_some());
     for _ in 0..5 {
         let start = Instant::now();
         for _ in 0..ROUNDS {
-            let (authority, path) = black_box((authority.as_bytes(), path.as_bytes()));
-            black_box(table.find(authority, path));
+            black_box(table.find(&RouteQuery::new(black_box(&head), 0)));
         }
         best = best.min(start.elapsed().as_nanos() as f64 / f64::from(ROUNDS));
     }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tidegate::admin::{self, Admin};
+use tidegate::cli::explain::{self, Explain};
 use tidegate::cli::{Command, CommandLine, Failure, limits, options, reverse_proxy, version};
 use tidegate::config::{Bootstrap, ConfigError};
 use tidegate::control::{
@@ -39,6 +40,10 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         && args.print_config
     {
         say(reverse_proxy::bootstrap(args).trim_end());
+        return Ok(());
+    }
+    if let Some(Command::Explain(Explain::Route(args))) = &line.command {
+        say(explain::route(args)?.trim_end());
         return Ok(());
     }
     let source = line.source()?;

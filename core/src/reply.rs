@@ -3,7 +3,7 @@
 //!
 //! What it leaves to others: when to give which (`proxy`), and writing it (`tidegate-http`).
 
-use tidegate_http::HttpError;
+use tidegate_http::{Fault, HttpError};
 
 /// Envoy's response flags, as a set (`data.accesslog.v3.ResponseFlags`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,6 +39,7 @@ response_flags! {
     DOWNSTREAM_PROTOCOL_ERROR = 13, "DPE", "DownstreamProtocolError";
     UPSTREAM_PROTOCOL_ERROR = 14, "UPE", "UpstreamProtocolError";
     STREAM_IDLE_TIMEOUT = 15, "SI", "StreamIdleTimeout";
+    UPSTREAM_MAX_STREAM_DURATION_REACHED = 18, "UMSDR", "UpstreamMaxStreamDurationReached";
     OVERLOAD_MANAGER = 16, "OM", "OverloadManagerTerminated";
     DNS_RESOLUTION_FAILED = 17, "DF", "DnsResolutionFailed";
 }
@@ -132,6 +133,11 @@ impl LocalReply {
     /// The answer to a request that is not HTTP. The connection closes after it.
     #[must_use]
     pub fn malformed(error: &HttpError) -> LocalReply {
+        // In Envoy these are found behind the codec.
+        if matches!(error.fault, Fault::TargetByte | Fault::HostMissing) {
+            let flags = ResponseFlags::NONE;
+            return LocalReply { status: error.status, body: "", flags, details: error.details };
+        }
         let body = match error.status {
             400 => "Bad Request",
             408 => "Request Timeout",
@@ -152,6 +158,17 @@ local_replies! {
     /// A request for an `https` URI on a connection without TLS.
     HTTPS_ON_PLAINTEXT: 403, "Forbidden", DOWNSTREAM_PROTOCOL_ERROR,
         "http1.https_url_on_plaintext_connection";
+    /// No `host`, on HTTP/1.0.
+    MISSING_HOST: 400, "", NONE, "missing_host_header";
+    /// A target that is not a path.
+    ABSOLUTE_PATH: 404, "", NONE, "absolute_path_rejected";
+    /// A path that may not be asked for, or not in this spelling.
+    PATH_NORMALIZATION_FAILED: 400, "", NONE, "path_normalization_failed";
+    /// No client's address where one has to be. The status is configured.
+    IP_DETECTION_FAILED: 403, "", NONE, "rejecting_because_detection_failed";
+    /// A field's name has an underscore.
+    UNEXPECTED_UNDERSCORE: 400, "Bad Request", DOWNSTREAM_PROTOCOL_ERROR,
+        "http1.unexpected_underscore";
     /// No virtual host or route matched.
     ROUTE_NOT_FOUND: 404, "", NO_ROUTE_FOUND, "route_not_found";
     /// The route names a cluster that does not exist.
@@ -182,6 +199,14 @@ local_replies! {
         UPSTREAM_PROTOCOL_ERROR, "upstream_reset_before_response_started{protocol_error}";
     /// The route's timeout passed.
     RESPONSE_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT, "response_timeout";
+    /// The timeout of one try passed.
+    PER_TRY_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT,
+        "upstream_per_try_timeout";
+    /// `max_stream_duration` passed. 408 when the request is not complete.
+    MAX_DURATION_TIMEOUT: 504, "downstream duration timeout", NONE, "max_duration_timeout";
+    /// `max_stream_duration` of the upstream's side passed. 408 when the request is not complete.
+    UPSTREAM_MAX_STREAM_DURATION: 504, "upstream max stream duration reached",
+        UPSTREAM_MAX_STREAM_DURATION_REACHED, "upstream_max_stream_duration_reached";
     /// `request_timeout` passed before the request was complete.
     REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION,
         "request_overall_timeout";

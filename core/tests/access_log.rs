@@ -33,6 +33,7 @@ fn record(route_name: &str) -> Record<'_> {
         upstream_cluster: None,
         upstream_service_ms: None,
         downstream_remote_address: None,
+        downstream_direct_address: None,
         downstream_local_address: None,
         route_name: Some(route_name),
     }

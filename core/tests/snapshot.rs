@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery, LbPolicy};
+use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
 use tidegate::snapshot::{
     Adopted, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Publisher, Snapshot,
 };
@@ -27,6 +27,8 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         max_requests_per_connection: None,
         idle_timeout: None,
         max_response_headers_count: 100,
+        max_stream_duration: None,
+        http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
     });
     let entry = |id| {

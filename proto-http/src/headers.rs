@@ -54,6 +54,8 @@ pub struct Field {
 pub struct Headers {
     pub(crate) arena: Vec<u8>,
     pub(crate) fields: Vec<Field>,
+    /// Names as they were received, if that is to be known.
+    pub(crate) received_names: Vec<Span>,
     /// Bits of the names in `fields`, and perhaps of some that were removed: never of fewer.
     pub(crate) seen: u64,
 }
@@ -63,6 +65,7 @@ impl Headers {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.fields.clear();
+        self.received_names.clear();
         self.seen = 0;
     }
 
@@ -81,6 +84,12 @@ impl Headers {
     #[must_use]
     pub fn fields(&self) -> &[Field] {
         &self.fields
+    }
+
+    /// The names as they were received, in order; none unless the head was read with
+    /// [`keep_name_case`](crate::h1::Options::keep_name_case).
+    pub fn received_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.received_names.iter().map(|name| self.bytes(*name))
     }
 
     /// Whether there are no fields.
@@ -165,6 +174,53 @@ impl Headers {
         }
     }
 
+    /// Makes all fields with this known name one, in the place of the first: their values and then
+    /// `value`, as far as they are not empty, joined by `separator` (RFC 9110 5.3). Appends it if
+    /// there is none.
+    pub fn join(&mut self, id: Name, lower: &[u8], separator: &[u8], value: &[u8]) {
+        debug_assert!(Name::of(lower) == id && id != Name::Other);
+        if self.get(id).is_none() {
+            self.append_known(id, lower, value);
+            return;
+        }
+        let name = self.store(lower);
+        self.arena.extend_from_slice(b": ");
+        let start = self.arena.len();
+        for index in 0..self.fields.len() {
+            let Field { id: other, value, .. } = self.fields[index];
+            if other == id && !value.is_empty() {
+                self.separate(start, separator);
+                self.arena.extend_from_within(value.range());
+            }
+        }
+        if !value.is_empty() {
+            self.separate(start, separator);
+            self.arena.extend_from_slice(value);
+        }
+        let field = Field { id, name, value: Span::new(start, self.arena.len() - start) };
+        self.arena.extend_from_slice(b"\r\n");
+        let mut first = true;
+        self.fields.retain_mut(|f| {
+            if f.id != id {
+                return true;
+            }
+            *f = field;
+            core::mem::take(&mut first)
+        });
+    }
+
+    fn separate(&mut self, start: usize, separator: &[u8]) {
+        if self.arena.len() > start {
+            self.arena.extend_from_slice(separator);
+        }
+    }
+
+    /// Keeps the fields of which `keep` says so, by name and value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let arena = &self.arena;
+        self.fields.retain(|f| keep(&arena[f.name.range()], &arena[f.value.range()]));
+    }
+
     /// Copies bytes into the arena.
     pub fn store(&mut self, bytes: &[u8]) -> Span {
         let start = self.arena.len();
@@ -211,6 +267,22 @@ mod tests {
         assert_eq!(headers.get(Name::Via), Some(&b"z"[..]));
         assert_eq!(headers.get_name(b"b"), Some(&b"2"[..]));
         assert_eq!(headers.get(Name::Host), None);
+    }
+
+    #[test]
+    fn join_makes_one_field_of_several() {
+        let mut headers = Headers::default();
+        headers.join(Name::Via, b"via", b", ", b"x");
+        assert_eq!(lines(&headers), "via=x ");
+        for (name, value) in [("a", "1"), ("via", "y"), ("b", "2"), ("via", ""), ("via", "z")] {
+            headers.append(name.as_bytes(), value.as_bytes());
+        }
+        headers.join(Name::Via, b"via", b", ", b"");
+        assert_eq!(lines(&headers), "via=x, y, z a=1 b=2 ");
+        headers.join(Name::Via, b"via", b",", b"w");
+        assert_eq!(lines(&headers), "via=x, y, z,w a=1 b=2 ");
+        headers.retain(|name, value| name != b"a" && value != b"2");
+        assert_eq!(lines(&headers), "via=x, y, z,w ");
     }
 
     #[test]

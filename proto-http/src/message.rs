@@ -43,6 +43,40 @@ impl Method {
 }
 
 impl Method {
+    /// Whether this is the name of a method that Envoy takes without `allow_custom_methods`: those
+    /// of RFC 9110, of WebDAV and its kin, and a few older ones.
+    #[must_use]
+    pub fn is_known(name: &[u8]) -> bool {
+        const OTHERS: [&[u8]; 25] = [
+            b"ACL",
+            b"BIND",
+            b"CHECKOUT",
+            b"COPY",
+            b"LINK",
+            b"LOCK",
+            b"M-SEARCH",
+            b"MERGE",
+            b"MKACTIVITY",
+            b"MKCALENDAR",
+            b"MKCOL",
+            b"MOVE",
+            b"NOTIFY",
+            b"PROPFIND",
+            b"PROPPATCH",
+            b"PURGE",
+            b"REBIND",
+            b"REPORT",
+            b"SEARCH",
+            b"SOURCE",
+            b"SUBSCRIBE",
+            b"UNBIND",
+            b"UNLINK",
+            b"UNLOCK",
+            b"UNSUBSCRIBE",
+        ];
+        Method::of(name) != Method::Extension || OTHERS.contains(&name)
+    }
+
     /// The method with this name; case matters (RFC 9110 9.1).
     #[must_use]
     pub fn of(name: &[u8]) -> Method {

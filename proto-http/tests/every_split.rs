@@ -92,7 +92,12 @@ fn options() -> [Options; 3] {
     [
         strict,
         Options { enable_trailers: true, accept_http_10: true, ..strict },
-        Options { envoy_lenient: true, enable_trailers: true, reject_absolute_url: true, ..strict },
+        Options {
+            allow_backslash: true,
+            enable_trailers: true,
+            reject_absolute_url: true,
+            ..strict
+        },
     ]
 }
 

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{fields, lenient, read_requests, request, responses_to_get, strict};
+use common::{fields, read_requests, request, responses_to_get, strict};
 use tidegate_http::h1::{
     Event, Options, RequestDecoder, ResponseDecoder, Step, encode_request, encode_response,
     strip_hop_by_hop,
@@ -107,7 +107,6 @@ fn s3_2_3_authority_form() {
 fn s5_2_folding() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nX: a \r\n\t b\r\n\r\n";
     assert_eq!(strict(input).error.map(|e| e.fault), Some(Fault::LineFolding));
-    assert!(lenient(input).text().contains("[x: a b]"));
 }
 
 /// "A sender MUST NOT send a Content-Length header field in any message that contains a
@@ -150,11 +149,11 @@ fn s6_3_responses_without_a_body() {
     own.headers.append(b"server", b"envoy");
     assert_eq!(
         answered(&own, BodyLength::None, true),
-        "HTTP/1.1 404 |server: envoy|content-length: 0|connection: close||"
+        "HTTP/1.1 404 Not Found|server: envoy|content-length: 0|connection: close||"
     );
     assert_eq!(
         answered(&own, BodyLength::UntilClose, false),
-        "HTTP/1.1 404 |server: envoy|connection: close||"
+        "HTTP/1.1 404 Not Found|server: envoy|connection: close||"
     );
 }
 

@@ -101,7 +101,7 @@ proptest! {
     #[test]
     fn responses(
         status in (200u16..=999).prop_filter("has no framing", |s| ![204, 304].contains(s)),
-        reason in "[ -~]{0,20}",
+        reason in "[ -~]{1,20}",
         fields in named_values(),
         body in body(),
         close in any::<bool>(),

@@ -24,6 +24,7 @@ pub mod buffer;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;
+mod interfaces;
 pub mod options;
 pub mod output;
 mod pool;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 pub use buffer::Buffer;
 pub use clock::{Instant, Now};
+pub use interfaces::host_address;
 pub use options::IoOptions;
 pub use output::Output;
 

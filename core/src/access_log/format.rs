@@ -74,6 +74,25 @@ impl Format {
         Ok(compiled)
     }
 
+    /// The text, when it has no operator and is the same for every stream.
+    #[must_use]
+    pub fn literal_text(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [] => Some(&[]),
+            [Part::Literal(literal)] => Some(literal),
+            _ => None,
+        }
+    }
+
+    /// The first operator, if there is one, that has no value as long as no upstream has answered.
+    #[must_use]
+    pub fn answered_later(&self) -> Option<&'static str> {
+        self.parts.iter().find_map(|part| match part {
+            Part::Value { operator, .. } => operator.answered_later(),
+            Part::Literal(_) => None,
+        })
+    }
+
     fn literal(&mut self, text: &str) {
         match self.parts.last_mut() {
             _ if text.is_empty() => {}
@@ -99,6 +118,25 @@ impl Format {
                             out.truncate(start.saturating_add(length_max).min(out.len()));
                         }
                     }
+                }
+            }
+        }
+    }
+
+    /// Appends the value for a header field: what there is not is left out, and nothing is escaped,
+    /// since what comes from peers was a header field's value, or part of a target, before.
+    pub fn write_value(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => out.extend_from_slice(literal),
+                Part::Value { operator, length_max } => {
+                    let start = out.len();
+                    match operator.text(record) {
+                        Some(text) => out.extend_from_slice(text),
+                        None => operator.write_present(out, record),
+                    }
+                    let length_max = length_max.unwrap_or(usize::MAX);
+                    out.truncate(start.saturating_add(length_max).min(out.len()));
                 }
             }
         }

@@ -54,6 +54,8 @@ pub struct Record<'a> {
     pub upstream_service_ms: Option<u64>,
     /// The client.
     pub downstream_remote_address: Option<SocketAddr>,
+    /// The peer of the connection: another proxy perhaps.
+    pub downstream_direct_address: Option<SocketAddr>,
     /// Our end.
     pub downstream_local_address: Option<SocketAddr>,
     /// The route's name.

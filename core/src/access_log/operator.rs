@@ -60,6 +60,7 @@ pub(super) struct HeaderName {
 pub(super) enum Peer {
     Upstream,
     DownstreamRemote,
+    DownstreamDirect,
     DownstreamLocal,
 }
 
@@ -77,8 +78,6 @@ const UNSUPPORTED: &[&str] = &[
     "COMMON_DURATION",
     "CONNECTION_ID",
     "CONNECTION_TERMINATION_DETAILS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS",
-    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT",
     "DOWNSTREAM_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_HEADER_BYTES_SENT",
     "DOWNSTREAM_LOCAL_URI_SAN",
@@ -166,7 +165,7 @@ impl Operator {
     /// Operators without an argument.
     fn plain(name: &str) -> Option<Operator> {
         use AddressPart::{Port, Whole, WithoutPort};
-        use Peer::{DownstreamLocal, DownstreamRemote, Upstream};
+        use Peer::{DownstreamDirect, DownstreamLocal, DownstreamRemote, Upstream};
         Some(match name {
             "PROTOCOL" => Operator::Protocol,
             "RESPONSE_CODE" => Operator::ResponseCode,
@@ -186,6 +185,11 @@ impl Operator {
                 Operator::Address(DownstreamRemote, WithoutPort)
             }
             "DOWNSTREAM_REMOTE_PORT" => Operator::Address(DownstreamRemote, Port),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::Address(DownstreamDirect, Whole),
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Operator::Address(DownstreamDirect, WithoutPort)
+            }
+            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::Address(DownstreamDirect, Port),
             "DOWNSTREAM_LOCAL_ADDRESS" => Operator::Address(DownstreamLocal, Whole),
             "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
                 Operator::Address(DownstreamLocal, WithoutPort)
@@ -258,6 +262,29 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// As [`Operator::write`], but nothing for a value that there is not.
+    pub(super) fn write_present(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let start = out.len();
+        self.write(out, record);
+        let is_flags = matches!(self, Operator::ResponseFlags | Operator::ResponseFlagsLong);
+        if !is_flags && &out[start..] == MISSING {
+            out.truncate(start);
+        }
+    }
+
+    /// Its name, if it has no value as long as no upstream has answered.
+    pub(super) fn answered_later(&self) -> Option<&'static str> {
+        match self {
+            Operator::Response(_) => Some("RESP"),
+            Operator::ResponseCode => Some("RESPONSE_CODE"),
+            Operator::ResponseCodeDetails => Some("RESPONSE_CODE_DETAILS"),
+            Operator::Address(Peer::Upstream, _) => Some("UPSTREAM_HOST"),
+            _ => None,
+        }
+    }
+}
+
 impl RequestField {
     fn parse(name: &str) -> Result<RequestField, String> {
         match name.to_ascii_lowercase().as_str() {
@@ -318,6 +345,7 @@ impl Peer {
         match self {
             Peer::Upstream => record.upstream_host,
             Peer::DownstreamRemote => record.downstream_remote_address,
+            Peer::DownstreamDirect => record.downstream_direct_address,
             Peer::DownstreamLocal => record.downstream_local_address,
         }
     }

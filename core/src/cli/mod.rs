@@ -2,11 +2,14 @@
 //!
 //! What it leaves to others: reading configuration (`config`), doing what was asked for (main).
 
+pub mod explain;
 pub mod failure;
 pub mod limits;
 pub mod options;
 pub mod reverse_proxy;
 pub mod version;
+
+mod reasons;
 
 pub use failure::Failure;
 
@@ -154,6 +157,9 @@ impl CommandLine {
 pub enum Command {
     /// Proxy HTTP from an address to some hosts, without a configuration file
     ReverseProxy(reverse_proxy::ReverseProxyArgs),
+    /// Say what would become of a request, without serving anything
+    #[command(subcommand)]
+    Explain(explain::Explain),
 }
 
 /// Where the configuration comes from.

@@ -6,7 +6,7 @@
 
 use super::convert::At;
 use super::endpoint::ClusterLoadAssignment;
-use super::http_connection_manager::CommonOptions;
+use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -39,6 +39,10 @@ pub struct Cluster {
     pub idle_timeout: Option<Duration>,
     /// `max_headers_count` of responses, default 100.
     pub max_response_headers_count: u32,
+    /// `HttpProtocolOptions.common_http_protocol_options.max_stream_duration`
+    pub max_stream_duration: Option<Duration>,
+    /// `HttpProtocolOptions.explicit_http_config.http_protocol_options`
+    pub http1: Http1Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
 }
@@ -230,6 +234,8 @@ impl Cluster {
             max_requests_per_connection: options.max_requests_per_connection,
             idle_timeout: options.idle_timeout,
             max_response_headers_count: options.max_response_headers_count,
+            max_stream_duration: options.max_stream_duration,
+            http1: options.http1,
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
@@ -288,6 +294,8 @@ struct UpstreamOptions {
     idle_timeout: Option<Duration>,
     max_requests_per_connection: Option<u32>,
     max_response_headers_count: u32,
+    max_stream_duration: Option<Duration>,
+    http1: Http1Options,
 }
 
 impl UpstreamOptions {
@@ -299,6 +307,7 @@ impl UpstreamOptions {
         if let Some(requests) = cluster.max_requests_per_connection {
             common.max_requests_per_connection = Some(requests.value).filter(|count| *count > 0);
         }
+        let mut http1 = Http1Options::default();
         let at = at.field("typed_extension_protocol_options");
         // A map has no order; errors should come in the same one each time.
         let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
@@ -314,7 +323,7 @@ impl UpstreamOptions {
             else {
                 continue;
             };
-            check_explicit(&at, &options);
+            http1 = explicit_http1(&at, &options);
             common = CommonOptions::of_upstream(
                 &at.field("common_http_protocol_options"),
                 options.common_http_protocol_options.as_ref(),
@@ -326,6 +335,8 @@ impl UpstreamOptions {
             max_response_headers_count: common
                 .max_headers_count
                 .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
+            max_stream_duration: common.max_stream_duration,
+            http1,
         }
     }
 }
@@ -338,20 +349,25 @@ impl CommonOptions {
             at.field("max_connection_duration")
                 .error("`max_connection_duration` of upstream connections is not supported yet");
         }
+        if common.underscores != UnderscoresAction::Allow {
+            at.field("headers_with_underscores_action").warning("it has no effect upstream");
+        }
         common
     }
 }
 
 /// What of the HTTP/1 options concerns requests that are sent upstream.
-fn check_explicit(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) {
+fn explicit_http1(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Http1Options {
     use upstream_http::http_protocol_options::UpstreamProtocolOptions;
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
         &options.upstream_protocol_options
     else {
-        return;
+        return Http1Options::default();
     };
-    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else { return };
+    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else {
+        return Http1Options::default();
+    };
     let at = at.field("explicit_http_config");
     let at = at.field("http_protocol_options");
     if http1.accept_http_10 {
@@ -360,6 +376,7 @@ fn check_explicit(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) {
     if http1.enable_trailers {
         at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
     }
+    Http1Options::from_proto(&at, Some(http1))
 }
 
 impl CircuitBreakers {

@@ -42,7 +42,7 @@ pub(super) struct At<'p> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Segment<'p> {
+pub(super) enum Segment<'p> {
     Root,
     Field(&'p str),
     Index(usize),
@@ -228,7 +228,7 @@ impl<'p> At<'p> {
 }
 
 /// The nodes at `segment` below `nodes`, of which each source can have one.
-fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
+pub(super) fn step<'n>(nodes: &[&'n Node], segment: Segment<'_>) -> Vec<&'n Node> {
     match segment {
         Segment::Root => nodes.to_vec(),
         Segment::Key(key) => nodes.iter().filter_map(|node| node.get(key)).collect(),

@@ -3,13 +3,16 @@
 //! What it leaves to others: carrying it out (`proxy`). Timeouts: `None` means no timeout.
 
 use super::bootstrap::ClusterNames;
-use super::convert::{At, is_type};
-use super::support::{
-    SupportedMessage, kept, message, must, only, refused, reported, strict, types, used,
-};
+use super::client_address::ClientAddress;
+use super::convert::At;
+pub(super) use super::http_filters::upgrade_type;
+use super::http_filters::{Router, upgrades};
+use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, UnderscoresAction};
+use super::normalization::Normalization;
+use super::support::{SupportedMessage, kept, message, must, only, refused, reported, types, used};
 use super::{AccessLog, RouteConfiguration};
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use pb::http_connection_manager::{RouteSpecifier, ServerHeaderTransformation};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +34,10 @@ pub struct HttpConnectionManager {
     pub idle_timeout: Option<Duration>,
     /// `common_http_protocol_options.max_connection_duration`
     pub max_connection_duration: Option<Duration>,
+    /// `http1_safe_max_connection_duration`: an idle connection is not closed by the former.
+    pub http1_safe_max_connection_duration: bool,
+    /// `common_http_protocol_options.max_stream_duration`
+    pub max_stream_duration: Option<Duration>,
     /// `common_http_protocol_options.max_requests_per_connection`, `None` without bound.
     pub max_requests_per_connection: Option<u32>,
     /// `stream_idle_timeout`, default 5 min.
@@ -47,31 +54,35 @@ pub struct HttpConnectionManager {
     pub server_name: String,
     /// `server_header_transformation`
     pub server_header: ServerHeader,
-    /// `use_remote_address`, default false.
-    pub use_remote_address: bool,
-    /// `skip_xff_append`, default false.
-    pub skip_xff_append: bool,
+    /// `use_remote_address` and everything else about where requests come from.
+    pub client_address: ClientAddress,
+    /// What is done to paths and hosts.
+    pub normalization: Normalization,
+    /// `common_http_protocol_options.headers_with_underscores_action`
+    pub underscores: UnderscoresAction,
+    /// `add_user_agent`, default false.
+    pub add_user_agent: bool,
+    /// `via`, empty for none.
+    pub via: String,
+    /// `proxy_100_continue`
+    pub proxy_100_continue: bool,
+    /// `stream_error_on_invalid_http_message` or what overrides it: a connection stays open after
+    /// an answer 400 of our own, where its state allows that.
+    pub stream_error: bool,
+    /// The router's options.
+    pub router: Router,
     /// `generate_request_id`, default true.
     pub generate_request_id: bool,
     /// `preserve_external_request_id`, default false.
     pub preserve_external_request_id: bool,
     /// `always_set_request_id_in_response`, default false.
     pub always_set_request_id_in_response: bool,
+    /// `request_id_extension` with `pack_trace_reason`, default true.
+    pub pack_trace_reason: bool,
     /// `upgrade_configs` at this level: upgrade types that are enabled, in lower case.
     pub upgrades: Vec<String>,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
-}
-
-/// `config.core.v3.Http1ProtocolOptions`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Http1Options {
-    /// `accept_http_10`
-    pub accept_http_10: bool,
-    /// `allow_absolute_url` set to false.
-    pub reject_absolute_url: bool,
-    /// `enable_trailers`
-    pub enable_trailers: bool,
 }
 
 /// `server_header_transformation`
@@ -86,9 +97,8 @@ pub enum ServerHeader {
     PassThrough,
 }
 
-const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
+const UUID_REQUEST_ID: &str = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig";
 const NO_HTTP2: &str = "HTTP/2 is not spoken yet";
-const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -125,84 +135,81 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("upgrade_configs"),
             used("access_log"),
             used("internal_address_config"),
-            only("add_user_agent", &["false"]),
-            only("xff_num_trusted_hops", &["0"]),
-            only("proxy_100_continue", &["false"]),
+            used("xff_num_trusted_hops"),
+            used("original_ip_detection_extensions"),
+            used("scheme_header_transformation"),
+            used("append_x_forwarded_port"),
+            used("request_id_extension"),
+            used("add_user_agent"),
+            used("via"),
+            used("proxy_100_continue"),
+            used("normalize_path"),
+            used("merge_slashes"),
+            used("path_with_escaped_slashes_action"),
+            used("strip_matching_host_port"),
+            used("strip_any_host_port"),
+            used("strip_trailing_host_dot"),
+            used("stream_error_on_invalid_http_message"),
+            used("http1_safe_max_connection_duration"),
             only("represent_ipv4_remote_address_as_ipv4_mapped_ipv6", &["false"]),
             only("forward_client_cert_details", &["SANITIZE"]),
             kept("set_current_client_cert_details", "there are no client certificates"),
             kept("add_proxy_protocol_connection_state", "there is no PROXY protocol"),
-            only("normalize_path", &["false"]),
-            only("merge_slashes", &["false"]),
-            only(
-                "path_with_escaped_slashes_action",
-                &["IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"],
-            ),
-            only("strip_matching_host_port", &["false"]),
-            only("strip_any_host_port", &["false"]),
-            only("strip_trailing_host_dot", &["false"]),
-            only("stream_error_on_invalid_http_message", &["false"]),
-            only("append_x_forwarded_port", &["false"]),
             only("append_local_overload", &["false"]),
-            only("http1_safe_max_connection_duration", &["false"]),
             only("flush_access_log_on_new_request", &["false"]),
         ],
     ),
-    // Nothing of it: an empty one calls no address internal, as Envoy's default does.
     message(
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\
-         .InternalAddressConfig",
-        &[],
+        "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension",
+        &[types("typed_config", &[UUID_REQUEST_ID])],
     ),
     message(
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\
-         .UpgradeConfig",
-        &[used("upgrade_type"), used("enabled")],
-    ),
-    // A filter that is left out can be the one that keeps requests out.
-    strict(
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        UUID_REQUEST_ID,
         &[
-            used("name"),
-            types("typed_config", &[ROUTER]),
-            must("disabled", &["false"]),
-            kept("is_optional", "a filter is known or refused by name"),
-        ],
-    ),
-    message(
-        ROUTER,
-        &[
-            kept("start_child_span", "there is no tracing"),
-            only("dynamic_stats", &["true"]),
-            only("suppress_envoy_headers", &["false"]),
-            only("respect_expected_rq_timeout", &["false"]),
-            only("suppress_grpc_request_failure_code_stats", &["false"]),
-        ],
-    ),
-    message(
-        "envoy.config.core.v3.HttpProtocolOptions",
-        &[
-            used("idle_timeout"),
-            used("max_connection_duration"),
-            used("max_headers_count"),
-            used("max_requests_per_connection"),
-            only("headers_with_underscores_action", &["ALLOW"]),
-        ],
-    ),
-    message(
-        "envoy.config.core.v3.Http1ProtocolOptions",
-        &[
-            used("accept_http_10"),
-            used("allow_absolute_url"),
-            used("enable_trailers"),
-            kept("use_balsa_parser", "there is one parser"),
-            only("allow_chunked_length", &["false"]),
-            only("allow_custom_methods", &["false"]),
-            only("send_fully_qualified_url", &["false"]),
-            only("override_stream_error_on_invalid_http_message", &["false"]),
+            used("pack_trace_reason"),
+            kept("use_request_id_for_trace_sampling", "there is no tracing"),
         ],
     ),
 ];
+
+/// Envoy's defaults, with no routes.
+impl Default for HttpConnectionManager {
+    fn default() -> HttpConnectionManager {
+        HttpConnectionManager {
+            stat_prefix: String::new(),
+            route_config: Arc::default(),
+            http1: Http1Options::default(),
+            max_request_headers_bytes: DEFAULT_MAX_REQUEST_HEADERS_KB * 1024,
+            max_headers_count: DEFAULT_MAX_HEADERS_COUNT,
+            idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            max_connection_duration: None,
+            http1_safe_max_connection_duration: false,
+            max_stream_duration: None,
+            max_requests_per_connection: None,
+            stream_idle_timeout: Some(DEFAULT_STREAM_IDLE_TIMEOUT),
+            request_timeout: None,
+            request_headers_timeout: None,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            delayed_close_timeout: Some(DEFAULT_DELAYED_CLOSE_TIMEOUT),
+            server_name: "envoy".to_owned(),
+            server_header: ServerHeader::default(),
+            client_address: ClientAddress::default(),
+            normalization: Normalization::default(),
+            underscores: UnderscoresAction::default(),
+            add_user_agent: false,
+            via: String::new(),
+            proxy_100_continue: false,
+            stream_error: false,
+            router: Router::default(),
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            pack_trace_reason: true,
+            upgrades: Vec::new(),
+            access_log: Vec::new(),
+        }
+    }
+}
 
 impl HttpConnectionManager {
     /// Converts an HTTP connection manager; what is wrong is reported.
@@ -214,54 +221,90 @@ impl HttpConnectionManager {
         let common = manager.common_http_protocol_options.unwrap_or_default();
         let at_common = at.field("common_http_protocol_options");
         let common = CommonOptions::from_proto(&at_common, &common);
-        check_http_filters(at, &manager.http_filters);
+        let router = Router::from_filters(at, &manager.http_filters);
+        let http1 = Http1Options::from_proto(
+            &at.field("http_protocol_options"),
+            manager.http_protocol_options.as_ref(),
+        );
+        let stream_error = manager.stream_error_on_invalid_http_message.map(|flag| flag.value);
         let route_config = route_config(at, manager, clusters);
-        let timeout =
-            |name, value: &Option<_>, default| at.field(name).timeout(value.as_ref(), default);
-        let drain_timeout = at.field("drain_timeout").duration(manager.drain_timeout.as_ref());
+        let timeouts = Timeouts::from_proto(at, manager);
         let max_request_headers_kb = manager
             .max_request_headers_kb
             .map_or(DEFAULT_MAX_REQUEST_HEADERS_KB, |limit| limit.value);
         Some(HttpConnectionManager {
             stat_prefix: manager.stat_prefix.clone(),
-            http1: Http1Options::from_proto(manager.http_protocol_options.as_ref()),
+            stream_error: http1.stream_error.or(stream_error).unwrap_or(false),
+            http1,
+            router,
             // The .proto file allows 8192 at most.
             max_request_headers_bytes: max_request_headers_kb.saturating_mul(1024),
             max_headers_count: common.max_headers_count.unwrap_or(DEFAULT_MAX_HEADERS_COUNT),
             idle_timeout: common.idle_timeout,
             max_connection_duration: common.max_connection_duration,
+            http1_safe_max_connection_duration: manager.http1_safe_max_connection_duration,
+            max_stream_duration: common.max_stream_duration,
             max_requests_per_connection: common.max_requests_per_connection,
-            stream_idle_timeout: timeout(
-                "stream_idle_timeout",
-                &manager.stream_idle_timeout,
-                Some(DEFAULT_STREAM_IDLE_TIMEOUT),
-            ),
-            request_timeout: timeout("request_timeout", &manager.request_timeout, None),
-            request_headers_timeout: timeout(
-                "request_headers_timeout",
-                &manager.request_headers_timeout,
-                None,
-            ),
-            drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
-            delayed_close_timeout: timeout(
-                "delayed_close_timeout",
-                &manager.delayed_close_timeout,
-                Some(DEFAULT_DELAYED_CLOSE_TIMEOUT),
-            ),
+            stream_idle_timeout: timeouts.stream_idle,
+            request_timeout: timeouts.request,
+            request_headers_timeout: timeouts.request_headers,
+            drain_timeout: timeouts.drain,
+            delayed_close_timeout: timeouts.delayed_close,
             server_name: match manager.server_name.as_str() {
                 "" => "envoy".to_owned(),
                 name => name.to_owned(),
             },
             server_header: ServerHeader::from_proto(manager.server_header_transformation()),
-            use_remote_address: manager.use_remote_address.is_some_and(|flag| flag.value),
-            skip_xff_append: manager.skip_xff_append,
+            client_address: ClientAddress::from_proto(at, manager),
+            normalization: Normalization::from_proto(at, manager),
+            underscores: common.underscores,
+            add_user_agent: manager.add_user_agent.is_some_and(|flag| flag.value),
+            via: manager.via.clone(),
+            proxy_100_continue: manager.proxy_100_continue,
             generate_request_id: manager.generate_request_id.is_none_or(|flag| flag.value),
             preserve_external_request_id: manager.preserve_external_request_id,
             always_set_request_id_in_response: manager.always_set_request_id_in_response,
+            pack_trace_reason: packs_trace_reason(at, manager),
             upgrades: upgrades(at, &manager.upgrade_configs),
             access_log: AccessLog::all_from_proto(&at.field("access_log"), &manager.access_log),
             route_config: Arc::new(route_config?),
         })
+    }
+}
+
+/// The timeouts at this level.
+struct Timeouts {
+    stream_idle: Option<Duration>,
+    request: Option<Duration>,
+    request_headers: Option<Duration>,
+    drain: Duration,
+    delayed_close: Option<Duration>,
+}
+
+impl Timeouts {
+    fn from_proto(at: &At<'_>, manager: &pb::HttpConnectionManager) -> Timeouts {
+        let timeout =
+            |name, value: &Option<_>, default| at.field(name).timeout(value.as_ref(), default);
+        let drain = at.field("drain_timeout").duration(manager.drain_timeout.as_ref());
+        Timeouts {
+            stream_idle: timeout(
+                "stream_idle_timeout",
+                &manager.stream_idle_timeout,
+                Some(DEFAULT_STREAM_IDLE_TIMEOUT),
+            ),
+            request: timeout("request_timeout", &manager.request_timeout, None),
+            request_headers: timeout(
+                "request_headers_timeout",
+                &manager.request_headers_timeout,
+                None,
+            ),
+            drain: drain.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+            delayed_close: timeout(
+                "delayed_close_timeout",
+                &manager.delayed_close_timeout,
+                Some(DEFAULT_DELAYED_CLOSE_TIMEOUT),
+            ),
+        }
     }
 }
 
@@ -279,108 +322,17 @@ fn route_config(
     }
 }
 
-/// The chain must end with the router, and have it only there.
-fn check_http_filters(at: &At<'_>, filters: &[pb::HttpFilter]) {
-    let at = at.field("http_filters");
-    for (index, filter) in filters.iter().enumerate() {
-        let at = at.index(index);
-        let Some(pb::http_filter::ConfigType::TypedConfig(any)) = &filter.config_type else {
-            let hint = filter
-                .name
-                .ends_with("router")
-                .then(|| format!("add \"@type\": type.googleapis.com/{ROUTER}"));
-            at.missing("typed_config", hint.as_deref());
-            continue;
-        };
-        if is_type(any, ROUTER) && index + 1 < filters.len() {
-            at.error("the router is terminal: it must be the last of the http_filters");
-        }
-    }
-    let at_last = at.index(filters.len().saturating_sub(1));
-    if at.is_unreadable() || at_last.field("typed_config").is_unreadable() {
-        return;
-    }
-    let last = filters.last().and_then(|filter| filter.config_type.as_ref());
-    let ends_with_router = match last {
-        Some(pb::http_filter::ConfigType::TypedConfig(any)) => is_type(any, ROUTER),
-        // That its config is missing was reported already.
-        _ => !filters.is_empty(),
-    };
-    if !ends_with_router {
-        let hint = format!(
-            "add {{name: envoy.filters.http.router, typed_config: {{\"@type\": \
-             type.googleapis.com/{ROUTER}}}}}"
-        );
-        at.error_hint("`http_filters` must end with the router", hint);
-    }
-}
-
-/// `upgrade_configs` of a connection manager: those that are enabled, in lower case.
-fn upgrades(at: &At<'_>, configs: &[pb::http_connection_manager::UpgradeConfig]) -> Vec<String> {
-    let at = at.field("upgrade_configs");
-    let mut upgrades: Vec<String> = Vec::new();
-    for (index, config) in configs.iter().enumerate() {
-        let at = at.index(index);
-        let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
-        if upgrades.contains(&name) {
-            at.error(format!("the upgrade `{name}` is there twice"));
-        } else if config.enabled.is_none_or(|enabled| enabled.value) {
-            upgrades.push(name);
-        }
-    }
-    upgrades
-}
-
-/// The name of an upgrade in lower case. CONNECT is not an upgrade on the wire, and not
-/// implemented.
-pub(super) fn upgrade_type(at: &At<'_>, name: &str) -> Option<String> {
-    let lower = name.to_ascii_lowercase();
-    if matches!(lower.as_str(), "connect" | "connect-udp") {
-        at.field("upgrade_type").error(format!("`{name}` is not supported yet"));
-        return None;
-    }
-    if lower.is_empty() {
-        at.missing("upgrade_type", Some("for example websocket"));
-        return None;
-    }
-    Some(lower)
-}
-
-/// `config.core.v3.HttpProtocolOptions`, downstream and upstream.
-pub(super) struct CommonOptions {
-    pub idle_timeout: Option<Duration>,
-    pub max_connection_duration: Option<Duration>,
-    pub max_headers_count: Option<u32>,
-    pub max_requests_per_connection: Option<u32>,
-}
-
-impl CommonOptions {
-    pub(super) fn from_proto(at: &At<'_>, options: &core::HttpProtocolOptions) -> CommonOptions {
-        let default = Some(DEFAULT_IDLE_TIMEOUT);
-        let max_duration = options.max_connection_duration.as_ref();
-        CommonOptions {
-            idle_timeout: at.field("idle_timeout").timeout(options.idle_timeout.as_ref(), default),
-            max_connection_duration: at
-                .field("max_connection_duration")
-                .timeout(max_duration, None),
-            max_headers_count: options.max_headers_count.map(|count| count.value),
-            max_requests_per_connection: options
-                .max_requests_per_connection
-                .map(|requests| requests.value)
-                .filter(|requests| *requests > 0),
-        }
-    }
-}
-
-impl Http1Options {
-    pub(super) fn from_proto(options: Option<&core::Http1ProtocolOptions>) -> Http1Options {
-        let Some(options) = options else { return Http1Options::default() };
-        Http1Options {
-            accept_http_10: options.accept_http_10,
-            reject_absolute_url: options.allow_absolute_url.is_some_and(|flag| !flag.value),
-            enable_trailers: options.enable_trailers,
-        }
-    }
+/// `request_id_extension`: the one that there is makes UUIDs, as the default does.
+fn packs_trace_reason(at: &At<'_>, manager: &pb::HttpConnectionManager) -> bool {
+    let at = at.field("request_id_extension");
+    let at = at.field("typed_config");
+    manager
+        .request_id_extension
+        .as_ref()
+        .and_then(|extension| extension.typed_config.as_ref())
+        .and_then(|any| at.unpack::<UuidRequestIdConfig>(any, UUID_REQUEST_ID))
+        .and_then(|config| config.pack_trace_reason)
+        .is_none_or(|flag| flag.value)
 }
 
 impl ServerHeader {

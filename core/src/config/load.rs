@@ -95,7 +95,7 @@ fn of_file(name: &str, line: Option<u32>, reason: String, hint: Option<String>) 
 }
 
 /// The trees of all sources; `None` if one of them is not a tree.
-fn parse(sources: &[Source], report: &mut Report<'_>) -> Option<Vec<Node>> {
+pub(super) fn parse(sources: &[Source], report: &mut Report<'_>) -> Option<Vec<Node>> {
     let mut roots = Vec::with_capacity(sources.len());
     for (number, source) in sources.iter().enumerate() {
         if source.text.len() > MAX_SOURCE_BYTES {

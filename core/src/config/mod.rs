@@ -9,13 +9,23 @@
 pub mod access_log;
 pub mod address;
 pub mod bootstrap;
+pub mod client_address;
 pub mod cluster;
 pub mod endpoint;
 pub mod error;
+pub mod header_mutation;
+pub mod http1;
 pub mod http_connection_manager;
+pub mod http_filters;
 pub mod listener;
+pub mod normalization;
 pub mod redirect;
+pub mod regex_rewrite;
 pub mod route;
+pub mod route_action;
+pub mod route_match;
+pub mod string_matcher;
+pub mod uri_template;
 
 mod ast;
 mod convert;
@@ -23,26 +33,39 @@ mod data_source;
 mod descriptors;
 mod json;
 mod load;
+mod places;
 mod reader;
 mod render;
 mod report;
 mod safe_regex;
 mod support;
+mod typed_extension;
 mod yaml;
 
 pub use access_log::{AccessLog, AccessLogSink};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
+pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
 pub use cluster::{CircuitBreakers, Cluster, Discovery, DnsLookupFamily, LbPolicy, Thresholds};
 pub use endpoint::{ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
-pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
+pub use header_mutation::{AppendAction, HeaderMutations, HeaderValueOption, LevelMutations};
+pub use http_connection_manager::{HttpConnectionManager, ServerHeader};
+pub use http_filters::Router;
+pub use http1::{HeaderKeyFormat, Http1Options, UnderscoresAction};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use normalization::{EscapedSlashes, Normalization, StripPort};
+pub use places::RoutePlaces;
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
+pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
-pub use route::{
-    PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget, VirtualHost,
-    WeightedCluster,
+pub use route::{Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
+pub use route_action::{HostRewrite, PathRewrite, RouteAction, WeightedCluster};
+pub use route_match::{
+    HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
+    QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,
 };
+pub use string_matcher::{StringMatcher, StringPattern};
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};
+pub use uri_template::{RewritePart, UriTemplate, UriTemplateRewrite};

@@ -4,6 +4,7 @@
 
 use super::convert::At;
 use super::data_source;
+use super::regex_rewrite::RegexRewrite;
 use super::route::RouteContext;
 use super::support::{SupportedMessage, message, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -36,6 +37,8 @@ pub enum RedirectPath {
     Replace(String),
     /// `prefix_rewrite`: the matched prefix (or the whole exact path) is replaced.
     PrefixRewrite(String),
+    /// `regex_rewrite`: every match in the path is replaced.
+    RegexRewrite(RegexRewrite),
 }
 
 /// `config.route.v3.DirectResponseAction`
@@ -58,6 +61,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("port_redirect"),
             used("path_redirect"),
             used("prefix_rewrite"),
+            used("regex_rewrite"),
             used("response_code"),
             used("strip_query"),
         ],
@@ -80,8 +84,12 @@ impl RedirectAction {
             Some(PathRewriteSpecifier::PrefixRewrite(path)) => {
                 RedirectPath::PrefixRewrite(path.clone())
             }
+            Some(PathRewriteSpecifier::RegexRewrite(rewrite)) => {
+                let at = at.field("regex_rewrite");
+                RedirectPath::RegexRewrite(RegexRewrite::from_proto(&at, rewrite)?)
+            }
             // The reader has refused the others by name.
-            _ => RedirectPath::Keep,
+            Some(_) | None => RedirectPath::Keep,
         };
         let Ok(port) = u16::try_from(redirect.port_redirect) else {
             at.field("port_redirect").error(format!("{} is not a port", redirect.port_redirect));

@@ -1,20 +1,17 @@
 //! Route configurations (`config.route.v3`).
 //!
-//! What it leaves to others: matching (`snapshot::RouteTable`). Timeouts: `None` means no timeout.
+//! What it leaves to others: which requests a route takes (`route_match`), what it does with them
+//! (`route_action`, `redirect`), and compiling it all (`snapshot::RouteTable`).
 
 use super::bootstrap::ClusterNames;
 use super::convert::At;
-use super::http_connection_manager::upgrade_type;
+use super::header_mutation::{LevelMutations, level_mutations};
 use super::redirect::{DirectResponse, RedirectAction};
-use super::safe_regex::check_regex;
-use super::support::{
-    SupportedMessage, kept, message, must, only, refused, reported, strict, used,
-};
+use super::route_action::RouteAction;
+use super::route_match::RouteMatch;
+use super::support::{SupportedMessage, kept, message, only, refused, reported, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
-use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
-use pb::route_match::PathSpecifier;
 use std::collections::HashSet;
-use std::time::Duration;
 
 /// `config.route.v3.RouteConfiguration`
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -26,6 +23,14 @@ pub struct RouteConfiguration {
     /// `validate_clusters`; default true for an inline route configuration: unknown clusters were
     /// refused.
     pub validate_clusters: bool,
+    /// Header fields of all responses and requests that take a route.
+    pub mutations: LevelMutations,
+    /// `most_specific_header_mutations_wins`: the route's mutations are done last, not first.
+    pub most_specific_header_mutations_wins: bool,
+    /// `ignore_port_in_host_matching`
+    pub ignore_port_in_host_matching: bool,
+    /// `ignore_path_parameters_in_path_matching`: paths are matched up to their first `;`.
+    pub ignore_path_parameters_in_path_matching: bool,
 }
 
 /// `config.route.v3.VirtualHost`
@@ -37,6 +42,26 @@ pub struct VirtualHost {
     pub domains: Vec<String>,
     /// `routes`, in order: the first that matches is taken.
     pub routes: Vec<Route>,
+    /// `require_tls`
+    pub require_tls: TlsRequirement,
+    /// `include_request_attempt_count`: upstreams get `x-envoy-attempt-count`.
+    pub include_request_attempt_count: bool,
+    /// `include_attempt_count_in_response`: clients get `x-envoy-attempt-count`.
+    pub include_attempt_count_in_response: bool,
+    /// Header fields of this virtual host's routes.
+    pub mutations: LevelMutations,
+}
+
+/// `require_tls`: which requests without TLS are redirected to `https`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TlsRequirement {
+    /// `NONE`
+    #[default]
+    None,
+    /// `EXTERNAL_ONLY`: those that are not from inside.
+    ExternalOnly,
+    /// `ALL`
+    All,
 }
 
 /// `config.route.v3.Route`
@@ -48,26 +73,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// `route`, `redirect` or `direct_response`
     pub target: RouteTarget,
-}
-
-/// `config.route.v3.RouteMatch`
-#[derive(Clone, PartialEq, Debug)]
-pub struct RouteMatch {
-    /// The path specifier.
-    pub path: PathMatch,
-    /// `case_sensitive`, default true. Has no effect on a regex, as in Envoy.
-    pub case_sensitive: bool,
-}
-
-/// The path specifier of a route; matched against the path without its query.
-#[derive(Clone, PartialEq, Debug)]
-pub enum PathMatch {
-    /// `prefix`
-    Prefix(String),
-    /// `path`
-    Exact(String),
-    /// `safe_regex`, which must match the whole path. Known to compile.
-    Regex(String),
+    /// Header fields of this route.
+    pub mutations: LevelMutations,
 }
 
 /// What to do with a request that matched.
@@ -81,36 +88,6 @@ pub enum RouteTarget {
     DirectResponse(DirectResponse),
 }
 
-/// `config.route.v3.RouteAction`
-#[derive(Clone, PartialEq, Debug)]
-pub struct RouteAction {
-    /// `cluster` or `weighted_clusters`: at least one, weights not all zero.
-    pub clusters: Vec<WeightedCluster>,
-    /// `cluster_not_found_response_code` as a status, default 503.
-    pub cluster_not_found_status: u16,
-    /// `timeout`, default 15 s.
-    pub timeout: Option<Duration>,
-    /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
-    pub idle_timeout: Option<Option<Duration>>,
-    /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
-    /// connection manager.
-    pub upgrades: Vec<(String, bool)>,
-    /// `prefix_rewrite`
-    pub prefix_rewrite: Option<String>,
-    /// `host_rewrite_literal`
-    pub host_rewrite_literal: Option<String>,
-}
-
-/// One cluster of a `weighted_clusters`, or the only one.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WeightedCluster {
-    /// `name`
-    pub name: String,
-    /// `weight`
-    pub weight: u32,
-}
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Envoy's default for `max_direct_response_body_size_bytes`.
 const DEFAULT_MAX_BODY_BYTES: u32 = 4096;
 
@@ -123,10 +100,14 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("virtual_hosts"),
             used("validate_clusters"),
             used("max_direct_response_body_size_bytes"),
-            kept("most_specific_header_mutations_wins", "there are no header mutations"),
+            used("request_headers_to_add"),
+            used("request_headers_to_remove"),
+            used("response_headers_to_add"),
+            used("response_headers_to_remove"),
+            used("most_specific_header_mutations_wins"),
+            used("ignore_port_in_host_matching"),
+            used("ignore_path_parameters_in_path_matching"),
             kept("metadata", "nothing reads a route configuration's metadata"),
-            only("ignore_port_in_host_matching", &["false"]),
-            only("ignore_path_parameters_in_path_matching", &["false"]),
         ],
     ),
     message(
@@ -135,9 +116,13 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("name"),
             used("domains"),
             used("routes"),
-            must("require_tls", &["NONE"]),
-            only("include_request_attempt_count", &["false"]),
-            only("include_attempt_count_in_response", &["false"]),
+            used("request_headers_to_add"),
+            used("request_headers_to_remove"),
+            used("response_headers_to_add"),
+            used("response_headers_to_remove"),
+            used("require_tls"),
+            used("include_request_attempt_count"),
+            used("include_attempt_count_in_response"),
             only("include_is_timeout_retry_header", &["false"]),
             kept("metadata", "nothing reads a virtual host's metadata"),
         ],
@@ -150,6 +135,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("route"),
             used("redirect"),
             used("direct_response"),
+            used("request_headers_to_add"),
+            used("request_headers_to_remove"),
+            used("response_headers_to_add"),
+            used("response_headers_to_remove"),
             refused("filter_action"),
             refused("non_forwarding_action"),
             kept("metadata", "nothing reads a route's metadata"),
@@ -157,56 +146,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("tracing", "there is no tracing"),
             reported("stat_prefix", "there are no stats by route"),
         ],
-    ),
-    // Without one of these a route would match more than it should.
-    strict(
-        "envoy.config.route.v3.RouteMatch",
-        &[used("prefix"), used("path"), used("safe_regex"), used("case_sensitive")],
-    ),
-    message(
-        "envoy.type.matcher.v3.RegexMatcher",
-        &[used("regex"), kept("google_re2", "there is one engine, with the syntax of RE2")],
-    ),
-    message(
-        "envoy.config.route.v3.RouteAction",
-        &[
-            used("cluster"),
-            used("weighted_clusters"),
-            used("cluster_not_found_response_code"),
-            used("prefix_rewrite"),
-            used("host_rewrite_literal"),
-            used("timeout"),
-            used("idle_timeout"),
-            used("upgrade_configs"),
-            refused("metadata_match"),
-            refused("cluster_header"),
-            refused("cluster_specifier_plugin"),
-            refused("inline_cluster_specifier_plugin"),
-            refused("regex_rewrite"),
-            refused("path_rewrite_policy"),
-            refused("host_rewrite_header"),
-            refused("host_rewrite_path_regex"),
-            only("priority", &["DEFAULT"]),
-            only("append_x_forwarded_host", &["false"]),
-            must("auto_host_rewrite", &["false"]),
-            kept("include_vh_rate_limits", "there are no rate limits"),
-        ],
-    ),
-    message(
-        "envoy.config.route.v3.WeightedCluster",
-        &[
-            used("clusters"),
-            kept("total_weight", "Envoy itself takes the sum of the weights"),
-            reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
-        ],
-    ),
-    message(
-        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
-        &[used("name"), used("weight"), refused("cluster_header"), refused("metadata_match")],
-    ),
-    message(
-        "envoy.config.route.v3.RouteAction.UpgradeConfig",
-        &[used("upgrade_type"), used("enabled")],
     ),
 ];
 
@@ -225,6 +164,7 @@ impl RouteConfiguration {
                 .max_direct_response_body_size_bytes
                 .map_or(DEFAULT_MAX_BODY_BYTES, |limit| limit.value),
         };
+        let mutations = level_mutations!(at, config);
         let at = at.field("virtual_hosts");
         let mut names = HashSet::new();
         let mut domains = HashSet::new();
@@ -238,13 +178,22 @@ impl RouteConfiguration {
             check_domains(&at, &host.domains, &mut domains);
             virtual_hosts.push(host);
         }
-        Some(RouteConfiguration { name: config.name.clone(), virtual_hosts, validate_clusters })
+        Some(RouteConfiguration {
+            name: config.name.clone(),
+            virtual_hosts,
+            validate_clusters,
+            mutations,
+            most_specific_header_mutations_wins: config.most_specific_header_mutations_wins,
+            ignore_port_in_host_matching: config.ignore_port_in_host_matching,
+            ignore_path_parameters_in_path_matching: config.ignore_path_parameters_in_path_matching,
+        })
     }
 }
 
 /// What routes need to know of what is around them.
 pub(super) struct RouteContext<'c> {
-    clusters: Option<&'c HashSet<&'c str>>,
+    /// The clusters that there are, when routes may name no others.
+    pub clusters: Option<&'c HashSet<&'c str>>,
     /// The longest body of a direct response.
     pub max_body_bytes: u32,
 }
@@ -266,6 +215,8 @@ fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
 
 impl VirtualHost {
     fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
+        use pb::virtual_host::TlsRequirementType as Tls;
+        let mutations = level_mutations!(at, host);
         let at = at.field("routes");
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
@@ -276,6 +227,14 @@ impl VirtualHost {
             name: host.name.clone(),
             domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
             routes,
+            require_tls: match host.require_tls() {
+                Tls::None => TlsRequirement::None,
+                Tls::ExternalOnly => TlsRequirement::ExternalOnly,
+                Tls::All => TlsRequirement::All,
+            },
+            include_request_attempt_count: host.include_request_attempt_count,
+            include_attempt_count_in_response: host.include_attempt_count_in_response,
+            mutations,
         }
     }
 }
@@ -289,7 +248,8 @@ impl Route {
             .and_then(|matches| RouteMatch::from_proto(&at.field("match"), matches));
         let target = match &route.action {
             Some(Action::Route(action)) => {
-                RouteAction::from_proto(&at.field("route"), action, context)
+                let path = matches.as_ref().map(|matches| &matches.path);
+                RouteAction::from_proto(&at.field("route"), action, path, context)
                     .map(RouteTarget::Forward)
             }
             Some(Action::Redirect(redirect)) => {
@@ -303,150 +263,7 @@ impl Route {
             // The reader has refused the others by name, or has reported that there is none.
             Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) | None => None,
         };
-        Some(Route { name: route.name.clone(), matches: matches?, target: target? })
+        let mutations = level_mutations!(at, route);
+        Some(Route { name: route.name.clone(), matches: matches?, target: target?, mutations })
     }
-}
-
-impl RouteMatch {
-    fn from_proto(at: &At<'_>, matches: &pb::RouteMatch) -> Option<RouteMatch> {
-        let path = match matches.path_specifier.as_ref()? {
-            PathSpecifier::Prefix(prefix) => PathMatch::Prefix(prefix.clone()),
-            PathSpecifier::Path(path) => {
-                check_exact_path(&at.field("path"), path);
-                PathMatch::Exact(path.clone())
-            }
-            PathSpecifier::SafeRegex(matcher) => {
-                let at = at.field("safe_regex");
-                let at = at.field("regex");
-                // An empty one breaks a rule of the .proto file, which the reader has reported.
-                check_regex(&at, &matcher.regex)?;
-                PathMatch::Regex(matcher.regex.clone())
-            }
-            PathSpecifier::ConnectMatcher(_)
-            | PathSpecifier::PathSeparatedPrefix(_)
-            | PathSpecifier::PathMatchPolicy(_) => return None,
-        };
-        let case_sensitive = matches.case_sensitive.is_none_or(|flag| flag.value);
-        Some(RouteMatch { path, case_sensitive })
-    }
-}
-
-/// An exact path with a `*` was probably meant as a prefix, and one with a `?` can never match.
-fn check_exact_path(at: &At<'_>, path: &str) {
-    if path.contains('*') {
-        at.warning(format!("`path` is matched as it stands: `*` in `{path}` is only a star"));
-    } else if path.contains('?') {
-        at.warning(format!("`{path}` never matches: paths are matched without their query"));
-    }
-}
-
-impl RouteAction {
-    fn from_proto(
-        at: &At<'_>,
-        action: &pb::RouteAction,
-        context: &RouteContext<'_>,
-    ) -> Option<RouteAction> {
-        use pb::route_action::ClusterNotFoundResponseCode as Code;
-        let upgrades = route_upgrades(at, &action.upgrade_configs);
-        let idle_timeout = action
-            .idle_timeout
-            .as_ref()
-            .map(|timeout| at.field("idle_timeout").timeout(Some(timeout), None));
-        let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
-        let host_rewrite_literal = match &action.host_rewrite_specifier {
-            Some(HostRewriteSpecifier::HostRewriteLiteral(host)) => Some(host.clone()),
-            // `auto_host_rewrite: false` is no rewrite; the reader has refused the others by name.
-            _ => None,
-        };
-        Some(RouteAction {
-            clusters: clusters(at, action, context)?,
-            cluster_not_found_status: match action.cluster_not_found_response_code() {
-                Code::ServiceUnavailable => 503,
-                Code::NotFound => 404,
-                Code::InternalServerError => 500,
-            },
-            timeout,
-            idle_timeout,
-            upgrades,
-            prefix_rewrite: Some(action.prefix_rewrite.clone()).filter(|path| !path.is_empty()),
-            host_rewrite_literal: host_rewrite_literal.filter(|host| !host.is_empty()),
-        })
-    }
-}
-
-fn clusters(
-    at: &At<'_>,
-    action: &pb::RouteAction,
-    context: &RouteContext<'_>,
-) -> Option<Vec<WeightedCluster>> {
-    match action.cluster_specifier.as_ref()? {
-        ClusterSpecifier::Cluster(name) => {
-            check_cluster(&at.field("cluster"), name, context);
-            Some(vec![WeightedCluster { name: name.clone(), weight: 1 }])
-        }
-        ClusterSpecifier::WeightedClusters(weighted) => {
-            weighted_clusters(&at.field("weighted_clusters"), weighted, context)
-        }
-        // The reader has refused the others by name.
-        _ => None,
-    }
-}
-
-fn weighted_clusters(
-    at: &At<'_>,
-    weighted: &pb::WeightedCluster,
-    context: &RouteContext<'_>,
-) -> Option<Vec<WeightedCluster>> {
-    let at_clusters = at.field("clusters");
-    let mut clusters = Vec::with_capacity(weighted.clusters.len());
-    for (index, cluster) in weighted.clusters.iter().enumerate() {
-        let at = at_clusters.index(index);
-        if cluster.name.is_empty() {
-            at.missing("name", None);
-        } else {
-            check_cluster(&at.field("name"), &cluster.name, context);
-        }
-        if cluster.weight.is_none() {
-            at.missing("weight", None);
-        }
-        let weight = cluster.weight.map_or(0, |weight| weight.value);
-        clusters.push(WeightedCluster { name: cluster.name.clone(), weight });
-    }
-    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
-    if at_clusters.has_unreadable() {
-        return None;
-    }
-    if sum == 0 || sum > u64::from(u32::MAX) {
-        at.error(format!("the weights add up to {sum}; they must add up to 1 to {}", u32::MAX));
-        return None;
-    }
-    Some(clusters)
-}
-
-fn check_cluster(at: &At<'_>, name: &str, context: &RouteContext<'_>) {
-    let Some(known) = context.clusters else { return };
-    // An empty name breaks a rule of the .proto file, which the reader has reported.
-    if !name.is_empty() && !known.contains(name) {
-        let hint = super::reader::nearest(name, known.iter().copied());
-        let reason = format!("route: unknown cluster `{name}`");
-        match hint {
-            Some(hint) => at.error_hint(reason, format!("did you mean `{hint}`?")),
-            None => at.error(reason),
-        }
-    }
-}
-
-fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> Vec<(String, bool)> {
-    let at = at.field("upgrade_configs");
-    let mut upgrades: Vec<(String, bool)> = Vec::new();
-    for (index, config) in configs.iter().enumerate() {
-        let at = at.index(index);
-        let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
-        if upgrades.iter().any(|(other, _)| *other == name) {
-            at.error(format!("the upgrade `{name}` is there twice"));
-        } else {
-            upgrades.push((name, config.enabled.is_none_or(|enabled| enabled.value)));
-        }
-    }
-    upgrades
 }

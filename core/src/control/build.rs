@@ -11,7 +11,7 @@ use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
     RouteTable,
 };
-use crate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat, Registry};
+use crate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -68,7 +68,11 @@ fn http(
 ) -> Arc<HttpEntry> {
     let NetworkFilter::HttpConnectionManager(config) = &listener.filter_chain.filter;
     let before = previous.map(|entry| &entry.http);
-    if let Some(entry) = before.filter(|entry| entry.config == *config) {
+    let node = &prepared.bootstrap.node;
+    let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
+    let is_same =
+        |entry: &&Arc<HttpEntry>| entry.config == *config && entry.user_agent == user_agent;
+    if let Some(entry) = before.filter(is_same) {
         return entry.clone();
     }
     let routes = match before.filter(|entry| entry.routes.config == config.route_config) {
@@ -83,6 +87,9 @@ fn http(
         routes,
         access_log: config.access_log.iter().filter_map(logger).collect(),
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
+        codec_stats: registry.scope("http1", Http1Stat::ALL),
+        host_address: tidegate_io::host_address(),
+        user_agent,
     })
 }
 

@@ -40,13 +40,23 @@ impl ConfigSource {
     ///
     /// Everything that is wrong.
     pub fn load(&self) -> Result<(Bootstrap, Vec<ConfigError>), Refused> {
+        let sources = self.read()?;
+        config::load(&sources, &self.options).map_err(|errors| Refused { errors, sources })
+    }
+
+    /// The texts, as they are.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read.
+    pub fn read(&self) -> Result<Vec<Source>, Refused> {
         let mut sources = Vec::with_capacity(2);
         if let Some(path) = &self.path {
             let file = config::read_file(path);
             sources.push(file.map_err(|errors| Refused { errors, sources: Vec::new() })?);
         }
         sources.extend(self.text.clone());
-        config::load(&sources, &self.options).map_err(|errors| Refused { errors, sources })
+        Ok(sources)
     }
 
     /// What the user calls it.

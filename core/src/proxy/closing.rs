@@ -7,7 +7,7 @@ use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::stats::{HttpStat, ListenerStat};
-use tidegate_http::HttpError;
+use tidegate_http::{Fault, HttpError};
 use tidegate_io::{Errno, Io};
 
 impl<I: Io> Shard<I> {
@@ -39,7 +39,13 @@ impl<I: Io> Shard<I> {
     pub(crate) fn request_malformed(&mut self, key: DownstreamKey, error: HttpError) {
         let Some(downstream) = self.downstreams.get(key) else { return };
         let http = downstream.listener.http.stats;
-        self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
+        match error.fault {
+            Fault::TargetByte => {
+                self.stats.inc(http, HttpStat::DownstreamRqFailedPathNormalization);
+            }
+            Fault::HostMissing => {}
+            _ => self.stats.inc(http, HttpStat::DownstreamCxProtocolError),
+        }
         match downstream.stream {
             // The body is broken: the upstream must not take what it got for a whole request.
             Some(stream) => {

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: who gets a connection that is free (`upstream`).
 
+use super::codec;
 use super::deadline::Alarm;
 use super::stream::Phase;
 use super::upstream::{Upstream, Work};
@@ -11,8 +12,7 @@ use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegate_http::Limits;
-use tidegate_http::h1::{Options, ResponseDecoder};
+use tidegate_http::h1::ResponseDecoder;
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -56,7 +56,10 @@ impl<I: Io> Shard<I> {
             host_stats: host.stats,
             cluster: entry.clone(),
             work: Work::Connecting,
-            decoder: ResponseDecoder::new(Options::default(), codec_limits(entry)),
+            decoder: ResponseDecoder::new(
+                codec::response_options(entry),
+                codec::response_limits(entry),
+            ),
             output: None,
             sending: false,
             touched: false,
@@ -171,8 +174,4 @@ impl<I: Io> Shard<I> {
             self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
         }
     }
-}
-
-fn codec_limits(entry: &ClusterEntry) -> Limits {
-    Limits { fields_max: entry.config.max_response_headers_count as usize, ..Limits::default() }
 }

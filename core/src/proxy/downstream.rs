@@ -3,7 +3,9 @@
 //! What it leaves to others: what becomes of a request (`stream`, `router`), back-pressure
 //! (`flow`).
 
+use super::codec;
 use super::deadline::{Alarm, earliest};
+use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
 use crate::config::HttpConnectionManager;
 use crate::sabotage::Sabotage;
@@ -11,10 +13,11 @@ use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
 use crate::snapshot::ListenerEntry;
 use crate::stats::HttpStat;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_http::h1::{Event, Options, RequestDecoder};
-use tidegate_http::{Limits, RequestHead};
+use tidegate_http::RequestHead;
+use tidegate_http::h1::{Event, RequestDecoder};
 use tidegate_io::{Buffer, Instant, Io, Outcome, Output, Socket};
 
 /// What a downstream connection does.
@@ -68,6 +71,8 @@ pub struct Downstream {
     /// When the connection had nothing to do last, or a head began.
     pub(super) idle_since: Instant,
     pub(super) alarm: Alarm,
+    /// The peer's address and ours, once they were asked for.
+    pub(super) ends: Option<[Option<SocketAddr>; 2]>,
 }
 
 impl Downstream {
@@ -77,7 +82,10 @@ impl Downstream {
         let config = &listener.http.config;
         Downstream {
             socket,
-            decoder: RequestDecoder::new(codec_options(config), codec_limits(config)),
+            decoder: RequestDecoder::new(
+                codec::request_options(config),
+                codec::request_limits(config),
+            ),
             listener,
             version: 0,
             listener_gone: false,
@@ -96,6 +104,7 @@ impl Downstream {
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
+            ends: None,
         }
     }
 
@@ -109,9 +118,10 @@ impl Downstream {
             return Some(until);
         }
         let config = self.config();
-        let age = config.max_connection_duration.map(|duration| self.accepted + duration);
+        let age = config.max_connection_duration.filter(|_| !self.aged);
+        let age = age.map(|duration| self.accepted + duration);
         if self.stream.is_some() {
-            return if self.aged { None } else { age };
+            return age;
         }
         if self.is_flushing() {
             // Not idle, however slowly the client takes its response: only a standstill ends it.
@@ -134,23 +144,6 @@ impl Downstream {
     /// Unsent bytes that wait for the kernel.
     pub(crate) fn unsent(&self) -> usize {
         self.output.as_ref().map_or(0, Output::len)
-    }
-}
-
-fn codec_options(config: &HttpConnectionManager) -> Options {
-    Options {
-        envoy_lenient: false,
-        accept_http_10: config.http1.accept_http_10,
-        reject_absolute_url: config.http1.reject_absolute_url,
-        enable_trailers: config.http1.enable_trailers,
-    }
-}
-
-fn codec_limits(config: &HttpConnectionManager) -> Limits {
-    Limits {
-        head_bytes_max: config.max_request_headers_bytes as usize,
-        fields_max: config.max_headers_count as usize,
-        ..Limits::default()
     }
 }
 
@@ -222,7 +215,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Reads on in what was held, when its time has come.
-    fn read_held(&mut self, key: DownstreamKey) {
+    pub(super) fn read_held(&mut self, key: DownstreamKey) {
         while let Some(downstream) = self.downstreams.get_mut(key) {
             if downstream.life != Life::Open || !self.wants_input(key) {
                 return;
@@ -310,8 +303,12 @@ impl<I: Io> Shard<I> {
                     break;
                 }
                 Event::Head => {
-                    let memory = head.take().unwrap_or_default();
-                    self.open_stream(key, memory);
+                    let mut memory = head.take().unwrap_or_default();
+                    if self.admit_names(key, &mut memory.headers) {
+                        self.open_stream(key, memory);
+                    } else {
+                        self.reclaim_request(memory);
+                    }
                 }
                 Event::Data(range) => {
                     self.request_data(key, buffer.slice(at + range.start..at + range.end));
@@ -352,9 +349,13 @@ impl<I: Io> Shard<I> {
             upgrade: false,
             finished: [false; 2],
             route: None,
+            choice: 0,
+            auto_host_rewrite: false,
             cluster: None,
             counted: false,
             upstream_address: None,
+            remote_address: None,
+            internal: false,
             flags: crate::reply::ResponseFlags::NONE,
             details: "-",
             status: 0,
@@ -367,6 +368,10 @@ impl<I: Io> Shard<I> {
             timeout: None,
             response_deadline: None,
             request_deadline: config.request_timeout.map(|timeout| now.instant + timeout),
+            limits: Limits {
+                duration: config.max_stream_duration.map(|duration| now.instant + duration),
+                ..Limits::default()
+            },
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
             snapshot,
@@ -384,7 +389,9 @@ impl<I: Io> Shard<I> {
         ] {
             self.stats.inc(http, stat);
         }
-        self.route(stream);
+        if self.admit(stream) {
+            self.route(stream);
+        }
         self.arm_downstream(key);
     }
 
@@ -411,6 +418,9 @@ impl<I: Io> Shard<I> {
         stream.request_deadline = None;
         stream.active = self.now.instant;
         stream.response_deadline = stream.timeout.map(|timeout| self.now.instant + timeout);
+        if stream.upstream().is_some() {
+            stream.limits.sent(self.now.instant);
+        }
         if stream.phase == Phase::Answered {
             self.end_exchange(stream_key);
         } else {
@@ -446,48 +456,5 @@ impl<I: Io> Shard<I> {
             self.arm_downstream(key);
         }
         self.touch_downstream(key);
-    }
-
-    pub(crate) fn touch_downstream(&mut self, key: DownstreamKey) {
-        if let Some(downstream) = self.downstreams.get_mut(key)
-            && !downstream.touched
-        {
-            downstream.touched = true;
-            self.touched_downstreams.push(key);
-        }
-    }
-
-    /// Sends what is to be sent, closes what is to be closed, reads on where that is possible
-    /// again.
-    pub(crate) fn settle_downstream(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.touched = false;
-        if !downstream.sending
-            && let Some(output) = downstream.output.take_if(|output| !output.is_empty())
-        {
-            let http = downstream.listener.http.stats;
-            self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
-            downstream.sending = true;
-            self.io.send(downstream.socket, output);
-        }
-        if downstream.sending {
-            return;
-        }
-        if downstream.finish {
-            downstream.finish = false;
-            self.io.shutdown_write(downstream.socket);
-        }
-        if let Some(stream) = downstream.stream {
-            self.end_tunnel(stream);
-        }
-        self.resume_upstream(key);
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        match downstream.life {
-            Life::Closing => self.linger(key),
-            Life::Open if !downstream.held.is_empty() || downstream.paused || downstream.eof => {
-                self.read_held(key);
-            }
-            _ => {}
-        }
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! What it leaves to others: which reply (`crate::reply` has them all).
 
+use super::encode::write_response;
 use super::mutate::prepare_response;
+use super::request_id;
+use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::CompiledTarget;
-use crate::stats::{ClusterStat, HttpStat};
-use tidegate_http::h1::encode_response;
+use crate::stats::HttpStat;
 use tidegate_http::{BodyLength, Method};
-use tidegate_io::{Instant, Io};
+use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
     /// Answers a request that gets no upstream answer. Does nothing when an answer has begun,
@@ -30,7 +32,11 @@ impl<I: Io> Shard<I> {
         }
         let content_type = if reply.body.is_empty() { None } else { Some("text/plain") };
         stream.response.clear();
-        if reply.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW) {
+        let config = &stream.listener.http.config;
+        // What is behind a request that makes no sense may make none either.
+        stream.request.close |= reply.status == 400 && !config.stream_error;
+        let overloaded = reply.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW);
+        if overloaded && !config.router.suppress_envoy_headers {
             stream.response.headers.append(b"x-envoy-overloaded", b"true");
         }
         self.answer(key, reply.status, content_type, reply.body.as_bytes());
@@ -74,12 +80,21 @@ impl<I: Io> Shard<I> {
                 response.body = BodyLength::Exact(length);
             }
         }
-        prepare_response(response, &stream.listener.http.config, false, None, self.date.as_bytes());
+        stream.status = status;
+        if stream.route().is_some_and(|route| route.changes_responses) {
+            self.finalize_response(key, None);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let response = &mut stream.response;
+        let config = &stream.listener.http.config;
+        let id = request_id::of_response(&stream.request.headers, config, stream.internal);
+        prepare_response(response, id, config, false, None, self.date.as_bytes());
         let is_head = stream.request.method == Method::Head;
         stream.response_body = if is_head { BodyLength::None } else { response.body };
-        stream.status = status;
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
+        stream.request_deadline = None;
+        stream.limits = Limits::default();
         stream.request.close = last;
         self.encode_response_head(key, last);
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -104,9 +119,10 @@ impl<I: Io> Shard<I> {
             response.headers.append(b"content-type", b"text/plain");
             response.body = BodyLength::Exact(reply.body.len() as u64);
         }
-        prepare_response(&mut response, &listener.http.config, false, None, &date);
+        prepare_response(&mut response, None, &listener.http.config, false, None, &date);
         let output = downstream.output.get_or_insert_with(|| self.io.output());
-        encode_response(&response, response.body, true, output.tail());
+        let config = &listener.http.config;
+        write_response(&response, response.body, true, config, None, output.tail());
         output.tail().extend_from_slice(reply.body.as_bytes());
         let http = listener.http.stats;
         let class =
@@ -129,6 +145,7 @@ impl<I: Io> Shard<I> {
         reply: &LocalReply,
         response: &tidegate_http::ResponseHead,
     ) {
+        let [peer, local] = self.ends(key);
         let Some(downstream) = self.downstreams.get(key) else { return };
         let listener = downstream.listener.clone();
         if listener.http.access_log.is_empty() {
@@ -147,34 +164,12 @@ impl<I: Io> Shard<I> {
             upstream_host: None,
             upstream_cluster: None,
             upstream_service_ms: None,
-            downstream_remote_address: self.io.peer_address(downstream.socket),
-            downstream_local_address: self.io.local_address(downstream.socket),
+            downstream_remote_address: peer,
+            downstream_direct_address: peer,
+            downstream_local_address: local,
             route_name: None,
         };
         self.logs.record(&listener.http.access_log, &record);
-    }
-
-    /// One of the stream's timeouts ended.
-    pub(crate) fn stream_timeout(&mut self, key: StreamKey) {
-        let now = self.now.instant;
-        let Some(stream) = self.streams.get(key) else { return };
-        let http = stream.listener.http.stats;
-        let past = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
-        let (reply, stat) = if past(stream.response_deadline) {
-            if let Some(cluster) = stream.cluster() {
-                self.stats.inc(cluster.stats, ClusterStat::UpstreamRqTimeout);
-            }
-            (LocalReply::RESPONSE_TIMEOUT, None)
-        } else if past(stream.request_deadline) {
-            (LocalReply::REQUEST_TIMEOUT, Some(HttpStat::DownstreamRqTimeout))
-        } else {
-            (LocalReply::STREAM_IDLE_TIMEOUT, Some(HttpStat::DownstreamRqIdleTimeout))
-        };
-        if let Some(stat) = stat {
-            self.stats.inc(http, stat);
-        }
-        self.reset_upstream(key);
-        self.local_reply(key, reply);
     }
 }
 

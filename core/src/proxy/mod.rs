@@ -6,21 +6,33 @@
 //! What it leaves to others: bytes on the wire (`tidegate-http`), sockets (`tidegate-io`), which
 //! host (`upstream`).
 
+mod admit;
+mod client_address;
 mod closing;
+mod codec;
 mod connect;
 mod deadline;
 mod downstream;
+mod encode;
 mod flow;
+mod header_mutation;
 mod local_reply;
 mod mutate;
+mod normalize;
+mod redirect;
+mod request_id;
+mod request_timeouts;
 mod response;
+mod rewrite;
 mod router;
 mod splice;
+mod settle;
 mod stream;
 mod timeouts;
 mod tunnel;
 mod upstream;
 
 pub use downstream::Downstream;
+pub use header_mutation::MutationScratch;
 pub use stream::Stream;
 pub use upstream::Upstream;

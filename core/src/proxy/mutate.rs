@@ -3,11 +3,9 @@
 //! What it leaves to others: framing fields (`tidegate_http::h1` writes them from the body's
 //! length).
 
-use crate::config::{HttpConnectionManager, PathMatch, ServerHeader};
-use crate::shard::{Random, Shard, StreamKey};
-use crate::snapshot::{CompiledRoute, CompiledTarget};
-use std::io::Write;
-use std::net::SocketAddr;
+use super::request_timeouts;
+use crate::config::{HttpConnectionManager, ServerHeader};
+use crate::shard::{Shard, StreamKey};
 use tidegate_http::h1::strip_hop_by_hop;
 use tidegate_http::{Headers, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
@@ -31,43 +29,21 @@ pub fn split_query(path: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-impl CompiledRoute {
-    /// How much of `path` the route's pattern stands for: what a prefix rewrite replaces.
-    #[must_use]
-    pub fn matched_length(&self, path: &[u8]) -> usize {
-        match &self.path {
-            PathMatch::Prefix(prefix) => prefix.len(),
-            PathMatch::Exact(_) | PathMatch::Regex(_) => path.len(),
-        }
-    }
-}
-
 impl<I: Io> Shard<I> {
     /// Makes the request's head what the upstream gets.
     pub(crate) fn prepare_request(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let config = &listener.http.config;
-        let peer = if config.use_remote_address && !config.skip_xff_append {
-            let socket = self.downstreams.get(stream.downstream).map(|d| d.socket);
-            socket.and_then(|socket| self.io.peer_address(socket))
-        } else {
-            None
-        };
-        let timeout_ms = stream.timeout.map(|timeout| timeout.as_millis() as u64);
+        request_timeouts::settle(stream, config);
         let route = stream.route.map(|id| listener.http.routes.get(id));
         let request = &mut stream.request;
+        prepare_request_fields(request, stream.upgrade, config);
         if let Some(route) = route
-            && let CompiledTarget::Forward { action, .. } = &route.target
+            && route.changes_requests
         {
-            if let Some(prefix) = &action.prefix_rewrite {
-                rewrite_prefix(request, route, prefix);
-            }
-            if let Some(host) = &action.host_rewrite_literal {
-                request.set_authority(host.as_bytes());
-            }
+            self.finalize_request(key, route);
         }
-        prepare_request_fields(request, stream.upgrade, config, peer, timeout_ms, &mut self.random);
     }
 }
 
@@ -75,62 +51,19 @@ fn prepare_request_fields(
     request: &mut RequestHead,
     upgrade: bool,
     config: &HttpConnectionManager,
-    peer: Option<SocketAddr>,
-    timeout_ms: Option<u64>,
-    random: &mut Random,
 ) {
     strip_hop_by_hop(&mut request.headers, upgrade);
-    if request.expect_continue {
+    if request.expect_continue && !config.proxy_100_continue {
         // We have answered it ourselves.
         request.headers.remove(Name::Expect);
     }
-    let headers = &mut request.headers;
-    if let Some(peer) = peer {
-        let mut value = headers.get(Name::XForwardedFor).map(<[u8]>::to_vec).unwrap_or_default();
-        if !value.is_empty() {
-            value.push(b',');
-        }
-        let _ = write!(value, "{}", peer.ip());
-        headers.set(b"x-forwarded-for", &value);
-    }
-    if config.use_remote_address || headers.get(Name::XForwardedProto).is_none() {
-        replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
-    }
-    if config.generate_request_id
-        && (headers.get(Name::XRequestId).is_none()
-            || (config.use_remote_address && !config.preserve_external_request_id))
-    {
-        replace(headers, Name::XRequestId, b"x-request-id", &request_id(random));
-    }
-    if let Some(timeout_ms) = timeout_ms {
-        replace(
-            headers,
-            Name::XEnvoyExpectedRqTimeoutMs,
-            b"x-envoy-expected-rq-timeout-ms",
-            decimal(timeout_ms, &mut [0; 20]),
-        );
-    }
 }
 
-/// `prefix_rewrite`: the matched part of the path is replaced, the query stays, the original is
-/// kept in a field.
-fn rewrite_prefix(request: &mut RequestHead, route: &CompiledRoute, prefix: &str) {
-    let original = request.path().to_vec();
-    let (path, query) = split_query(&original);
-    let matched = route.matched_length(path).min(path.len());
-    let mut new = prefix.as_bytes().to_vec();
-    new.extend_from_slice(&path[matched..]);
-    if let Some(query) = query {
-        new.push(b'?');
-        new.extend_from_slice(query);
-    }
-    request.set_path(&new);
-    request.headers.set(b"x-envoy-original-path", &original);
-}
-
-/// Makes a response's head what the client gets. `service_ms` is `None` for a local reply.
-pub fn prepare_response(
+/// Makes a response's head what the client gets. `request_id` is the request's, if the response is
+/// to carry it; `service_ms` is `None` for a local reply.
+pub(super) fn prepare_response(
     response: &mut ResponseHead,
+    request_id: Option<&[u8]>,
     config: &HttpConnectionManager,
     upgrade: bool,
     service_ms: Option<u64>,
@@ -138,7 +71,7 @@ pub fn prepare_response(
 ) {
     strip_hop_by_hop(&mut response.headers, upgrade);
     let headers = &mut response.headers;
-    if let Some(service_ms) = service_ms {
+    if let Some(service_ms) = service_ms.filter(|_| !config.router.suppress_envoy_headers) {
         replace(
             headers,
             Name::XEnvoyUpstreamServiceTime,
@@ -157,10 +90,16 @@ pub fn prepare_response(
         }
         _ => {}
     }
+    if let Some(id) = request_id {
+        replace(headers, Name::XRequestId, b"x-request-id", id);
+    }
+    if !config.via.is_empty() {
+        headers.join(Name::Via, b"via", b", ", config.via.as_bytes());
+    }
 }
 
 /// Replaces the fields with this name by one.
-fn replace(headers: &mut Headers, id: Name, lower: &[u8], value: &[u8]) {
+pub(super) fn replace(headers: &mut Headers, id: Name, lower: &[u8], value: &[u8]) {
     headers.remove(id);
     headers.append_known(id, lower, value);
 }
@@ -178,23 +117,6 @@ pub fn decimal(mut value: u64, buffer: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// A random UUID, version 4 (RFC 9562 5.4).
-fn request_id(random: &mut Random) -> [u8; 36] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let high = random.draw() & !0xf000 | 0x4000;
-    let low = random.draw() & !(0b11 << 62) | 0b10 << 62;
-    let digits = u128::from(high) << 64 | u128::from(low);
-    let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, digit) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *digit = HEX[(digits >> shift) as usize & 15];
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,18 +127,6 @@ mod tests {
         assert_eq!(split_port(b"[::1]"), (&b"[::1]"[..], None));
         assert_eq!(split_port(b"[::1]:8"), (&b"[::1]"[..], Some(&b"8"[..])));
         assert_eq!(split_query(b"/a?b?c"), (&b"/a"[..], Some(&b"b?c"[..])));
-    }
-
-    #[test]
-    fn request_ids_are_version_4_uuids() {
-        let mut random = Random::new(7);
-        let (one, two) = (request_id(&mut random), request_id(&mut random));
-        assert_ne!(one, two);
-        for id in [one, two] {
-            assert_eq!(id[14], b'4');
-            assert!(b"89ab".contains(&id[19]), "{:?}", id[19] as char);
-            assert_eq!(id.iter().filter(|c| **c == b'-').count(), 4);
-        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
 
+use super::encode::write_response;
 use super::mutate::prepare_response;
+use super::request_id;
 use super::stream::Phase;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
@@ -10,7 +12,7 @@ use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::ClusterStat;
 use tidegate_http::BodyLength;
 use tidegate_http::h1::{
-    encode_chunk_end, encode_chunk_start, encode_last_chunk, encode_response, strip_hop_by_hop,
+    encode_chunk_end, encode_chunk_start, encode_last_chunk, strip_hop_by_hop,
 };
 use tidegate_io::{Buffer, Io};
 
@@ -25,13 +27,21 @@ impl<I: Io> Shard<I> {
         stream.upstream_service_ms = Some(service_ms);
         stream.active = now;
         stream.response_deadline = None;
+        stream.limits.try_end = None;
         stream.phase = Phase::Responding(upstream);
         stream.status = stream.response.status;
         stream.details = "via_upstream";
         let upgraded = stream.status == 101;
+        let is_changed = stream.route().is_some_and(|route| route.changes_responses);
+        if is_changed {
+            self.finalize_response(key, Some(service_ms));
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
         let config = &stream.listener.http.config;
         let date = self.date.as_bytes();
-        prepare_response(&mut stream.response, config, upgraded, Some(service_ms), date);
+        let id = request_id::of_response(&stream.request.headers, config, stream.internal);
+        let added_ms = (!is_changed).then_some(service_ms);
+        prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
         stream.response_body = match stream.response.body {
@@ -64,16 +74,24 @@ impl<I: Io> Shard<I> {
         let downstream_key = stream.downstream;
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
         let output = downstream.output.get_or_insert_with(|| self.io.output());
-        encode_response(&stream.response, stream.response_body, close, output.tail());
+        // A response of our own has no names that were received.
+        let upstream = match stream.response.headers.received_names().next() {
+            Some(_) => stream.cluster().map(|cluster| cluster.config.http1.header_key_format),
+            None => None,
+        };
+        let config = &stream.http().config;
+        let body = stream.response_body;
+        write_response(&stream.response, body, close, config, upstream, output.tail());
         self.touch_downstream(downstream_key);
     }
 
-    /// An interim response: forwarded, except 100, which the proxy has sent itself, and to HTTP/1.0
+    /// An interim response: forwarded, except a 100 that the proxy has sent itself, and to HTTP/1.0
     /// clients (RFC 9110 15.2).
     pub(crate) fn interim_response(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.active = self.now.instant;
-        if stream.response.status == 100 || stream.is_http_10() {
+        let proxies_100 = stream.listener.http.config.proxy_100_continue;
+        if stream.response.status == 100 && !proxies_100 || stream.is_http_10() {
             return;
         }
         strip_hop_by_hop(&mut stream.response.headers, false);
@@ -128,6 +146,8 @@ impl<I: Io> Shard<I> {
         let close = stream.request.close
             || !stream.request_complete && stream.request_body != BodyLength::None;
         if close {
+            // Without a body it is complete, also when its end is not read any more.
+            stream.request_complete |= stream.request_body == BodyLength::None;
             self.close_after_output(downstream);
         } else {
             self.touch_downstream(downstream);

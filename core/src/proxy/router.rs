@@ -2,18 +2,18 @@
 //!
 //! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
 
-use super::mutate;
-use super::stream::Phase;
-use crate::config::{RedirectAction, RedirectPath, RouteAction};
+use super::encode::write_request;
+use super::stream::{Phase, Stream};
+use super::{redirect, rewrite};
+use crate::config::RouteAction;
 use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
-    Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit,
+    Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
-use tidegate_http::h1::encode_request;
-use tidegate_http::{Method, Name, Scheme};
+use tidegate_http::{Name, RequestHead};
 use tidegate_io::Io;
 
 /// What a request's route asks for.
@@ -31,17 +31,10 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let http = &listener.http;
-        let is_connect = stream.request.method == Method::Connect;
-        let found = if is_connect {
-            None // CONNECT needs a `connect_matcher`, which is refused in configurations.
-        } else {
-            http.routes.find(stream.request.authority(), stream.request.path())
-        };
+        let https = came_by_tls(&stream.request);
+        let query = RouteQuery { https, ..RouteQuery::new(&stream.request, random) };
+        let found = http.routes.find(&query);
         let step = match found {
-            _ if stream.request.scheme == Some(Scheme::Https) => {
-                stream.request.close = true;
-                Step::Reply(LocalReply::HTTPS_ON_PLAINTEXT)
-            }
             None => {
                 self.stats.inc(http.stats, HttpStat::NoRoute);
                 Step::Reply(LocalReply::ROUTE_NOT_FOUND)
@@ -57,8 +50,8 @@ impl<I: Io> Shard<I> {
                         match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
                             Ok(upgrade) => {
                                 stream.upgrade = upgrade;
-                                let choice = route.target.choose_cluster(random);
-                                Step::Forward(choice.and_then(|choice| choice.id))
+                                stream.auto_host_rewrite = route.rewrites_host_to_upstream;
+                                Step::Forward(choose_cluster(stream, route, action, random))
                             }
                             Err(reply) => {
                                 self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
@@ -66,10 +59,19 @@ impl<I: Io> Shard<I> {
                             }
                         }
                     }
-                    CompiledTarget::Redirect(action) => {
+                    CompiledTarget::Redirect(action, replacement) => {
                         self.stats.inc(http.stats, HttpStat::RqRedirect);
-                        let location = redirect_location(&stream.request, route, action);
+                        let replacement = replacement.as_deref();
+                        let location =
+                            redirect::location(&stream.request, https, route, action, replacement);
                         Step::Redirect { status: action.status, location }
+                    }
+                    CompiledTarget::RequireTls => {
+                        self.stats.inc(http.stats, HttpStat::RqRedirect);
+                        Step::Redirect {
+                            status: 301,
+                            location: redirect::with_tls(&stream.request),
+                        }
                     }
                     CompiledTarget::DirectResponse(_) => {
                         self.stats.inc(http.stats, HttpStat::RqDirectResponse);
@@ -111,6 +113,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get(key) else { return };
         let downstream_key = stream.downstream;
         if stream.request.expect_continue
+            && !stream.http().config.proxy_100_continue
             && let Some(downstream) = self.downstreams.get_mut(downstream_key)
         {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
@@ -136,6 +139,9 @@ impl<I: Io> Shard<I> {
             self.stats.inc(stats, ClusterStat::LbHealthyPanic);
         }
         let host = &cluster.entry.endpoints.hosts[pick.host];
+        if stream.auto_host_rewrite {
+            rewrite_to_host(stream, &host.hostname);
+        }
         stream.upstream_address = Some(host.address);
         let host_id = host.id;
         if !stream.fresh_connection
@@ -179,7 +185,7 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
             let mut backlog = self.io.output();
-            encode_request(&stream.request, stream.request_body, backlog.tail());
+            write_request(stream, &entry.config, backlog.tail());
             stream.backlog = Some(backlog);
             stream.phase = Phase::Waiting(host.id);
         }
@@ -191,7 +197,7 @@ impl<I: Io> Shard<I> {
 /// Whether the request asks for an upgrade that is enabled; one that is not is answered as Envoy
 /// does. An upgrade to h2c is ignored: the request stays HTTP/1.1.
 fn admit_upgrade(
-    request: &mut tidegate_http::RequestHead,
+    request: &mut RequestHead,
     action: &RouteAction,
     enabled: &[String],
 ) -> Result<bool, LocalReply> {
@@ -212,50 +218,46 @@ fn admit_upgrade(
     if allowed { Ok(true) } else { Err(LocalReply::UPGRADE_FAILED) }
 }
 
-/// The `location` of a redirect, absolute as Envoy's.
-fn redirect_location(
-    request: &tidegate_http::RequestHead,
+/// Whether a request came by TLS: at a proxy before. What is not to be believed is not there any
+/// more.
+fn came_by_tls(request: &RequestHead) -> bool {
+    request.headers.get(Name::XForwardedProto) == Some(b"https")
+}
+
+/// The cluster of a request by weight, or by the field that names it.
+fn choose_cluster(
+    stream: &mut Stream,
     route: &CompiledRoute,
-    action: &RedirectAction,
-) -> Vec<u8> {
-    let scheme = action.scheme.as_deref().unwrap_or("http");
-    let (host, port) = mutate::split_port(request.authority());
-    let default_port: &[u8] = if scheme == "https" { b"443" } else { b"80" };
-    let mut location = Vec::with_capacity(128);
-    location.extend_from_slice(scheme.as_bytes());
-    location.extend_from_slice(b"://");
-    location.extend_from_slice(action.host.as_ref().map_or(host, |host| host.as_bytes()));
-    let port = match (action.port, &action.host) {
-        (Some(port), _) => Some(port.to_string().into_bytes()),
-        (None, None) => port.map(<[u8]>::to_vec),
-        (None, Some(_)) => None,
+    action: &RouteAction,
+    random: u64,
+) -> Option<ClusterId> {
+    let headers = &stream.request.headers;
+    let given = action.random_value_header.as_ref().and_then(|name| {
+        let value = std::str::from_utf8(headers.get_name(name.as_bytes())?).ok()?;
+        value.trim().parse().ok()
+    });
+    let choice = route.target.choose_cluster(given.unwrap_or(random))?;
+    stream.choice = choice.index as u32;
+    let name = match &action.clusters[choice.index].cluster_header {
+        None => return choice.id,
+        Some(header) => headers.get_name(header.as_bytes())?,
     };
-    // A port that was implied by the old scheme would be wrong with a new one, as in Envoy.
-    if let Some(port) = port
-        && (port != default_port && !(action.scheme.is_some() && matches!(&*port, b"80" | b"443")))
-    {
-        location.push(b':');
-        location.extend_from_slice(&port);
+    stream.snapshot.clusters.named(name)
+}
+
+/// `auto_host_rewrite`: the authority is the name of the host that was chosen.
+fn rewrite_to_host(stream: &mut Stream, hostname: &str) {
+    if hostname.is_empty() {
+        return;
     }
-    let (path, query) = mutate::split_query(request.path());
-    let mut replaced_query = false;
-    match &action.path {
-        RedirectPath::Keep => location.extend_from_slice(path),
-        RedirectPath::Replace(new) => {
-            location.extend_from_slice(new.as_bytes());
-            replaced_query = new.contains('?');
-        }
-        RedirectPath::PrefixRewrite(new) => {
-            location.extend_from_slice(new.as_bytes());
-            location.extend_from_slice(&path[route.matched_length(path).min(path.len())..]);
-        }
+    let is_again = stream.upstream_address.is_some();
+    let append = match stream.route().map(|route| &route.target) {
+        Some(CompiledTarget::Forward { action, .. }) => action.append_x_forwarded_host,
+        _ => false,
+    };
+    match is_again {
+        // Another host, after the first went away: the client's authority is in its field already.
+        true => stream.request.set_authority(hostname.as_bytes()),
+        false => rewrite::update_authority(&mut stream.request, hostname.as_bytes(), append),
     }
-    if !action.strip_query
-        && !replaced_query
-        && let Some(query) = query
-    {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
-    location
 }

@@ -17,6 +17,7 @@
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
+use super::request_timeouts::Limits;
 use crate::access_log::Record;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
@@ -83,12 +84,20 @@ pub struct Stream {
     pub upgrade: bool,
     /// The route, once found.
     pub route: Option<RouteId>,
+    /// The place of the chosen cluster among those of the route.
+    pub choice: u32,
+    /// The authority becomes the name of the host that is chosen.
+    pub auto_host_rewrite: bool,
     /// The cluster, once chosen.
     pub cluster: Option<ClusterId>,
     /// Counted in the cluster's `requests`.
     pub counted: bool,
     /// The host, once chosen.
     pub upstream_address: Option<SocketAddr>,
+    /// The client's address, if another than the peer's is believed.
+    pub remote_address: Option<SocketAddr>,
+    /// The client is internal.
+    pub internal: bool,
     /// Response flags so far.
     pub flags: ResponseFlags,
     /// Response code details.
@@ -113,6 +122,8 @@ pub struct Stream {
     pub response_deadline: Option<Instant>,
     /// When `request_timeout` ends.
     pub request_deadline: Option<Instant>,
+    /// Rarer timeouts.
+    pub limits: Limits,
     /// `stream_idle_timeout`, or the route's.
     pub idle_timeout: Option<Duration>,
     /// When something happened last.
@@ -157,7 +168,8 @@ impl Stream {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let idle = self.idle_timeout.map(|timeout| self.active + timeout);
-        earliest(idle, earliest(self.response_deadline, self.request_deadline))
+        let rarer = earliest(self.limits.deadline(), self.request_deadline);
+        earliest(idle, earliest(self.response_deadline, rarer))
     }
 
     /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC
@@ -236,23 +248,12 @@ impl<I: Io> Shard<I> {
     }
 
     fn log_stream(&mut self, stream: &Stream, duration: Duration) {
-        let socket = self.downstreams.get(stream.downstream).map(|d| d.socket);
+        let [peer, local] = self.ends(stream.downstream);
         let record = Record {
-            start_unix_us: stream.started_unix_us,
-            duration_us: duration.as_micros() as u64,
-            request: Some(&stream.request),
-            response: stream.response_started().then_some(&stream.response),
-            status: stream.status,
-            flags: stream.flags,
-            details: stream.details,
-            bytes_received: stream.bytes_received,
-            bytes_sent: stream.bytes_sent,
-            upstream_host: stream.upstream_address,
-            upstream_cluster: stream.cluster().map(|cluster| cluster.config.name.as_str()),
-            upstream_service_ms: stream.upstream_service_ms,
-            downstream_remote_address: socket.and_then(|socket| self.io.peer_address(socket)),
-            downstream_local_address: socket.and_then(|socket| self.io.local_address(socket)),
-            route_name: stream.route().map(|route| route.name.as_str()),
+            downstream_remote_address: stream.remote_address.or(peer),
+            downstream_direct_address: peer,
+            downstream_local_address: local,
+            ..stream.record(duration)
         };
         self.logs.record(&stream.listener.http.access_log, &record);
     }

@@ -6,8 +6,8 @@ use super::deadline::earliest;
 use super::downstream::Life;
 use super::stream::Stream;
 use crate::reply::LocalReply;
-use crate::shard::{DownstreamKey, Owner, Shard};
-use crate::stats::HttpStat;
+use crate::shard::{DownstreamKey, Owner, Shard, StreamKey};
+use crate::stats::{ClusterStat, HttpStat};
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
@@ -63,6 +63,15 @@ impl<I: Io> Shard<I> {
         {
             self.stats.inc(http, HttpStat::DownstreamRqHeaderTimeout);
             self.reply_without_stream(key, &LocalReply::REQUEST_HEADERS_TIMEOUT);
+        } else if config.http1_safe_max_connection_duration
+            && past(config.max_connection_duration, downstream.accepted)
+            && !downstream.aged
+        {
+            // Closing could cross with a request: the next response says that it is the last.
+            self.stats.inc(http, HttpStat::DownstreamCxHttp1SoftDrain);
+            if let Some(downstream) = self.downstreams.get_mut(key) {
+                downstream.aged = true;
+            }
         } else {
             let stat = if past(config.idle_timeout, downstream.idle_since) {
                 HttpStat::DownstreamCxIdleTimeout
@@ -74,6 +83,50 @@ impl<I: Io> Shard<I> {
             self.stats.inc(http, stat);
             self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
             self.close_downstream(key);
+        }
+    }
+
+    /// One of the stream's timeouts ended.
+    fn stream_timeout(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let (mut reply, stat, upstream_stat) = stream.timeout_reply(self.now.instant);
+        if let Some(stat) = stat {
+            self.stats.inc(stream.listener.http.stats, stat);
+        }
+        if let (Some(stat), Some(cluster)) = (upstream_stat, stream.cluster()) {
+            self.stats.inc(cluster.stats, stat);
+        }
+        if reply == LocalReply::RESPONSE_TIMEOUT && stream.limits.alt_response {
+            reply = LocalReply { status: 204, body: "", ..reply };
+        }
+        self.reset_upstream(key);
+        self.local_reply(key, reply);
+    }
+}
+
+impl Stream {
+    /// The answer for the timeout that ended, and what counts it.
+    fn timeout_reply(&self, now: Instant) -> (LocalReply, Option<HttpStat>, Option<ClusterStat>) {
+        let past = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now);
+        // The client can be asked for the rest of its request, or cannot.
+        let by_client = |reply| match self.request_complete {
+            true => reply,
+            false => LocalReply { status: 408, ..reply },
+        };
+        if past(self.response_deadline) {
+            (LocalReply::RESPONSE_TIMEOUT, None, Some(ClusterStat::UpstreamRqTimeout))
+        } else if past(self.limits.try_end) {
+            (LocalReply::PER_TRY_TIMEOUT, None, Some(ClusterStat::UpstreamRqPerTryTimeout))
+        } else if past(self.limits.upstream_end) {
+            let reply = by_client(LocalReply::UPSTREAM_MAX_STREAM_DURATION);
+            (reply, None, Some(ClusterStat::UpstreamRqMaxDurationReached))
+        } else if past(self.limits.duration) {
+            let reply = by_client(LocalReply::MAX_DURATION_TIMEOUT);
+            (reply, Some(HttpStat::DownstreamRqMaxDurationReached), None)
+        } else if past(self.request_deadline) {
+            (LocalReply::REQUEST_TIMEOUT, Some(HttpStat::DownstreamRqTimeout), None)
+        } else {
+            (LocalReply::STREAM_IDLE_TIMEOUT, Some(HttpStat::DownstreamRqIdleTimeout), None)
         }
     }
 }

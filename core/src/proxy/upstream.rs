@@ -5,6 +5,7 @@
 
 use super::deadline::Alarm;
 use super::splice::Splice;
+use super::encode::write_request;
 use super::stream::Phase;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
@@ -13,7 +14,7 @@ use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tidegate_http::h1::{Event, ResponseDecoder, encode_request};
+use tidegate_http::h1::{Event, ResponseDecoder};
 use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
 
 /// What an upstream connection does.
@@ -161,19 +162,29 @@ impl<I: Io> Shard<I> {
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);
         stream.phase = Phase::Attached(key);
-        upstream.output = Some(stream.backlog.take().unwrap_or_else(|| {
-            let mut output = self.io.output();
-            encode_request(&stream.request, stream.request_body, output.tail());
-            output
-        }));
+        let stats = cluster.stats;
+        upstream.output = Some(match stream.backlog.take() {
+            Some(backlog) => backlog,
+            None => {
+                let mut output = self.io.output();
+                write_request(stream, &upstream.cluster.config, output.tail());
+                output
+            }
+        });
+        stream.limits.attached(self.now.instant, stream.request_complete);
         if stream.request_complete {
             stream.request_sent = Some(self.now.instant);
         }
-        self.stats.inc(cluster.stats, ClusterStat::UpstreamRqTotal);
-        self.stats.inc(cluster.stats, ClusterStat::UpstreamRqActive);
+        let has_limits = stream.limits.deadline().is_some();
+        let downstream = stream.downstream;
+        self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
+        self.stats.inc(stats, ClusterStat::UpstreamRqActive);
         self.stats.inc(upstream.host_stats, HostStat::RqTotal);
         self.stats.inc(upstream.host_stats, HostStat::RqActive);
         self.touch_upstream(key);
+        if has_limits {
+            self.arm_downstream(downstream);
+        }
         true
     }
 

@@ -16,7 +16,7 @@ pub mod timers;
 
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
-use crate::proxy::{Downstream, Stream, Upstream};
+use crate::proxy::{Downstream, MutationScratch, Stream, Upstream};
 use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, HostId, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
@@ -106,6 +106,9 @@ pub struct Shard<I: Io> {
     /// Heads whose memory is reused.
     pub(crate) request_heads: Vec<RequestHead>,
     pub(crate) response_heads: Vec<ResponseHead>,
+    /// Where text is put together.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) mutation_scratch: MutationScratch,
     completions: Vec<Completion>,
     fired: Vec<Token>,
     /// Hosts whose requests wait for a connection that other shards' connections keep from being
@@ -151,6 +154,8 @@ impl<I: Io> Shard<I> {
             touched_upstreams: Vec::new(),
             request_heads: Vec::new(),
             response_heads: Vec::new(),
+            scratch: Vec::new(),
+            mutation_scratch: MutationScratch::default(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
             fired: Vec::new(),
             starved: Vec::new(),

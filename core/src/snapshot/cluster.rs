@@ -6,6 +6,7 @@
 use crate::config::{self, HealthStatus, Thresholds};
 use crate::stats::Scope;
 use crossbeam_utils::CachePadded;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +30,8 @@ type Page = [Option<Arc<ClusterEntry>>; PAGE];
 #[derive(Debug, Default, Clone)]
 pub struct ClusterTable {
     pages: Vec<Option<Arc<Page>>>,
+    /// For requests that name their cluster themselves. A version with the same names shares it.
+    names: Arc<HashMap<String, ClusterId>>,
 }
 
 impl ClusterTable {
@@ -46,6 +49,9 @@ impl ClusterTable {
     /// not change.
     pub fn insert(&mut self, entry: Arc<ClusterEntry>) {
         let index = entry.id.0 as usize;
+        if self.named(entry.config.name.as_bytes()) != Some(entry.id) {
+            Arc::make_mut(&mut self.names).insert(entry.config.name.clone(), entry.id);
+        }
         if self.pages.len() <= index / PAGE {
             self.pages.resize(index / PAGE + 1, None);
         }
@@ -55,9 +61,9 @@ impl ClusterTable {
 
     /// Takes an entry out. Other versions of the table do not change.
     pub fn remove(&mut self, id: ClusterId) {
-        if self.get(id).is_none() {
-            return;
-        }
+        let Some(entry) = self.get(id) else { return };
+        let name = entry.config.name.clone();
+        Arc::make_mut(&mut self.names).remove(&name);
         let index = id.0 as usize;
         let Some(Some(page)) = self.pages.get_mut(index / PAGE) else { return };
         Arc::make_mut(page)[index % PAGE] = None;
@@ -69,6 +75,12 @@ impl ClusterTable {
     pub fn get(&self, id: ClusterId) -> Option<&Arc<ClusterEntry>> {
         let index = id.0 as usize;
         self.pages.get(index / PAGE)?.as_ref()?[index % PAGE].as_ref()
+    }
+
+    /// The number of the cluster with this name, if there is one now.
+    #[must_use]
+    pub fn named(&self, name: &[u8]) -> Option<ClusterId> {
+        self.names.get(std::str::from_utf8(name).ok()?).copied()
     }
 
     /// All clusters, by number.

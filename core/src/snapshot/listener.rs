@@ -6,7 +6,7 @@ use super::RouteTable;
 use crate::access_log::AccessLogger;
 use crate::config;
 use crate::stats::Scope;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -50,4 +50,10 @@ pub struct HttpEntry {
     pub access_log: Vec<Arc<AccessLogger>>,
     /// Its stats, under `http.<stat_prefix>`.
     pub stats: Scope,
+    /// Stats of the HTTP/1 codec, under `http1`.
+    pub codec_stats: Scope,
+    /// The host's own address, which `x-forwarded-for` gets instead of a loopback address.
+    pub host_address: IpAddr,
+    /// `add_user_agent`: cluster and id of the node.
+    pub user_agent: Option<(String, String)>,
 }

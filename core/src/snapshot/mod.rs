@@ -18,7 +18,11 @@ pub use cluster::{
 };
 pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
 pub use publish::{Adopted, Publisher};
-pub use route_table::{ClusterChoice, CompiledRoute, CompiledTarget, RouteId, RouteTable};
+pub use route_table::{
+    AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute,
+    CompiledTarget, Explanation, FieldName, Mismatch, Mutations, Replacement, Rewrites, RouteId,
+    RouteQuery, RouteTable, Unmet,
+};
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ pub mod registry;
 pub mod shard;
 
 pub use histogram::{Bucket, Histogram};
-pub use names::{ClusterStat, HostStat, HttpStat, ListenerStat, ServerStat};
+pub use names::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, ServerStat};
 pub use registry::{Kind, Registry, Scope, StatTable, Value};
 pub use shard::{ShardStats, Stat};
 

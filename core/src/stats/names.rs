@@ -126,6 +126,13 @@ stats! {
         DownstreamRqHeaderTimeout = Counter "downstream_rq_header_timeout",
         DownstreamRqRxReset = Counter "downstream_rq_rx_reset",
         DownstreamRqTxReset = Counter "downstream_rq_tx_reset",
+        DownstreamRqNonRelativePath = Counter "downstream_rq_non_relative_path",
+        DownstreamRqFailedPathNormalization = Counter "downstream_rq_failed_path_normalization",
+        DownstreamRqRedirectedWithNormalizedPath = Counter
+            "downstream_rq_redirected_with_normalized_path",
+        DownstreamRqRejectedViaIpDetection = Counter "downstream_rq_rejected_via_ip_detection",
+        DownstreamRqMaxDurationReached = Counter "downstream_rq_max_duration_reached",
+        DownstreamCxHttp1SoftDrain = Counter "downstream_cx_http1_soft_drain",
         DownstreamRqWsOnNonWsRoute = Counter "downstream_rq_ws_on_non_ws_route",
         NoRoute = Counter "no_route",
         NoCluster = Counter "no_cluster",
@@ -134,6 +141,15 @@ stats! {
         RqTotal = Counter "rq_total",
         DownstreamRqTime = Histogram "downstream_rq_time",
         DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Of the HTTP/1 codecs of all listeners, under `http1.`
+    Http1Stat {
+        DroppedHeadersWithUnderscores = Counter "dropped_headers_with_underscores",
+        RequestsRejectedWithUnderscoresInHeaders = Counter
+            "requests_rejected_with_underscores_in_headers",
     }
 }
 
@@ -170,6 +186,8 @@ stats! {
         UpstreamRqPendingFailureEject = Counter "upstream_rq_pending_failure_eject",
         UpstreamRqCancelled = Counter "upstream_rq_cancelled",
         UpstreamRqTimeout = Counter "upstream_rq_timeout",
+        UpstreamRqPerTryTimeout = Counter "upstream_rq_per_try_timeout",
+        UpstreamRqMaxDurationReached = Counter "upstream_rq_max_duration_reached",
         UpstreamRqRxReset = Counter "upstream_rq_rx_reset",
         UpstreamRqTxReset = Counter "upstream_rq_tx_reset",
         UpstreamRqRetry = Counter "upstream_rq_retry",

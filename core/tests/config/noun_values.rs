@@ -6,8 +6,8 @@ use super::{loaded, manager, problems, route, with};
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate::config::{
-    AccessLogSink, Address, Discovery, DnsLookupFamily, HealthStatus, PathMatch, RedirectPath,
-    RouteTarget, ServerHeader, WeightedCluster,
+    AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily, HealthStatus, HostRewrite,
+    PathMatch, PathRewrite, RedirectPath, RouteTarget, ServerHeader, WeightedCluster,
 };
 
 fn seconds(seconds: u64) -> Option<Duration> {
@@ -37,7 +37,7 @@ fn defaults_are_envoys() {
     assert_eq!(manager.drain_timeout, Duration::from_secs(5));
     assert_eq!(manager.delayed_close_timeout, seconds(1));
     assert_eq!(manager.server_name, "envoy");
-    assert!(manager.generate_request_id && !manager.use_remote_address);
+    assert!(manager.generate_request_id && !manager.client_address.uses_peer());
     let RouteTarget::Forward(action) = &route(&bootstrap).target else { panic!() };
     assert_eq!(action.timeout, seconds(15));
     assert_eq!(action.idle_timeout, None);
@@ -104,12 +104,13 @@ fn the_whole_connection_manager() {
     assert_eq!(manager.max_connection_duration, seconds(60));
     assert_eq!(manager.max_headers_count, 50);
     assert_eq!(manager.max_requests_per_connection, Some(9));
-    let http1 = manager.http1;
+    let http1 = &manager.http1;
     assert!(http1.accept_http_10 && http1.reject_absolute_url && http1.enable_trailers);
     assert_eq!(manager.request_headers_timeout, Some(Duration::from_millis(500)));
     assert_eq!(manager.server_name, "gate");
     assert_eq!(manager.server_header, ServerHeader::PassThrough);
-    assert!(manager.use_remote_address && manager.skip_xff_append);
+    let at_edge = AddressSource::Peer { skip_xff_append: true, trusted_hops: 0 };
+    assert_eq!(manager.client_address.source, at_edge);
     assert!(!manager.generate_request_id && manager.preserve_external_request_id);
     assert!(manager.always_set_request_id_in_response);
     assert_eq!(manager.upgrades, ["websocket"]);
@@ -176,11 +177,11 @@ fn routes() {
     ) else {
         panic!()
     };
-    let of = |weight| WeightedCluster { name: "c".to_owned(), weight };
+    let of = |weight| WeightedCluster { name: "c".to_owned(), weight, ..Default::default() };
     assert_eq!(action.clusters, [of(9), of(0)]);
     assert_eq!(action.cluster_not_found_status, 404);
-    assert_eq!(action.prefix_rewrite.as_deref(), Some("/x"));
-    assert_eq!(action.host_rewrite_literal.as_deref(), Some("h"));
+    assert_eq!(action.path_rewrite, PathRewrite::Prefix("/x".to_owned()));
+    assert_eq!(action.host_rewrite, HostRewrite::Literal("h".to_owned()));
     assert_eq!(action.upgrades, [("websocket".to_owned(), false)]);
 
     let RouteTarget::Redirect(redirect) = target(

@@ -20,7 +20,7 @@ fn allowed(text: &str) -> Result<Vec<String>, Vec<String>> {
 fn what_is_not_implemented_is_refused_by_its_path() {
     let route = format!("{MANAGER}.route_config.virtual_hosts[0].routes[0]");
     let matches = "match: { prefix: \"/\" }";
-    let fraction = "match: { prefix: \"/\", runtime_fraction: { default_value: {} } }";
+    let metadata = "match: { prefix: \"/\", dynamic_metadata: [{ filter: f }] }";
     let bootstrap = "dynamic_resources: `dynamic_resources` of envoy.config.bootstrap.v3.Bootstrap";
     let rows = [
         (
@@ -28,7 +28,7 @@ fn what_is_not_implemented_is_refused_by_its_path() {
             "{ cluster: c, retry_policy: { retry_on: 5xx } }",
             format!("{route}.route.retry_policy: `retry_policy` of envoy.config.route.v3."),
         ),
-        (matches, fraction, format!("{route}.match.runtime_fraction: `runtime_fraction` of")),
+        (matches, metadata, format!("{route}.match.dynamic_metadata: `dynamic_metadata` of")),
         (
             "stat_prefix: s",
             "stat_prefix: s\n          tracing: {}",
@@ -41,8 +41,8 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ),
         (
             "stat_prefix: s",
-            "stat_prefix: s\n          normalize_path: true",
-            format!("{MANAGER}.normalize_path: `normalize_path: true` is not supported yet"),
+            "stat_prefix: s\n          append_local_overload: true",
+            format!("{MANAGER}.append_local_overload: `append_local_overload: true` is not"),
         ),
         (
             "    type: STATIC",
@@ -87,12 +87,10 @@ fn where_it_is_allowed_it_is_a_warning_with_the_same_path() {
 #[test]
 fn what_decides_where_requests_go_is_never_ignored() {
     let rows = [
-        ("match: { prefix: \"/\" }", "match: { prefix: \"/\", headers: [{ name: x }] }"),
-        ("match: { prefix: \"/\" }", "match: { path_separated_prefix: \"/a\" }"),
+        ("match: { prefix: \"/\" }", "match: { prefix: \"/\", filter_state: [{ key: x }] }"),
         ("    - filters:", "    - filter_chain_match: { server_names: [a] }\n      filters:"),
         ("    type: STATIC", "    type: EDS"),
         ("    type: STATIC", "    http2_protocol_options: {}"),
-        ("name: v\n", "name: v\n              require_tls: ALL\n"),
         (
             "envoy.extensions.filters.http.router.v3.Router",
             "envoy.extensions.filters.http.rbac.v3.RBAC",

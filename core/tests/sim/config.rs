@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Address, Cluster, ClusterLoadAssignment, Discovery, Endpoint, FilterChain, HealthStatus,
-    Http1Options, HttpConnectionManager, LbPolicy, NetworkFilter, PathMatch, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, ServerHeader, Thresholds, VirtualHost,
-    WeightedCluster,
+    self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
+    Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
+    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
+    Thresholds, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
     ListenerEntry, ListenerId, ListenerSockets, RouteTable, Snapshot,
 };
-use tidegate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat, Registry, Scope};
+use tidegate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry, Scope};
 use tidegate_io::sim::{Random, World};
 
 use super::plan::Weather;
@@ -189,6 +189,9 @@ impl Builder {
             routes: Arc::new(RouteTable::compile(routes, known)),
             access_log: Vec::new(),
             stats: self.http_scope(),
+            codec_stats: self.registry.scope("http1", Http1Stat::ALL),
+            host_address: proxy_address().ip(),
+            user_agent: None,
         };
         ListenerEntry {
             id: ListenerId(0),
@@ -218,29 +221,16 @@ fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
 
 fn manager(weather: &Weather, random: &mut Random) -> HttpConnectionManager {
     let short = Duration::from_millis(random.between(20, 500));
+    let source = AddressSource::Peer { skip_xff_append: false, trusted_hops: 0 };
+    let at_edge = ClientAddress { source, ..ClientAddress::default() };
     HttpConnectionManager {
         stat_prefix: "sim".into(),
-        route_config: Arc::default(),
-        http1: Http1Options::default(),
-        max_request_headers_bytes: 60 << 10,
-        max_headers_count: 100,
         idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
-        max_connection_duration: None,
         max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
-        stream_idle_timeout: Some(Duration::from_secs(300)),
-        request_timeout: None,
-        request_headers_timeout: None,
-        drain_timeout: Duration::from_secs(5),
-        delayed_close_timeout: Some(Duration::from_secs(1)),
         server_name: "tidegate".into(),
-        server_header: ServerHeader::Overwrite,
-        use_remote_address: random.chance(500),
-        skip_xff_append: false,
-        generate_request_id: true,
-        preserve_external_request_id: false,
-        always_set_request_id_in_response: false,
+        client_address: if random.chance(500) { at_edge } else { ClientAddress::default() },
         upgrades: vec!["websocket".into()],
-        access_log: Vec::new(),
+        ..HttpConnectionManager::default()
     }
 }
 
@@ -266,6 +256,8 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
         idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
         max_response_headers_count: 100,
+        max_stream_duration: None,
+        http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
     }
 }
@@ -286,21 +278,22 @@ fn routes(shape: &Shape) -> RouteConfiguration {
         let Some(cluster) = cluster else { continue };
         routes.push(Route {
             name: format!("r{index}"),
-            matches: RouteMatch {
-                path: PathMatch::Prefix(format!("/r{index}/")),
-                case_sensitive: true,
-            },
+            matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
+            mutations: Default::default(),
             target: RouteTarget::Forward(RouteAction {
-                clusters: vec![WeightedCluster { name: format!("c{cluster}"), weight: 1 }],
+                clusters: vec![WeightedCluster {
+                    name: format!("c{cluster}"),
+                    weight: 1,
+                    ..WeightedCluster::default()
+                }],
                 cluster_not_found_status: 503,
                 timeout: Some(Duration::from_secs(60)),
-                idle_timeout: None,
-                upgrades: Vec::new(),
-                prefix_rewrite: None,
-                host_rewrite_literal: None,
+                ..RouteAction::default()
             }),
         });
     }
-    let all = VirtualHost { name: "all".into(), domains: vec!["*".into()], routes };
-    RouteConfiguration { name: "sim".into(), virtual_hosts: vec![all], validate_clusters: false }
+    let domains = vec!["*".into()];
+    let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
+    let name = "sim".to_owned();
+    RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
 }

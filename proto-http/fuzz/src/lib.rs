@@ -8,10 +8,13 @@ use tidegate_http::{Headers, HttpError, Limits, RequestHead, ResponseHead};
 /// Policies and limits, each chosen by a bit.
 pub fn policies(bits: u8) -> (Options, Limits) {
     let options = Options {
-        envoy_lenient: bits & 1 != 0,
+        allow_backslash: bits & 1 != 0,
         accept_http_10: bits & 2 != 0,
         reject_absolute_url: bits & 4 != 0,
         enable_trailers: bits & 8 != 0,
+        allow_chunked_length: bits & 32 != 0,
+        known_methods_only: bits & 64 != 0,
+        keep_name_case: bits & 128 != 0,
     };
     let small = Limits {
         head_bytes_max: 200,

@@ -103,6 +103,75 @@ pub fn encode_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
     }
 }
 
+/// The reason phrase of a status code in its registry; without one, `Unknown`, as Envoy writes.
+fn reason_phrase(code: u16) -> &'static str {
+    const PHRASES: [(u16, &str); 61] = [
+        (100, "Continue"),
+        (101, "Switching Protocols"),
+        (102, "Processing"),
+        (103, "Early Hints"),
+        (200, "OK"),
+        (201, "Created"),
+        (202, "Accepted"),
+        (203, "Non-Authoritative Information"),
+        (204, "No Content"),
+        (205, "Reset Content"),
+        (206, "Partial Content"),
+        (207, "Multi-Status"),
+        (208, "Already Reported"),
+        (226, "IM Used"),
+        (300, "Multiple Choices"),
+        (301, "Moved Permanently"),
+        (302, "Found"),
+        (303, "See Other"),
+        (304, "Not Modified"),
+        (305, "Use Proxy"),
+        (307, "Temporary Redirect"),
+        (308, "Permanent Redirect"),
+        (400, "Bad Request"),
+        (401, "Unauthorized"),
+        (402, "Payment Required"),
+        (403, "Forbidden"),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (406, "Not Acceptable"),
+        (407, "Proxy Authentication Required"),
+        (408, "Request Timeout"),
+        (409, "Conflict"),
+        (410, "Gone"),
+        (411, "Length Required"),
+        (412, "Precondition Failed"),
+        (413, "Payload Too Large"),
+        (414, "URI Too Long"),
+        (415, "Unsupported Media Type"),
+        (416, "Range Not Satisfiable"),
+        (417, "Expectation Failed"),
+        (421, "Misdirected Request"),
+        (422, "Unprocessable Entity"),
+        (423, "Locked"),
+        (424, "Failed Dependency"),
+        (425, "Too Early"),
+        (426, "Upgrade Required"),
+        (428, "Precondition Required"),
+        (429, "Too Many Requests"),
+        (431, "Request Header Fields Too Large"),
+        (451, "Unavailable For Legal Reasons"),
+        (500, "Internal Server Error"),
+        (501, "Not Implemented"),
+        (502, "Bad Gateway"),
+        (503, "Service Unavailable"),
+        (504, "Gateway Timeout"),
+        (505, "HTTP Version Not Supported"),
+        (506, "Variant Also Negotiates"),
+        (507, "Insufficient Storage"),
+        (508, "Loop Detected"),
+        (510, "Not Extended"),
+        (511, "Network Authentication Required"),
+    ];
+    let found = PHRASES.binary_search_by_key(&code, |(code, _)| *code);
+    found.map_or("Unknown", |index| PHRASES[index].1)
+}
+
 /// Copies lines out of an arena, as many at a time as stand side by side.
 struct LineCopier<'h, 'o> {
     arena: &'h [u8],
@@ -130,25 +199,30 @@ impl<'h, 'o> LineCopier<'h, 'o> {
         self.out.extend_from_slice(END);
     }
 
-    fn status_line(&mut self, status: u16, reason: Span) {
+    fn status_line(&mut self, code: u16, reason: Span) {
         const START: &[u8] = b"HTTP/1.1 ";
         let status = [
-            b'0' + (status / 100 % 10) as u8,
-            b'0' + (status / 10 % 10) as u8,
-            b'0' + (status % 10) as u8,
+            b'0' + (code / 100 % 10) as u8,
+            b'0' + (code / 10 % 10) as u8,
+            b'0' + (code % 10) as u8,
             b' ',
         ];
         let is_unchanged = reason.start as usize == START.len() + status.len()
             && self.arena.starts_with(START)
             && self.has_at(START.len(), &status)
+            && !reason.is_empty()
             && self.has_at(reason.end(), b"\r\n");
         if is_unchanged {
             self.run = 0..reason.end() + 2;
             return;
         }
+        let reason = match &self.arena[reason.range()] {
+            [] => reason_phrase(code).as_bytes(),
+            reason => reason,
+        };
         self.out.extend_from_slice(START);
         self.out.extend_from_slice(&status);
-        self.out.extend_from_slice(&self.arena[reason.range()]);
+        self.out.extend_from_slice(reason);
         self.out.extend_from_slice(b"\r\n");
     }
 

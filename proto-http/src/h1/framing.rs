@@ -95,8 +95,13 @@ impl Facts {
         if self.expects_other { Err(Fault::Expectation) } else { Ok(()) }
     }
 
-    /// RFC 9112 6.1: never both framings, and no transfer coding in HTTP/1.0.
-    pub(crate) fn check_framing(&self, is_http_10: bool) -> Result<(), Fault> {
+    /// RFC 9112 6.1: never both framings, and no transfer coding in HTTP/1.0. Where both are
+    /// allowed the length counts for nothing, and the connection ends.
+    pub(crate) fn check_framing(
+        &mut self,
+        is_http_10: bool,
+        allow_chunked_length: bool,
+    ) -> Result<(), Fault> {
         if !self.is_chunked {
             return Ok(());
         }
@@ -104,7 +109,11 @@ impl Facts {
             return Err(Fault::TransferEncodingNotAllowed);
         }
         if self.content_length.is_some() {
-            return Err(Fault::TransferEncodingWithContentLength);
+            if !allow_chunked_length {
+                return Err(Fault::TransferEncodingWithContentLength);
+            }
+            self.content_length = None;
+            self.says_close = true;
         }
         Ok(())
     }

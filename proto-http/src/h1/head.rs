@@ -1,7 +1,6 @@
 //! Complete heads: tokenised by httparse, copied once, and understood in one pass over the fields.
 //!
-//! The input is strict: every line ends in CRLF and none is folded. Where leniency is allowed,
-//! `lines.rs` has rewritten the head before it comes here.
+//! The input is strict: every line ends in CRLF and none is folded.
 //!
 //! What it leaves to others: heads that are not complete, and naming the first fault in a malformed
 //! one (`lines.rs`); the rules of framing (`framing.rs`) and of targets (`target.rs`).
@@ -97,7 +96,7 @@ fn parse_request_into<'i>(
     let target = span_in(input, path.as_bytes());
     // "HTTP/1.x" follows the target and one SP.
     if input.get(target.end() + 9) != Some(&b'\r')
-        || !target::has_only_target_bytes(path.as_bytes(), options.envoy_lenient)
+        || !target::has_only_target_bytes(path.as_bytes(), options.allow_backslash)
     {
         return Ok(Parsed::Unclear);
     }
@@ -110,6 +109,12 @@ fn parse_request_into<'i>(
     if !take_fields(input, length, tokens.headers, options, &mut head.headers, &mut facts)? {
         return Ok(Parsed::Unclear);
     }
+    if head.method == Method::Extension
+        && options.known_methods_only
+        && !Method::is_known(method.as_bytes())
+    {
+        return Err(Fault::Method);
+    }
     if is_http_10 && !options.accept_http_10 {
         return Err(Fault::LowVersion);
     }
@@ -117,7 +122,7 @@ fn parse_request_into<'i>(
         return Err(Fault::HostMissing);
     }
     target::resolve(head, target, facts.host, options)?;
-    settle_request(head, &mut facts, is_http_10)?;
+    settle_request(head, &mut facts, is_http_10, options)?;
     Ok(Parsed::Complete(length))
 }
 
@@ -126,8 +131,9 @@ fn settle_request(
     head: &mut RequestHead,
     facts: &mut Facts,
     is_http_10: bool,
+    options: &Options,
 ) -> Result<(), Fault> {
-    facts.check_framing(is_http_10)?;
+    facts.check_framing(is_http_10, options.allow_chunked_length)?;
     facts.check_expectation(is_http_10)?;
     head.content_length = facts.content_length;
     head.body = match facts.content_length {
@@ -236,33 +242,21 @@ fn take_fields(
         if !ends_with_crlf(input, value.end()) {
             return Ok(false);
         }
+        if options.keep_name_case {
+            let received = headers.store(token.name.as_bytes());
+            headers.received_names.push(received);
+        }
         let lower = &mut headers.arena[name.range()];
         lower_case(lower);
         let id = Name::of(lower);
-        if id != Name::Other {
-            if is_repeated_host(input, id, token.value, options, facts) {
-                continue;
-            }
-            if let Err(found) = facts.note(id, token.value, value) {
-                fault = fault.or(Some(found));
-            }
+        if id != Name::Other
+            && let Err(found) = facts.note(id, token.value, value)
+        {
+            fault = fault.or(Some(found));
         }
         headers.push(Field { id, name, value });
     }
     fault.map_or(Ok(true), Err)
-}
-
-/// Whether this is a second `host` with the value of the first, which leniency drops.
-fn is_repeated_host(
-    input: &[u8],
-    id: Name,
-    value: &[u8],
-    options: &Options,
-    facts: &Facts,
-) -> bool {
-    options.envoy_lenient
-        && id == Name::Host
-        && facts.host.is_some_and(|host| &input[host.range()] == value)
 }
 
 /// Whether CRLF follows, after optional white space that belongs to no value.

@@ -6,7 +6,7 @@
 //!
 //! What it leaves to others: the meaning of a head that is complete.
 
-use super::bytes::{is_field_content, is_ows, is_tchar, is_token, trim_ows};
+use super::bytes::{is_field_content, is_ows, is_tchar, is_token};
 use super::target::has_only_target_bytes;
 use crate::error::Fault;
 use crate::limits::{BUFFER_KEEP_BYTES, HEAD_BYTES_CEILING, Limits};
@@ -33,18 +33,18 @@ pub(crate) enum Fed {
 /// The lines of one section so far.
 ///
 /// Invariants: `line_start <= seen <= bytes.len()`; there is no LF in `bytes[line_start..]`; every
-/// line before `line_start` was checked and, in `bytes`, ends in CRLF and is not folded.
+/// line before `line_start` was checked.
 #[derive(Debug)]
 pub(crate) struct LineBuffer {
     section: Section,
-    lenient: bool,
+    allow_backslash: bool,
     bytes: Vec<u8>,
     line_start: usize,
     /// End of the part that [`LineBuffer::check_new_bytes`] saw.
     seen: usize,
     /// Whether the request line's method has ended.
     is_past_method: bool,
-    /// Bytes taken from the input: `bytes.len()` but for what leniency changed.
+    /// Bytes taken from the input: `bytes.len()`.
     taken: usize,
     taken_max: usize,
     fields: usize,
@@ -52,10 +52,10 @@ pub(crate) struct LineBuffer {
 }
 
 impl LineBuffer {
-    pub(crate) fn new(section: Section, lenient: bool, limits: &Limits) -> LineBuffer {
+    pub(crate) fn new(section: Section, allow_backslash: bool, limits: &Limits) -> LineBuffer {
         LineBuffer {
             section,
-            lenient,
+            allow_backslash,
             bytes: Vec::new(),
             line_start: 0,
             seen: 0,
@@ -174,24 +174,16 @@ impl LineBuffer {
         let is_start_line = self.line_start == 0 && self.section != Section::Trailers;
         let content = match line {
             [content @ .., b'\r', b'\n'] => content,
-            [content @ .., b'\n'] if self.lenient && self.section != Section::Trailers => content,
             _ => return Err(Fault::LineEnd),
         };
         let is_last = content.is_empty();
         if is_start_line {
             match self.section {
-                Section::Request => check_request_line(content, self.lenient)?,
+                Section::Request => check_request_line(content, self.allow_backslash)?,
                 _ => check_status_line(content)?,
             }
         } else if content.first().copied().is_some_and(is_ows) {
-            if !self.lenient || self.fields == 0 || self.section == Section::Trailers {
-                return Err(Fault::LineFolding);
-            }
-            if !is_field_content(content) {
-                return Err(Fault::FieldValue);
-            }
-            self.unfold();
-            return Ok(false);
+            return Err(Fault::LineFolding);
         } else if !is_last {
             check_field_line(content)?;
             self.fields += 1;
@@ -209,26 +201,6 @@ impl LineBuffer {
         self.seen = self.line_start;
         Ok(is_last)
     }
-
-    /// Joins the last line, which begins with white space, to the one before, by one SP.
-    fn unfold(&mut self) {
-        let line = &self.bytes[self.line_start..];
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let continuation = Vec::from(trim_ows(line));
-        let mut end = self.line_start - 2;
-        while end > 0 && is_ows(self.bytes[end - 1]) {
-            end -= 1;
-        }
-        self.bytes.truncate(end);
-        if !continuation.is_empty() {
-            self.bytes.push(b' ');
-            self.bytes.extend_from_slice(&continuation);
-        }
-        self.bytes.extend_from_slice(b"\r\n");
-        self.line_start = self.bytes.len();
-        self.seen = self.line_start;
-    }
 }
 
 fn check_protocol_start(line: &[u8]) -> Result<(), Fault> {
@@ -238,14 +210,14 @@ fn check_protocol_start(line: &[u8]) -> Result<(), Fault> {
 }
 
 /// `content` begins with a token and SP: the method was checked as it came.
-fn check_request_line(content: &[u8], lenient: bool) -> Result<(), Fault> {
+fn check_request_line(content: &[u8], allow_backslash: bool) -> Result<(), Fault> {
     let mut parts = content.splitn(3, |&b| b == b' ');
     let method = parts.next().unwrap_or_default();
     let target = parts.next().unwrap_or_default();
     if target.is_empty() {
         return Err(Fault::StartLine);
     }
-    if !has_only_target_bytes(target, lenient) {
+    if !has_only_target_bytes(target, allow_backslash) {
         return Err(Fault::TargetByte);
     }
     let Some(version) = parts.next() else {

@@ -18,10 +18,10 @@
 //! # What is accepted
 //!
 //! The default is strict: what RFC 9112 lets a recipient refuse is refused wherever two readers
-//! could disagree. Departures from Envoy's defaults: bare LF, obs-fold, a repeated `host` (see
-//! [`Options::envoy_lenient`] for these), a CR within a value, a backslash in a path, white space
-//! or empty extensions in a chunk's line, and more data in a chunk than it declared are errors; any
-//! token is accepted as a method, as by Envoy with `allow_custom_methods`; an `expect` other than
+//! could disagree. Departures from Envoy's defaults: bare LF, obs-fold, a repeated `host`, a CR
+//! within a value, a backslash in a path (but see [`Options::allow_backslash`]), white space or
+//! empty extensions in a chunk's line, and more data in a chunk than it declared are errors; any
+//! token is accepted as a method (but see [`Options::known_methods_only`]); an `expect` other than
 //! `100-continue` is answered 417. As by Envoy: a `content-length` next to `transfer-encoding`,
 //! repeated `content-length`, and any `transfer-encoding` but `chunked` are errors.
 
@@ -33,6 +33,7 @@ mod framing;
 mod head;
 mod hop_by_hop;
 mod lines;
+mod name_case;
 mod request;
 mod response;
 mod target;
@@ -43,21 +44,28 @@ pub use encode::{
     encode_chunk_end, encode_chunk_start, encode_last_chunk, encode_request, encode_response,
 };
 pub use hop_by_hop::strip_hop_by_hop;
+pub use name_case::NameCase;
 pub use request::RequestDecoder;
 pub use response::ResponseDecoder;
 
 /// Policies of the HTTP/1 codec. The default is strict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Options {
-    /// Be as lenient as Envoy 1.40 where it is more lenient than the default: bare LF line ends in
-    /// a head, obs-fold joined by SP, equal duplicate `host`, backslash in a path. Never anything
-    /// that two parsers may frame differently: chunks and trailers stay strict.
-    pub envoy_lenient: bool,
+    /// A path may have a backslash: with Envoy's `normalize_path`, which makes a slash of it.
+    pub allow_backslash: bool,
     /// Envoy's `accept_http_10`; otherwise HTTP/1.0 requests are answered 426. HTTP/0.9 is always.
     pub accept_http_10: bool,
     /// The opposite of Envoy's `allow_absolute_url` (default true in Envoy): refuse targets in
     /// absolute-form.
     pub reject_absolute_url: bool,
+    /// Envoy's `allow_chunked_length`: a `content-length` next to `transfer-encoding: chunked` is
+    /// ignored instead of an error. The connection closes after the exchange (RFC 9112 6.1).
+    pub allow_chunked_length: bool,
+    /// The opposite of Envoy's `allow_custom_methods` (default false in Envoy): refuse methods that
+    /// are not in the registry of [`crate::Method::is_known`].
+    pub known_methods_only: bool,
+    /// Remember how names of fields were spelt: Envoy's `preserve_case` formatter.
+    pub keep_name_case: bool,
     /// Envoy's `enable_trailers`: report trailers; otherwise they are parsed, checked and dropped.
     pub enable_trailers: bool,
 }

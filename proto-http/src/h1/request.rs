@@ -61,7 +61,7 @@ impl RequestDecoder {
             after: State::Head,
             is_last: false,
             leading: 0,
-            lines: LineBuffer::new(Section::Request, options.envoy_lenient, &limits),
+            lines: LineBuffer::new(Section::Request, options.allow_backslash, &limits),
             body: Body::Complete,
             trailers: Headers::default(),
         }
@@ -202,7 +202,6 @@ impl RequestDecoder {
             match input.get(at) {
                 Some(b'\r') if !is_after_cr => self.leading += 1,
                 Some(b'\n') if is_after_cr => self.leading += 1,
-                Some(b'\n') if self.options.envoy_lenient => self.leading += 2,
                 Some(b'\n') => return Err(Fault::LineEnd),
                 Some(_) if is_after_cr => return Err(Fault::LineEnd),
                 _ => return Ok(at),

@@ -65,7 +65,7 @@ impl ResponseDecoder {
             offered: Vec::new(),
             interim_responses: 0,
             closes: false,
-            lines: LineBuffer::new(Section::Response, options.envoy_lenient, &limits),
+            lines: LineBuffer::new(Section::Response, false, &limits),
             body: Body::Complete,
             trailers: Headers::default(),
         }
@@ -193,7 +193,7 @@ impl ResponseDecoder {
             let fields_max = self.limits.fields_max;
             let parsed = head::parse_response(window, &self.options, fields_max, head, &mut facts);
             if let Ok(Parsed::Complete(length)) = parsed {
-                return self.begin(length, head, &facts);
+                return self.begin(length, head, &mut facts);
             }
         }
         self.decode_kept_head(input, head)
@@ -212,7 +212,7 @@ impl ResponseDecoder {
             Parsed::Unclear | Parsed::SlotsFull => return Err(Fault::StartLine),
         }
         self.lines.restart(Section::Response);
-        self.begin(length, head, &facts)
+        self.begin(length, head, &mut facts)
     }
 
     /// RFC 9112 6.3: decides the framing and prepares for what follows a head of `length` bytes.
@@ -220,7 +220,7 @@ impl ResponseDecoder {
         &mut self,
         length: usize,
         head: &mut ResponseHead,
-        facts: &Facts,
+        facts: &mut Facts,
     ) -> Result<Step, Fault> {
         if self.method == Method::Connect && (200..300).contains(&head.status) {
             // RFC 9110 9.3.6: framing fields of a successful answer to CONNECT are ignored.
@@ -229,7 +229,9 @@ impl ResponseDecoder {
             self.state = State::Tunnel;
             return Ok(Step::new(length, Event::Head));
         }
-        facts.check_framing(head.version == Version::Http10)?;
+        let is_http_10 = head.version == Version::Http10;
+        facts.check_framing(is_http_10, self.options.allow_chunked_length)?;
+        head.content_length = facts.content_length;
         let has_no_framing = head.status < 200 || head.status == 204;
         if has_no_framing {
             // RFC 9110 8.6, RFC 9112 6.1: neither may be sent. A length is dropped: it frames

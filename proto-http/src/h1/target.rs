@@ -16,14 +16,14 @@ use crate::message::{Method, RequestHead, Scheme};
 use memchr::memchr;
 
 /// Whether a target has only bytes that a target may have; see the module's page.
-pub(crate) fn has_only_target_bytes(target: &[u8], lenient: bool) -> bool {
+pub(crate) fn has_only_target_bytes(target: &[u8], allow_backslash: bool) -> bool {
     // Branch-free, so that it compiles to vector code.
     let (mut bad, mut backslash) = (false, false);
     for &byte in target {
         bad |= byte <= b' ' || byte >= 0x7f || byte == b'#';
         backslash |= byte == b'\\';
     }
-    !bad && (!backslash || lenient || !has_backslash_in_path(target))
+    !bad && (!backslash || allow_backslash || !has_backslash_in_path(target))
 }
 
 #[cold]

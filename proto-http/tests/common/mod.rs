@@ -205,9 +205,8 @@ pub fn strict(input: &[u8]) -> Transcript {
     read_requests(input, &[], Options::default(), Limits::default())
 }
 
-/// As Envoy would be.
-pub fn lenient(input: &[u8]) -> Transcript {
-    let options = Options { envoy_lenient: true, ..Options::default() };
+/// The whole input at once, with these options.
+pub fn with(options: Options, input: &[u8]) -> Transcript {
     read_requests(input, &[], options, Limits::default())
 }
 

@@ -35,6 +35,7 @@ const NOTHING: Record<'static> = Record {
     upstream_cluster: None,
     upstream_service_ms: None,
     downstream_remote_address: None,
+    downstream_direct_address: None,
     downstream_local_address: None,
     route_name: None,
 };

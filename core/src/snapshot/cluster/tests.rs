@@ -3,7 +3,7 @@
 //! What it leaves to others: building entries (`control`).
 
 use super::*;
-use crate::config::{Cluster, ClusterLoadAssignment, Discovery, LbPolicy};
+use crate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ fn config() -> Arc<Cluster> {
         max_requests_per_connection: None,
         idle_timeout: None,
         max_response_headers_count: 100,
+        max_stream_duration: None,
+        http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
     })
 }

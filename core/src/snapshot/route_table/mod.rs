@@ -5,103 +5,91 @@
 //!
 //! What it leaves to others: carrying the route out (`proxy::router`).
 
+mod candidates;
+mod conditions;
 mod domains;
+mod explain;
+mod mutations;
 mod paths;
 mod regexes;
+mod route;
 #[cfg(test)]
 mod tests;
+mod text;
 mod trie;
 
+pub use conditions::Unmet;
+pub use explain::{Explanation, Mismatch};
+pub use mutations::{AddedValue, Addition, FieldName, MutationList, Mutations, RouteMutations};
+pub use route::{
+    ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget,
+    Rewrites,
+};
+pub use text::Replacement;
+
 use super::ClusterId;
-use crate::config;
+use crate::config::{self, TlsRequirement};
+use candidates::{Candidates, is_candidate};
 use domains::Domains;
+use mutations::Level;
 use paths::Paths;
 use std::sync::Arc;
-use std::time::Duration;
+use tidegate_http::{Method, RequestHead};
+use trie::NONE;
 
 /// A compiled route configuration.
 #[derive(Debug)]
 pub struct RouteTable {
     /// What was asked for.
     pub config: Arc<config::RouteConfiguration>,
+    /// Whether a virtual host asks for TLS, so that it matters how a request came.
+    pub requires_tls: bool,
     domains: Domains,
     virtual_hosts: Vec<CompiledVirtualHost>,
 }
 
 #[derive(Debug)]
 struct CompiledVirtualHost {
+    /// Routes that ask for a path only, by number.
     paths: Paths,
-    /// By number in `paths`.
+    /// The others, if there are any.
+    candidates: Option<Candidates>,
+    /// By number.
     routes: Vec<CompiledRoute>,
+    /// `require_tls`, and the route that redirects what comes without.
+    tls: Option<(TlsRequirement, CompiledRoute)>,
 }
 
 /// A route's place in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RouteId {
-    virtual_host: u32,
-    route: u32,
+    /// The virtual host's place in `virtual_hosts`.
+    pub virtual_host: u32,
+    /// The route's place in `routes`.
+    pub route: u32,
 }
 
-/// One route, with everything looked up that can be.
-#[derive(Debug)]
-pub struct CompiledRoute {
-    /// Its place in the table.
-    pub id: RouteId,
-    /// `name`
-    pub name: String,
-    /// Name of the virtual host.
-    pub virtual_host: String,
-    /// How the path matched, for rewrites: the length of the matched prefix is that of this
-    /// pattern.
-    pub path: config::PathMatch,
-    /// What to do.
-    pub target: CompiledTarget,
+/// The place of the route by which `require_tls` redirects.
+const TLS_REDIRECT: u32 = u32::MAX;
+
+/// What a route is chosen by.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteQuery<'r> {
+    /// The request.
+    pub head: &'r RequestHead,
+    /// Decides about shares of requests.
+    pub random: u64,
+    /// The request came by TLS, here or at a proxy before.
+    pub https: bool,
+    /// It is from inside.
+    pub internal: bool,
 }
 
-/// What to do with a request.
-#[derive(Debug)]
-pub enum CompiledTarget {
-    /// Forward it.
-    Forward {
-        /// Clusters with cumulative weights; `None` for a cluster that has no number: it does not
-        /// exist.
-        clusters: Vec<(u64, Option<ClusterId>)>,
-        /// The sum of the weights.
-        total_weight: u64,
-        /// `timeout`
-        timeout: Option<Duration>,
-        /// What was asked for.
-        action: config::RouteAction,
-    },
-    /// Redirect it.
-    Redirect(config::RedirectAction),
-    /// Answer it.
-    DirectResponse(config::DirectResponse),
-}
-
-/// The cluster that a request goes to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ClusterChoice {
-    /// Its place in `action.clusters`, which has its name.
-    pub index: usize,
-    /// Its number; `None` when it does not exist.
-    pub id: Option<ClusterId>,
-}
-
-impl CompiledTarget {
-    /// Chooses a cluster by weight, the same for the same `random`; `None` when nothing is
-    /// forwarded.
+impl<'r> RouteQuery<'r> {
+    /// A request from outside, without TLS.
     #[must_use]
-    pub fn choose_cluster(&self, random: u64) -> Option<ClusterChoice> {
-        let CompiledTarget::Forward { clusters, total_weight, .. } = self else { return None };
-        let index = match clusters.len() {
-            1 => 0,
-            _ => {
-                let point = random.checked_rem(*total_weight)?;
-                clusters.partition_point(|(cumulative, _)| *cumulative <= point)
-            }
-        };
-        clusters.get(index).map(|&(_, id)| ClusterChoice { index, id })
+    pub fn new(head: &'r RequestHead, random: u64) -> RouteQuery<'r> {
+        RouteQuery { head, random, https: false, internal: false }
     }
 }
 
@@ -113,35 +101,36 @@ impl RouteTable {
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> RouteTable {
         let mut failures = 0;
-        let virtual_hosts = (0..).zip(&config.virtual_hosts).map(|(virtual_host, host)| {
-            let routes = (0..).zip(&host.routes).map(|(route, config)| {
-                CompiledRoute::new(RouteId { virtual_host, route }, host, config, &cluster)
-            });
-            CompiledVirtualHost {
-                paths: Paths::new(host.routes.iter().map(|route| &route.matches), &mut failures),
-                routes: routes.collect(),
-            }
+        let level = Level::new(&config.mutations);
+        let virtual_hosts = (0..).zip(&config.virtual_hosts).map(|(number, host)| {
+            CompiledVirtualHost::compile(number, host, &config, &level, &cluster, &mut failures)
         });
         let virtual_hosts = virtual_hosts.collect();
         let domains = (0_u32..).zip(&config.virtual_hosts).flat_map(|(number, host)| {
             host.domains.iter().map(move |domain| (domain.as_str(), number))
         });
         let domains = Domains::new(domains);
-        RouteTable { config, domains, virtual_hosts }
+        let requires_tls =
+            config.virtual_hosts.iter().any(|host| host.require_tls != TlsRequirement::None);
+        RouteTable { config, requires_tls, domains, virtual_hosts }
     }
 
-    /// The first route that matches: virtual host by `authority` (Envoy's precedence), then the
-    /// first route in order whose path matches. `path` may have a query, which is ignored. Its cost
-    /// does not grow with the number of routes. Allocates nothing.
+    /// The first route that matches: virtual host by the authority (Envoy's precedence), then the
+    /// first route in order whose path and conditions match. Its cost does not grow with the number
+    /// of routes that have no conditions. Allocates nothing.
     #[must_use]
-    pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&CompiledRoute> {
-        self.find_stepwise(authority, path, || ())
+    pub fn find(&self, query: &RouteQuery<'_>) -> Option<&CompiledRoute> {
+        self.find_stepwise(query, || ())
     }
 
     /// The route at this place of this table.
     #[must_use]
     pub fn get(&self, id: RouteId) -> &CompiledRoute {
-        &self.virtual_hosts[id.virtual_host as usize].routes[id.route as usize]
+        let host = &self.virtual_hosts[id.virtual_host as usize];
+        match &host.tls {
+            Some((_, redirect)) if id.route == TLS_REDIRECT => redirect,
+            _ => &host.routes[id.route as usize],
+        }
     }
 
     /// Says what is wrong with a `safe_regex`, if anything is, as one sentence for the operator. A
@@ -154,61 +143,117 @@ impl RouteTable {
         regexes::check(regex)
     }
 
+    /// The virtual host for a request with this authority: its place in `virtual_hosts`.
+    #[must_use]
+    pub fn find_virtual_host(&self, authority: &[u8]) -> Option<u32> {
+        self.domains.find(self.host_of(authority), || ())
+    }
+
+    fn host_of<'a>(&self, authority: &'a [u8]) -> &'a [u8] {
+        match self.config.ignore_port_in_host_matching {
+            true => without_port(authority),
+            false => authority,
+        }
+    }
+
     /// Calls `step` for each node of a trie and each automaton that it looks at.
     fn find_stepwise(
         &self,
-        authority: &[u8],
-        path: &[u8],
+        query: &RouteQuery<'_>,
         mut step: impl FnMut(),
     ) -> Option<&CompiledRoute> {
-        let host = self.domains.find(authority, &mut step)?;
+        let host = self.domains.find(self.host_of(query.head.authority()), &mut step)?;
         let host = &self.virtual_hosts[host as usize];
-        let end = memchr::memchr2(b'?', b'#', path).unwrap_or(path.len());
-        let route = host.paths.find(&path[..end], step)?;
-        Some(&host.routes[route as usize])
+        match &host.tls {
+            Some((requirement, redirect)) if redirects(*requirement, query) => Some(redirect),
+            _ => host.find(query, self.config.ignore_path_parameters_in_path_matching, step),
+        }
     }
 }
 
-impl CompiledRoute {
-    fn new(
-        id: RouteId,
+fn redirects(requirement: TlsRequirement, query: &RouteQuery<'_>) -> bool {
+    match requirement {
+        TlsRequirement::None => false,
+        TlsRequirement::ExternalOnly => !query.https && !query.internal,
+        TlsRequirement::All => !query.https,
+    }
+}
+
+impl CompiledVirtualHost {
+    fn compile(
+        number: u32,
         host: &config::VirtualHost,
-        route: &config::Route,
+        config: &config::RouteConfiguration,
+        level: &Level,
         cluster: impl Fn(&str) -> Option<ClusterId>,
-    ) -> CompiledRoute {
-        let target = match &route.target {
-            config::RouteTarget::Forward(action) => CompiledTarget::forward(action, cluster),
-            config::RouteTarget::Redirect(redirect) => CompiledTarget::Redirect(redirect.clone()),
-            config::RouteTarget::DirectResponse(response) => {
-                CompiledTarget::DirectResponse(response.clone())
+        failures: &mut u32,
+    ) -> CompiledVirtualHost {
+        let host_level = Level::new(&host.mutations);
+        let routes = (0..).zip(&host.routes).map(|(route, route_config)| {
+            let mutations = RouteMutations::new(
+                [&Level::new(&route_config.mutations), &host_level, level],
+                config.most_specific_header_mutations_wins,
+            );
+            let id = RouteId { virtual_host: number, route };
+            CompiledRoute::new(id, host, route_config, mutations, &cluster)
+        });
+        let cuts_parameters = config.ignore_path_parameters_in_path_matching;
+        let plain = (0..).zip(&host.routes).filter(|(_, r)| !is_candidate(r, cuts_parameters));
+        let plain = plain
+            .map(|(number, route)| (number, &route.matches.path, route.matches.case_sensitive));
+        let tls_redirect = RouteId { virtual_host: number, route: TLS_REDIRECT };
+        CompiledVirtualHost {
+            paths: Paths::new(plain, failures),
+            candidates: Candidates::new(&host.routes, cuts_parameters, failures),
+            routes: routes.collect(),
+            tls: match host.require_tls {
+                TlsRequirement::None => None,
+                requirement => Some((requirement, CompiledRoute::require_tls(tls_redirect, host))),
+            },
+        }
+    }
+
+    fn find(
+        &self,
+        query: &RouteQuery<'_>,
+        cuts_parameters: bool,
+        mut step: impl FnMut(),
+    ) -> Option<&CompiledRoute> {
+        let candidates = self.candidates.as_ref();
+        let number = if query.head.method == Method::Connect {
+            // It has no path, which only a `connect_matcher` does not ask for.
+            candidates?.find_connect(query.head, query.random)
+        } else {
+            let path = match cuts_parameters {
+                true => without_parameters(query.head.path()),
+                false => without_query(query.head.path()),
+            };
+            let number = self.paths.find(path, &mut step);
+            match candidates {
+                Some(others) => others.find(query.head, path, query.random, number, step),
+                None => number,
             }
         };
-        CompiledRoute {
-            id,
-            name: route.name.clone(),
-            virtual_host: host.name.clone(),
-            path: route.matches.path.clone(),
-            target,
-        }
+        if number == NONE { None } else { Some(&self.routes[number as usize]) }
     }
 }
 
-impl CompiledTarget {
-    fn forward(
-        action: &config::RouteAction,
-        cluster: impl Fn(&str) -> Option<ClusterId>,
-    ) -> CompiledTarget {
-        let mut total_weight = 0;
-        let clusters = action.clusters.iter().map(|weighted| {
-            total_weight += u64::from(weighted.weight);
-            (total_weight, cluster(&weighted.name))
-        });
-        let clusters = clusters.collect();
-        CompiledTarget::Forward {
-            clusters,
-            total_weight,
-            timeout: action.timeout,
-            action: action.clone(),
-        }
-    }
+/// The path without its query and what is behind it.
+pub(super) fn without_query(path: &[u8]) -> &[u8] {
+    &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())]
+}
+
+/// The path up to the first `;`, too.
+fn without_parameters(path: &[u8]) -> &[u8] {
+    &path[..memchr::memchr3(b'?', b'#', b';', path).unwrap_or(path.len())]
+}
+
+/// The authority without its port, if that is a number.
+fn without_port(authority: &[u8]) -> &[u8] {
+    let Some(colon) = memchr::memrchr(b':', authority) else { return authority };
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    let is_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit);
+    // Colons before it are those of an IPv6 address, which must be in brackets then.
+    let is_whole = memchr::memchr(b':', host).is_none() || host.ends_with(b"]");
+    if is_port && is_whole { host } else { authority }
 }

@@ -4,14 +4,14 @@
 //! case, in lower case, in another. On the walk down, the lowest number wins; the walk ends when
 //! nothing lower is below.
 //!
-//! What it leaves to others: what to do with the route.
+//! What it leaves to others: what else a route asks for (`candidates`), what to do with it.
 
 use super::regexes::{Group, Pattern};
 use super::trie::{Ends, Folded, NONE, Plain, Text, Trie};
-use crate::config::{PathMatch, RouteMatch};
+use crate::config::{PathMatch, UriTemplate};
 use std::collections::BTreeMap;
 
-/// The matches of one virtual host's routes, numbered in order.
+/// Numbered path specifiers. A number may come several times.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     sensitive: Trie,
@@ -19,29 +19,39 @@ pub(super) struct Paths {
     groups: Vec<Group>,
 }
 
+/// One path specifier: its number, itself, and whether case matters.
+pub(super) type NumberedPath<'a> = (u32, &'a PathMatch, bool);
+
 impl Paths {
     /// `failures` counts the automata of a table that turned out too large.
     pub(super) fn new<'a>(
-        matches: impl Iterator<Item = &'a RouteMatch>,
+        paths: impl Iterator<Item = NumberedPath<'a>>,
         failures: &mut u32,
     ) -> Paths {
         let (mut sensitive, mut insensitive) = (Vec::new(), Vec::new());
         let mut patterns: BTreeMap<Vec<u8>, Vec<Pattern>> = BTreeMap::new();
-        for (number, route) in (0_u32..).zip(matches) {
-            let (string, ends) = match &route.path {
-                PathMatch::Prefix(prefix) => (prefix, Ends { prefix: number, ..Ends::NOTHING }),
-                PathMatch::Exact(path) => (path, Ends { exact: number, ..Ends::NOTHING }),
-                PathMatch::Regex(regex) => {
+        for (number, path, case_sensitive) in paths {
+            let prefix = Ends { prefix: number, ..Ends::NOTHING };
+            let exact = Ends { exact: number, ..Ends::NOTHING };
+            let mut add = |string: String, ends| match case_sensitive {
+                true => sensitive.push((string.into_bytes(), ends)),
+                false => insensitive.push((string.to_ascii_lowercase().into_bytes(), ends)),
+            };
+            match path {
+                PathMatch::Prefix(string) => add(string.clone(), prefix),
+                PathMatch::Exact(string) => add(string.clone(), exact),
+                // Followed by a slash, or by nothing.
+                PathMatch::SeparatedPrefix(string) => {
+                    add(string.clone(), exact);
+                    add(format!("{string}/"), prefix);
+                }
+                PathMatch::Regex(regex) | PathMatch::Template(UriTemplate { regex, .. }) => {
                     // What validation let through parses; see `RouteTable::check_regex`.
                     if let Ok(pattern) = Pattern::parse(number, regex) {
                         patterns.entry(pattern.literal().to_vec()).or_default().push(pattern);
                     }
-                    continue;
                 }
-            };
-            match route.case_sensitive {
-                true => sensitive.push((string.clone().into_bytes(), ends)),
-                false => insensitive.push((string.to_ascii_lowercase().into_bytes(), ends)),
+                PathMatch::Connect => {}
             }
         }
         let mut groups = Vec::new();
@@ -54,11 +64,10 @@ impl Paths {
         Paths { sensitive: Trie::new(sensitive), insensitive: Trie::new(insensitive), groups }
     }
 
-    /// The lowest number whose match takes the path, which has no query.
-    pub(super) fn find(&self, path: &[u8], mut step: impl FnMut()) -> Option<u32> {
+    /// The lowest number whose specifier takes the path, which has no query; else [`NONE`].
+    pub(super) fn find(&self, path: &[u8], mut step: impl FnMut()) -> u32 {
         let best = self.descend(&self.sensitive, Plain(path), path, NONE, &mut step);
-        let best = self.descend(&self.insensitive, Folded(path), path, best, &mut step);
-        (best != NONE).then_some(best)
+        self.descend(&self.insensitive, Folded(path), path, best, &mut step)
     }
 
     /// The lowest number below `best` in one trie, or `best`.
@@ -85,5 +94,41 @@ impl Paths {
             }
         }
         best
+    }
+
+    /// Calls `found` with every number whose specifier takes the path, in any order, as long as
+    /// `goes_on` says that a number as low as this one is still of interest.
+    pub(super) fn find_all(
+        &self,
+        path: &[u8],
+        mut goes_on: impl FnMut(u32) -> bool,
+        mut found: impl FnMut(u32),
+    ) {
+        self.descend_all(&self.sensitive, Plain(path), path, &mut goes_on, &mut found);
+        self.descend_all(&self.insensitive, Folded(path), path, &mut goes_on, &mut found);
+    }
+
+    fn descend_all(
+        &self,
+        trie: &Trie,
+        text: impl Text,
+        path: &[u8],
+        goes_on: &mut impl FnMut(u32) -> bool,
+        found: &mut impl FnMut(u32),
+    ) {
+        for (node, length) in trie.walk(text) {
+            if !goes_on(node.least) {
+                break;
+            }
+            if node.ends.prefix != NONE {
+                found(node.ends.prefix);
+            }
+            if length == path.len() && node.ends.exact != NONE {
+                found(node.ends.exact);
+            }
+            if node.ends.group != NONE && goes_on(node.ends.group_least) {
+                self.groups[node.ends.group as usize].find_all(path, &mut *found);
+            }
+        }
     }
 }

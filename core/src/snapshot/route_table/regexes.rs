@@ -86,6 +86,17 @@ pub(super) fn check(regex: &str) -> Result<(), String> {
     Engine::single(&pattern).map(|_| ())
 }
 
+/// A regex for rewriting, which says where its groups matched. `whole`: it must match the whole
+/// text. `None` for what validation refuses.
+pub(super) fn replacer(regex: &str, whole: bool) -> Option<meta::Regex> {
+    let mut hir = Pattern::parse(0, regex).ok()?.hir;
+    if whole {
+        hir = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+    }
+    let config = meta::Config::new().utf8_empty(false).nfa_size_limit(Some(REGEX_BYTES_MAX));
+    meta::Builder::new().configure(config).build_from_hir(&hir).ok()
+}
+
 /// Regexes that a path is tried on together.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -138,6 +149,19 @@ impl Group {
         }
         (best < below).then_some(best)
     }
+
+    /// Calls `found` with the number of each regex that matches the whole path.
+    pub(super) fn find_all(&self, path: &[u8], mut found: impl FnMut(u32)) {
+        for engine in &self.engines {
+            match engine {
+                Engine::Automaton { automaton, numbers } => {
+                    run(automaton, numbers, path, &mut found);
+                }
+                Engine::Regex { regex, number } if regex.is_match(path) => found(*number),
+                Engine::Regex { .. } => {}
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -180,7 +204,11 @@ impl Engine {
     /// The lowest number of a regex that matches the whole path, or [`NONE`].
     fn find(&self, path: &[u8]) -> u32 {
         match self {
-            Engine::Automaton { automaton, numbers } => run(automaton, numbers, path),
+            Engine::Automaton { automaton, numbers } => {
+                let mut best = NONE;
+                run(automaton, numbers, path, |number| best = best.min(number));
+                best
+            }
             Engine::Regex { regex, number } => match regex.is_match(path) {
                 true => *number,
                 false => NONE,
@@ -189,24 +217,25 @@ impl Engine {
     }
 }
 
-fn run(automaton: &DFA<Vec<u32>>, numbers: &[u32], path: &[u8]) -> u32 {
+/// Calls `found` with the number of each regex that matches the whole path.
+fn run(automaton: &DFA<Vec<u32>>, numbers: &[u32], path: &[u8], mut found: impl FnMut(u32)) {
     let input = Input::new(path).anchored(Anchored::Yes);
     // It fails only for a look-behind that was not compiled in; then nothing matches.
-    let Ok(mut state) = automaton.start_state_forward(&input) else { return NONE };
+    let Ok(mut state) = automaton.start_state_forward(&input) else { return };
     for &byte in path {
         state = automaton.next_state(state, byte);
         if automaton.is_special_state(state)
             && (automaton.is_dead_state(state) || automaton.is_quit_state(state))
         {
-            return NONE;
+            return;
         }
     }
     state = automaton.next_eoi_state(state);
-    if !automaton.is_match_state(state) {
-        return NONE;
+    if automaton.is_match_state(state) {
+        for index in 0..automaton.match_len(state) {
+            found(numbers[automaton.match_pattern(state, index)]);
+        }
     }
-    let matches = 0..automaton.match_len(state);
-    matches.fold(NONE, |best, index| best.min(numbers[automaton.match_pattern(state, index)]))
 }
 
 #[cfg(test)]

@@ -4,17 +4,33 @@
 
 use super::*;
 use crate::config::{
-    DirectResponse, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    VirtualHost, WeightedCluster,
+    DirectResponse, LevelMutations, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch,
+    RouteTarget, VirtualHost, WeightedCluster,
 };
-use ::regex::Regex;
-use proptest::prelude::*;
-use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
+use std::time::Duration;
+
+mod naive;
 
 fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Route {
     let target = RouteTarget::DirectResponse(DirectResponse { status: 200, body: Vec::new() });
-    Route { name: name.into(), matches: RouteMatch { path, case_sensitive }, target }
+    let matches = RouteMatch { case_sensitive, ..RouteMatch::new(path) };
+    Route { name: name.into(), matches, target, mutations: LevelMutations::default() }
+}
+
+/// A GET request.
+fn request(authority: &str, path: &str, fields: &[(&str, &str)]) -> RequestHead {
+    let mut head = RequestHead::default();
+    head.method_name = head.headers.store(b"GET");
+    head.set_authority(authority.as_bytes());
+    head.set_path(path.as_bytes());
+    for (name, value) in fields {
+        head.headers.append(name.as_bytes(), value.as_bytes());
+    }
+    head
+}
+
+fn find_in<'a>(table: &'a RouteTable, authority: &str, path: &str) -> Option<&'a CompiledRoute> {
+    table.find(&RouteQuery::new(&request(authority, path, &[]), 0))
 }
 
 fn prefix(path: &str) -> PathMatch {
@@ -31,7 +47,7 @@ fn regex(path: &str) -> PathMatch {
 
 fn virtual_host(name: &str, domains: &[&str], routes: Vec<Route>) -> VirtualHost {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
-    VirtualHost { name: name.to_owned(), domains, routes }
+    VirtualHost { name: name.to_owned(), domains, routes, ..VirtualHost::default() }
 }
 
 fn table(virtual_hosts: Vec<VirtualHost>) -> RouteTable {
@@ -46,7 +62,7 @@ fn routes(paths: impl IntoIterator<Item = PathMatch>) -> RouteTable {
 }
 
 fn find<'a>(table: &'a RouteTable, path: &str) -> Option<&'a str> {
-    table.find(b"host", path.as_bytes()).map(|route| route.name.as_str())
+    find_in(table, "host", path).map(|route| route.name.as_str())
 }
 
 #[test]
@@ -104,7 +120,7 @@ fn a_virtual_host_without_a_matching_route_does_not_fall_through() {
         virtual_host("any", &["*"], vec![route("any", prefix("/"), true)]),
         virtual_host("one", &["one.com"], vec![route("one", prefix("/one"), true)]),
     ]);
-    let find = |host: &str, path: &str| table.find(host.as_bytes(), path.as_bytes());
+    let find = |host: &str, path: &str| find_in(&table, host, path);
     assert_eq!(find("ONE.com", "/one").map(|r| r.virtual_host.as_str()), Some("one"));
     assert!(find("one.com", "/two").is_none());
     assert_eq!(find("two.com", "/one").map(|r| r.name.as_str()), Some("any"));
@@ -112,16 +128,16 @@ fn a_virtual_host_without_a_matching_route_does_not_fall_through() {
 
 #[test]
 fn a_forwarding_route_knows_its_clusters() {
-    let clusters = [("a", 1), ("gone", 0), ("b", 3)]
-        .map(|(name, weight)| WeightedCluster { name: name.to_owned(), weight });
+    let clusters = [("a", 1), ("gone", 0), ("b", 3)].map(|(name, weight)| WeightedCluster {
+        name: name.to_owned(),
+        weight,
+        ..Default::default()
+    });
     let action = RouteAction {
         clusters: clusters.to_vec(),
         cluster_not_found_status: 503,
         timeout: Some(Duration::from_secs(15)),
-        idle_timeout: None,
-        upgrades: Vec::new(),
-        prefix_rewrite: None,
-        host_rewrite_literal: None,
+        ..RouteAction::default()
     };
     let mut forward = route("r", prefix("/"), true);
     forward.target = RouteTarget::Forward(action);
@@ -131,7 +147,7 @@ fn a_forwarding_route_knows_its_clusters() {
     };
     let id = |name: &str| ["a", "b"].iter().position(|n| *n == name).map(|n| ClusterId(n as u32));
     let table = RouteTable::compile(Arc::new(config), id);
-    let target = &table.find(b"", b"/").unwrap().target;
+    let target = &find_in(&table, "", "/").unwrap().target;
     let chosen: Vec<ClusterChoice> =
         (0..8).map(|random| target.choose_cluster(random).unwrap()).collect();
     let (a, b) = (ClusterId(0), ClusterId(1));
@@ -146,12 +162,13 @@ fn a_forwarding_route_knows_its_clusters() {
 #[test]
 fn what_is_not_forwarded_chooses_no_cluster() {
     let table = routes([prefix("/")]);
-    assert_eq!(table.find(b"", b"/").unwrap().target.choose_cluster(1), None);
+    assert_eq!(find_in(&table, "", "/").unwrap().target.choose_cluster(1), None);
 }
 
 fn steps(table: &RouteTable, authority: &str, path: &str) -> (u32, String) {
     let mut steps = 0;
-    let route = table.find_stepwise(authority.as_bytes(), path.as_bytes(), || steps += 1);
+    let head = request(authority, path, &[]);
+    let route = table.find_stepwise(&RouteQuery::new(&head, 0), || steps += 1);
     (steps, route.map_or(String::new(), |route| route.name.clone()))
 }
 
@@ -196,89 +213,75 @@ fn a_virtual_host_among_10_000_is_found_in_few_steps() {
     assert!(wild <= 12, "{wild} steps");
 }
 
-/// What Envoy does: domains by precedence, then every route in order.
-fn naive<'a>(config: &'a RouteConfiguration, authority: &str, path: &str) -> Option<&'a str> {
-    let authority = authority.to_ascii_lowercase();
-    let all = || config.virtual_hosts.iter().flat_map(|h| h.domains.iter().map(move |d| (d, h)));
-    let exact = all().find(|(domain, _)| **domain == authority);
-    let suffixes = all().filter(|(domain, _)| {
-        domain.len() > 1
-            && domain
-                .strip_prefix('*')
-                .is_some_and(|suffix| authority.ends_with(suffix) && authority.len() > suffix.len())
-    });
-    let prefixes = all().filter(|(domain, _)| {
-        domain.len() > 1
-            && domain.strip_suffix('*').is_some_and(|prefix| {
-                authority.starts_with(prefix) && authority.len() > prefix.len()
-            })
-    });
-    let host = exact
-        .or_else(|| suffixes.max_by_key(|(domain, _)| domain.len()))
-        .or_else(|| prefixes.max_by_key(|(domain, _)| domain.len()))
-        .or_else(|| all().find(|(domain, _)| *domain == "*"))?;
-    let path = path.split(['?', '#']).next().unwrap_or("");
-    let matches = |route: &&Route| {
-        let fold = |s: &str| match route.matches.case_sensitive {
-            true => s.to_owned(),
-            false => s.to_ascii_lowercase(),
-        };
-        match &route.matches.path {
-            PathMatch::Prefix(prefix) => fold(path).starts_with(&fold(prefix)),
-            PathMatch::Exact(exact) => fold(path) == fold(exact),
-            PathMatch::Regex(regex) => WHOLE[regex.as_str()].is_match(path),
-        }
-    };
-    host.1.routes.iter().find(matches).map(|route| route.name.as_str())
-}
-
-const REGEXES: [&str; 9] =
-    ["/a.*", "/[ab]+", "(/a|/b)*", "/ab?c?", "/(?:a|B)/.", "", "/a/b", "a|/b", "(?i)/AB"];
-
-/// Each of [`REGEXES`] as the regex crate sees it, for the whole path.
-static WHOLE: LazyLock<HashMap<&str, Regex>> = LazyLock::new(|| {
-    let whole = |regex: &str| Regex::new(&format!("^(?:{regex})$")).unwrap();
-    REGEXES.iter().map(|regex| (*regex, whole(regex))).collect()
-});
-
-fn path_match() -> impl Strategy<Value = PathMatch> {
-    prop_oneof![
-        4 => "/?[abB/]{0,5}".prop_map(PathMatch::Prefix),
-        2 => "/?[abB/]{0,5}".prop_map(PathMatch::Exact),
-        1 => prop::sample::select(&REGEXES[..]).prop_map(|r| PathMatch::Regex(r.to_owned())),
-    ]
-}
-
-fn configuration() -> impl Strategy<Value = RouteConfiguration> {
-    let route = (path_match(), prop::bool::weighted(0.7));
-    let routes = prop::collection::vec(route, 0..12);
-    let domains = prop::collection::vec("[ab.]{1,4}|\\*[ab.]{1,3}|[ab.]{1,3}\\*|\\*", 1..4);
-    prop::collection::vec((domains, routes), 1..5).prop_map(|hosts| {
-        let mut seen = HashSet::new();
-        let hosts = hosts.into_iter().enumerate().map(|(h, (mut domains, routes))| {
-            domains.retain(|domain| seen.insert(domain.clone()));
-            let number = |(r, (path, case)): (usize, (PathMatch, bool))| {
-                self::route(format!("{h}.{r}"), path, case)
-            };
-            let routes = routes.into_iter().enumerate().map(number).collect();
-            VirtualHost { name: h.to_string(), domains, routes }
-        });
-        RouteConfiguration { virtual_hosts: hosts.collect(), ..RouteConfiguration::default() }
-    })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-    #[test]
-    fn the_compiled_table_finds_what_a_linear_search_finds(
-        config in configuration(),
-        requests in prop::collection::vec(("[abAB.]{0,5}", "/?[abB/]{0,6}([?#][ab/]{0,2})?"), 30),
-    ) {
-        let table = RouteTable::compile(Arc::new(config.clone()), |_| None);
-        for (authority, path) in &requests {
-            let found = table.find(authority.as_bytes(), path.as_bytes());
-            let found = found.map(|route| route.name.as_str());
-            prop_assert_eq!(found, naive(&config, authority, path), "{} {}", authority, path);
-        }
+#[test]
+fn routes_with_conditions_do_not_slow_down_those_without() {
+    let mut paths: Vec<Route> = (0..10_000)
+        .map(|i| route(i.to_string(), prefix(&format!("/api/service{i:05}/")), true))
+        .collect();
+    for number in [3, 5_000] {
+        paths[number].matches.conditions.grpc = true;
     }
+    let table = table(vec![virtual_host("all", &["*"], paths)]);
+    let (first, _) = steps(&table, "host", "/api/service00000/x");
+    let (last, name) = steps(&table, "host", "/api/service09999/x");
+    assert_eq!((last, name.as_str()), (first, "9999"));
+    assert_eq!(steps(&table, "host", "/api/service05000/x").1, "");
+}
+
+#[test]
+fn a_separated_prefix_ends_at_a_slash() {
+    let table = routes([PathMatch::SeparatedPrefix("/sep".to_owned())]);
+    for path in ["/sep", "/sep/", "/sep/x", "/sep?x"] {
+        assert_eq!(find(&table, path), Some("0"), "{path}");
+    }
+    for path in ["/sepx", "/se", "/"] {
+        assert_eq!(find(&table, path), None, "{path}");
+    }
+}
+
+#[test]
+fn ports_and_path_parameters_are_ignored_where_asked() {
+    let template = config::UriTemplate::parse("/t/{a}/c").unwrap();
+    let routes = vec![
+        route("a", exact("/a"), true),
+        route("t", PathMatch::Template(template), true),
+        route("any", prefix("/any;x"), true),
+    ];
+    let config = RouteConfiguration {
+        virtual_hosts: vec![virtual_host("v", &["a.com", "[::1]"], routes)],
+        ignore_port_in_host_matching: true,
+        ignore_path_parameters_in_path_matching: true,
+        ..RouteConfiguration::default()
+    };
+    let table = RouteTable::compile(Arc::new(config), |_| None);
+    let name = |host, path| find_in(&table, host, path).map(|route| route.name.as_str());
+    assert_eq!(name("a.com:8080", "/a;b=c"), Some("a"));
+    assert_eq!(name("[::1]:80", "/a?;"), Some("a"));
+    assert_eq!(name("[::1]", "/a;"), Some("a"));
+    assert_eq!(name("a.com:x", "/a"), None);
+    assert_eq!(name("a.com", "/any;x"), None, "what is behind a `;` is not seen");
+    assert_eq!(name("a.com", "/t/x;v/c"), Some("t"), "but templates see it");
+    assert_eq!(name("a.com", "/t/x"), None);
+}
+
+#[test]
+fn tls_is_required_of_what_did_not_come_by_it() {
+    let hosts = [("all", TlsRequirement::All), ("outside", TlsRequirement::ExternalOnly)];
+    let hosts = hosts.map(|(name, require_tls)| VirtualHost {
+        require_tls,
+        ..virtual_host(name, &[name], vec![route("r", prefix("/"), true)])
+    });
+    let table = table(hosts.to_vec());
+    assert!(table.requires_tls);
+    let redirects = |host: &str, https, internal| {
+        let head = request(host, "/", &[]);
+        let query = RouteQuery { https, internal, ..RouteQuery::new(&head, 0) };
+        let route = table.find(&query).unwrap();
+        assert!(std::ptr::eq(table.get(route.id), route));
+        matches!(route.target, CompiledTarget::RequireTls)
+    };
+    assert!(redirects("all", false, false) && redirects("all", false, true));
+    assert!(!redirects("all", true, false));
+    assert!(redirects("outside", false, false));
+    assert!(!redirects("outside", false, true) && !redirects("outside", true, false));
 }

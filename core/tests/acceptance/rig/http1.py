@@ -118,18 +118,26 @@ class Reader:
 
     def request(self, sink=None):
         """The next request, or None when the peer closed before its first byte."""
+        message = self.request_head()
+        if message is not None:
+            self.request_body(message, sink)
+        return message
+
+    def request_head(self):
+        """The head of the next request, or None when the peer closed before its first byte."""
         try:
-            head = self.until(b"\r\n\r\n")
+            return Request(self.until(b"\r\n\r\n"))
         except Closed as closed:
             if closed.reason == "end" and not closed.seen:
                 return None
             raise
-        message = Request(head)
+
+    def request_body(self, message, sink=None):
+        """Reads the body that follows a request's head."""
         if message.tokens("transfer-encoding"):
             self._chunked(message, sink)
         elif message.all("content-length"):
             self._counted(message, int(message.get("content-length")), sink)
-        return message
 
     def response(self, head_only=False, sink=None):
         """The next response (interim ones are returned like others)."""

@@ -1,0 +1,388 @@
+//! Forwarding (`config.route.v3.RouteAction`): to which cluster, and what is rewritten.
+//!
+//! What it leaves to others: carrying it out (`proxy`). Timeouts: `None` means no timeout.
+
+use super::convert::{At, is_type};
+use super::header_mutation::{LevelMutations, level_mutations};
+use super::http_connection_manager::upgrade_type;
+use super::regex_rewrite::RegexRewrite;
+use super::route::RouteContext;
+use super::route_match::PathMatch;
+use super::support::{SupportedMessage, kept, message, only, refused, reported, used};
+use super::uri_template::{UriTemplate, UriTemplateRewrite};
+use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
+use envoy_types::pb::envoy::config::route::v3 as pb;
+use envoy_types::pb::envoy::extensions::path::rewrite::uri_template::v3 as template;
+use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use std::time::Duration;
+
+/// `config.route.v3.RouteAction`
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct RouteAction {
+    /// `cluster`, `cluster_header` or `weighted_clusters`: at least one, weights not all zero.
+    pub clusters: Vec<WeightedCluster>,
+    /// `weighted_clusters.header_name`, in lower case: a request's own random number.
+    pub random_value_header: Option<String>,
+    /// `cluster_not_found_response_code` as a status, default 503.
+    pub cluster_not_found_status: u16,
+    /// `timeout`, default 15 s.
+    pub timeout: Option<Duration>,
+    /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
+    /// connection manager.
+    pub upgrades: Vec<(String, bool)>,
+    /// `prefix_rewrite`, `regex_rewrite` or `path_rewrite_policy`
+    pub path_rewrite: PathRewrite,
+    /// `host_rewrite_literal`, `host_rewrite_header`, `host_rewrite_path_regex` or
+    /// `auto_host_rewrite`
+    pub host_rewrite: HostRewrite,
+    /// `append_x_forwarded_host`: the old host goes into `x-forwarded-host` when it is rewritten.
+    pub append_x_forwarded_host: bool,
+}
+
+/// How forwarding changes the path; the query stays.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum PathRewrite {
+    /// Not at all.
+    #[default]
+    Keep,
+    /// `prefix_rewrite`: what the route's path specifier matched is replaced.
+    Prefix(String),
+    /// `regex_rewrite`: every match in the path is replaced.
+    Regex(RegexRewrite),
+    /// `path_rewrite_policy` with a template.
+    Template(UriTemplateRewrite),
+}
+
+/// How forwarding changes the host.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum HostRewrite {
+    /// Not at all.
+    #[default]
+    Keep,
+    /// `host_rewrite_literal`
+    Literal(String),
+    /// `host_rewrite_header`: to the first value of this field, in lower case.
+    Header(String),
+    /// `host_rewrite_path_regex`: to what the path becomes.
+    PathRegex(RegexRewrite),
+    /// `auto_host_rewrite`: to the name of the host that is chosen, if it has one.
+    Auto,
+}
+
+/// One cluster of a `weighted_clusters`, or the only one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WeightedCluster {
+    /// `name`; empty when a header field names it.
+    pub name: String,
+    /// `cluster_header`: the field that names the cluster, in lower case.
+    pub cluster_header: Option<String>,
+    /// `weight`
+    pub weight: u32,
+    /// Header fields that go with this choice.
+    pub mutations: LevelMutations,
+    /// `host_rewrite_literal` of this choice.
+    pub host_rewrite_literal: Option<String>,
+}
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
+pub(super) const TEMPLATE_REWRITE: &str =
+    "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig";
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    message(
+        "envoy.config.route.v3.RouteAction",
+        &[
+            used("cluster"),
+            used("cluster_header"),
+            used("weighted_clusters"),
+            used("cluster_not_found_response_code"),
+            used("prefix_rewrite"),
+            used("regex_rewrite"),
+            used("path_rewrite_policy"),
+            used("host_rewrite_literal"),
+            used("host_rewrite_header"),
+            used("host_rewrite_path_regex"),
+            used("auto_host_rewrite"),
+            used("append_x_forwarded_host"),
+            used("timeout"),
+            used("idle_timeout"),
+            used("upgrade_configs"),
+            refused("metadata_match"),
+            refused("cluster_specifier_plugin"),
+            refused("inline_cluster_specifier_plugin"),
+            only("priority", &["DEFAULT"]),
+            kept("include_vh_rate_limits", "there are no rate limits"),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.WeightedCluster",
+        &[
+            used("clusters"),
+            used("header_name"),
+            refused("use_hash_policy"),
+            kept("total_weight", "Envoy itself takes the sum of the weights"),
+            reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        &[
+            used("name"),
+            used("cluster_header"),
+            used("weight"),
+            used("request_headers_to_add"),
+            used("request_headers_to_remove"),
+            used("response_headers_to_add"),
+            used("response_headers_to_remove"),
+            used("host_rewrite_literal"),
+            refused("metadata_match"),
+        ],
+    ),
+    message(
+        "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        &[used("upgrade_type"), used("enabled")],
+    ),
+    message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
+];
+
+impl RouteAction {
+    /// Converts an action; what is wrong is reported. `path` is what the route matches.
+    pub(super) fn from_proto(
+        at: &At<'_>,
+        action: &pb::RouteAction,
+        path: Option<&PathMatch>,
+        context: &RouteContext<'_>,
+    ) -> Option<RouteAction> {
+        use pb::route_action::ClusterNotFoundResponseCode as Code;
+        let upgrades = route_upgrades(at, &action.upgrade_configs);
+        let idle_timeout = action
+            .idle_timeout
+            .as_ref()
+            .map(|timeout| at.field("idle_timeout").timeout(Some(timeout), None));
+        let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
+        let path_rewrite = PathRewrite::from_proto(at, action, path);
+        let host_rewrite = HostRewrite::from_proto(at, action);
+        let (clusters, random_value_header) = clusters(at, action, context)?;
+        Some(RouteAction {
+            clusters,
+            random_value_header,
+            cluster_not_found_status: match action.cluster_not_found_response_code() {
+                Code::ServiceUnavailable => 503,
+                Code::NotFound => 404,
+                Code::InternalServerError => 500,
+            },
+            timeout,
+            idle_timeout,
+            upgrades,
+            path_rewrite: path_rewrite?,
+            host_rewrite: host_rewrite?,
+            append_x_forwarded_host: action.append_x_forwarded_host,
+        })
+    }
+}
+
+impl PathRewrite {
+    fn from_proto(
+        at: &At<'_>,
+        action: &pb::RouteAction,
+        path: Option<&PathMatch>,
+    ) -> Option<PathRewrite> {
+        let has_prefix = !action.prefix_rewrite.is_empty();
+        let given = usize::from(has_prefix)
+            + usize::from(action.regex_rewrite.is_some())
+            + usize::from(action.path_rewrite_policy.is_some());
+        if given > 1 {
+            at.error("only one of `prefix_rewrite`, `regex_rewrite` and `path_rewrite_policy`");
+            return None;
+        }
+        let template = match path {
+            Some(PathMatch::Template(template)) => Some(template),
+            _ => None,
+        };
+        if has_prefix {
+            if template.is_some() {
+                at.field("prefix_rewrite").error_hint(
+                    "a path template has no prefix that could be replaced",
+                    "use `path_rewrite_policy`",
+                );
+            }
+            return Some(PathRewrite::Prefix(action.prefix_rewrite.clone()));
+        }
+        if let Some(rewrite) = &action.regex_rewrite {
+            let rewrite = RegexRewrite::from_proto(&at.field("regex_rewrite"), rewrite);
+            return rewrite.map(PathRewrite::Regex);
+        }
+        match &action.path_rewrite_policy {
+            Some(policy) => template_rewrite(&at.field("path_rewrite_policy"), policy, template),
+            None => Some(PathRewrite::Keep),
+        }
+    }
+}
+
+fn template_rewrite(
+    at: &At<'_>,
+    policy: &TypedExtensionConfig,
+    template: Option<&UriTemplate>,
+) -> Option<PathRewrite> {
+    let Some(any) = &policy.typed_config else {
+        at.missing("typed_config", Some("a UriTemplateRewriteConfig"));
+        return None;
+    };
+    let at = at.field("typed_config");
+    if !is_type(any, TEMPLATE_REWRITE) {
+        at.error(format!("a path is rewritten by a {TEMPLATE_REWRITE}"));
+        return None;
+    }
+    let config: template::UriTemplateRewriteConfig = at.unpack(any, TEMPLATE_REWRITE)?;
+    let Some(template) = template else {
+        at.error_hint(
+            "a template for the new path needs one that matches the old path",
+            "match with `path_match_policy` and a UriTemplateMatchConfig",
+        );
+        return None;
+    };
+    match UriTemplateRewrite::parse(&config.path_template_rewrite, template) {
+        Ok(rewrite) => Some(PathRewrite::Template(rewrite)),
+        Err(reason) => {
+            let text = &config.path_template_rewrite;
+            at.field("path_template_rewrite").error(format!("`{text}` is no new path: {reason}"));
+            None
+        }
+    }
+}
+
+impl HostRewrite {
+    fn from_proto(at: &At<'_>, action: &pb::RouteAction) -> Option<HostRewrite> {
+        Some(match &action.host_rewrite_specifier {
+            Some(HostRewriteSpecifier::HostRewriteLiteral(host)) if !host.is_empty() => {
+                HostRewrite::Literal(host.clone())
+            }
+            Some(HostRewriteSpecifier::HostRewriteHeader(name)) if !name.is_empty() => {
+                HostRewrite::Header(name.to_ascii_lowercase())
+            }
+            Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
+                let at = at.field("host_rewrite_path_regex");
+                HostRewrite::PathRegex(RegexRewrite::from_proto(&at, rewrite)?)
+            }
+            Some(HostRewriteSpecifier::AutoHostRewrite(flag)) if flag.value => HostRewrite::Auto,
+            _ => HostRewrite::Keep,
+        })
+    }
+}
+
+/// The clusters, and the header field that has the random number for the choice.
+fn clusters(
+    at: &At<'_>,
+    action: &pb::RouteAction,
+    context: &RouteContext<'_>,
+) -> Option<(Vec<WeightedCluster>, Option<String>)> {
+    match action.cluster_specifier.as_ref()? {
+        ClusterSpecifier::Cluster(name) => {
+            check_cluster(&at.field("cluster"), name, context);
+            let cluster =
+                WeightedCluster { name: name.clone(), weight: 1, ..WeightedCluster::default() };
+            Some((vec![cluster], None))
+        }
+        ClusterSpecifier::ClusterHeader(name) => {
+            let cluster_header = Some(name.to_ascii_lowercase());
+            let cluster = WeightedCluster { cluster_header, weight: 1, ..Default::default() };
+            Some((vec![cluster], None))
+        }
+        ClusterSpecifier::WeightedClusters(weighted) => {
+            use pb::weighted_cluster::RandomValueSpecifier;
+            let header = match &weighted.random_value_specifier {
+                Some(RandomValueSpecifier::HeaderName(name)) => Some(name.to_ascii_lowercase()),
+                // The reader has refused the hash policy by name.
+                _ => None,
+            };
+            let at = at.field("weighted_clusters");
+            Some((weighted_clusters(&at, weighted, context)?, header))
+        }
+        // The reader has refused the others by name.
+        _ => None,
+    }
+}
+
+fn weighted_clusters(
+    at: &At<'_>,
+    weighted: &pb::WeightedCluster,
+    context: &RouteContext<'_>,
+) -> Option<Vec<WeightedCluster>> {
+    let at_clusters = at.field("clusters");
+    let mut clusters = Vec::with_capacity(weighted.clusters.len());
+    for (index, cluster) in weighted.clusters.iter().enumerate() {
+        clusters.push(WeightedCluster::from_proto(&at_clusters.index(index), cluster, context));
+    }
+    let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
+    if at_clusters.has_unreadable() {
+        return None;
+    }
+    if sum == 0 || sum > u64::from(u32::MAX) {
+        at.error(format!("the weights add up to {sum}; they must add up to 1 to {}", u32::MAX));
+        return None;
+    }
+    Some(clusters)
+}
+
+impl WeightedCluster {
+    fn from_proto(
+        at: &At<'_>,
+        cluster: &pb::weighted_cluster::ClusterWeight,
+        context: &RouteContext<'_>,
+    ) -> WeightedCluster {
+        use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier as Specifier;
+        match (cluster.name.as_str(), cluster.cluster_header.as_str()) {
+            ("", "") => at.missing("name", Some("or `cluster_header`")),
+            ("", _) => {}
+            (name, "") => check_cluster(&at.field("name"), name, context),
+            _ => at.error("only one of `name` and `cluster_header`"),
+        }
+        if cluster.weight.is_none() {
+            at.missing("weight", None);
+        }
+        let header = Some(cluster.cluster_header.to_ascii_lowercase());
+        let host_rewrite_literal = match &cluster.host_rewrite_specifier {
+            Some(Specifier::HostRewriteLiteral(host)) => Some(host.clone()),
+            None => None,
+        };
+        WeightedCluster {
+            name: cluster.name.clone(),
+            cluster_header: header.filter(|header| !header.is_empty()),
+            weight: cluster.weight.map_or(0, |weight| weight.value),
+            mutations: level_mutations!(at, cluster),
+            host_rewrite_literal: host_rewrite_literal.filter(|host| !host.is_empty()),
+        }
+    }
+}
+
+fn check_cluster(at: &At<'_>, name: &str, context: &RouteContext<'_>) {
+    let Some(known) = context.clusters else { return };
+    // An empty name breaks a rule of the .proto file, which the reader has reported.
+    if !name.is_empty() && !known.contains(name) {
+        let hint = super::reader::nearest(name, known.iter().copied());
+        let reason = format!("route: unknown cluster `{name}`");
+        match hint {
+            Some(hint) => at.error_hint(reason, format!("did you mean `{hint}`?")),
+            None => at.error(reason),
+        }
+    }
+}
+
+fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> Vec<(String, bool)> {
+    let at = at.field("upgrade_configs");
+    let mut upgrades: Vec<(String, bool)> = Vec::new();
+    for (index, config) in configs.iter().enumerate() {
+        let at = at.index(index);
+        let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
+        if upgrades.iter().any(|(other, _)| *other == name) {
+            at.error(format!("the upgrade `{name}` is there twice"));
+        } else {
+            upgrades.push((name, config.enabled.is_none_or(|enabled| enabled.value)));
+        }
+    }
+    upgrades
+}

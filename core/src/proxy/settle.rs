@@ -1,0 +1,53 @@
+//! A downstream connection comes to rest: what gathered in a turn goes out at its end.
+//!
+//! What it leaves to others: the same for upstream connections (`upstream`).
+
+use super::downstream::Life;
+use crate::shard::{DownstreamKey, Shard};
+use crate::stats::HttpStat;
+use tidegate_io::Io;
+
+impl<I: Io> Shard<I> {
+    pub(crate) fn touch_downstream(&mut self, key: DownstreamKey) {
+        if let Some(downstream) = self.downstreams.get_mut(key)
+            && !downstream.touched
+        {
+            downstream.touched = true;
+            self.touched_downstreams.push(key);
+        }
+    }
+
+    /// Sends what is to be sent, closes what is to be closed, reads on where that is possible
+    /// again.
+    pub(crate) fn settle_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.touched = false;
+        if !downstream.sending
+            && let Some(output) = downstream.output.take_if(|output| !output.is_empty())
+        {
+            let http = downstream.listener.http.stats;
+            self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
+            downstream.sending = true;
+            self.io.send(downstream.socket, output);
+        }
+        if downstream.sending {
+            return;
+        }
+        if downstream.finish {
+            downstream.finish = false;
+            self.io.shutdown_write(downstream.socket);
+        }
+        if let Some(stream) = downstream.stream {
+            self.end_tunnel(stream);
+        }
+        self.resume_upstream(key);
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        match downstream.life {
+            Life::Closing => self.linger(key),
+            Life::Open if !downstream.held.is_empty() || downstream.paused || downstream.eof => {
+                self.read_held(key);
+            }
+            _ => {}
+        }
+    }
+}
