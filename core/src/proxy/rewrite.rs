@@ -9,7 +9,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
     CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget, Rewrites,
 };
-use tidegate_http::{Name, RequestHead};
+use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -31,7 +31,10 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if let Some(rewrites) = rewrites {
             rewrite_host(&mut stream.request, rewrites);
-            rewrite_path(&mut stream.request, route, rewrites);
+            // CONNECT has no path.
+            if stream.request.method != Method::Connect {
+                rewrite_path(&mut stream.request, route, rewrites);
+            }
         }
     }
 }

@@ -163,11 +163,15 @@ impl<I: Io> Shard<I> {
         if stream.request_complete {
             stream.request_sent = Some(self.now.instant);
         }
+        let terminates_connect = stream.terminates_connect;
         self.stats.inc(cluster.stats, ClusterStat::UpstreamRqTotal);
         self.stats.inc(cluster.stats, ClusterStat::UpstreamRqActive);
         self.stats.inc(upstream.host_stats, HostStat::RqTotal);
         self.stats.inc(upstream.host_stats, HostStat::RqActive);
         self.touch_upstream(key);
+        if terminates_connect {
+            self.accept_connect(stream_key, key);
+        }
         true
     }
 
