@@ -27,6 +27,9 @@ pub struct RouteAction {
     pub cluster_not_found_status: u16,
     /// `timeout`, default 15 s.
     pub timeout: Option<Duration>,
+    /// `max_stream_duration.max_stream_duration`: overrides that of the connection manager when set,
+    /// and `timeout` has no effect; `Some(None)` is no limit.
+    pub max_stream_duration: Option<Option<Duration>>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
@@ -115,6 +118,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("append_x_forwarded_host"),
             used("timeout"),
             used("idle_timeout"),
+            used("max_stream_duration"),
             used("upgrade_configs"),
             refused("metadata_match"),
             refused("cluster_specifier_plugin"),
@@ -156,7 +160,17 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[refused("proxy_protocol_config"), only("allow_post", &["false"])],
     ),
     message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
+    message("envoy.config.route.v3.RouteAction.MaxStreamDuration", &[used("max_stream_duration")]),
 ];
+
+fn max_duration(
+    at: &At<'_>,
+    duration: &pb::route_action::MaxStreamDuration,
+) -> Option<Option<Duration>> {
+    let at = at.field("max_stream_duration");
+    let duration = duration.max_stream_duration.as_ref()?;
+    Some(at.field("max_stream_duration").timeout(Some(duration), None))
+}
 
 impl RouteAction {
     /// Converts an action; what is wrong is reported. `path` is what the route matches.
@@ -173,6 +187,8 @@ impl RouteAction {
             .as_ref()
             .map(|timeout| at.field("idle_timeout").timeout(Some(timeout), None));
         let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
+        let max_stream_duration =
+            action.max_stream_duration.as_ref().and_then(|duration| max_duration(at, duration));
         let path_rewrite = PathRewrite::from_proto(at, action, path);
         let host_rewrite = HostRewrite::from_proto(at, action);
         let (clusters, random_value_header) = clusters(at, action, context)?;
@@ -184,7 +200,9 @@ impl RouteAction {
                 Code::NotFound => 404,
                 Code::InternalServerError => 500,
             },
-            timeout,
+            // As in Envoy the message alone turns the other one off.
+            timeout: timeout.filter(|_| action.max_stream_duration.is_none()),
+            max_stream_duration,
             idle_timeout,
             terminates_connect: action
                 .upgrade_configs

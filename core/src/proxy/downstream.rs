@@ -370,10 +370,7 @@ impl<I: Io> Shard<I> {
             timeout: None,
             response_deadline: None,
             request_deadline: config.request_timeout.map(|timeout| now.instant + timeout),
-            limits: Limits {
-                duration: config.max_stream_duration.map(|duration| now.instant + duration),
-                ..Limits::default()
-            },
+            limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
             snapshot,
