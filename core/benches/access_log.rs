@@ -37,6 +37,7 @@ fn main() {
         downstream_direct_address: None,
         downstream_local_address: None,
         route_name: None,
+        local_reply_body: None,
     };
     for format in [DEFAULT_FORMAT, "%RESPONSE_CODE% %DURATION%\n", "%START_TIME%\n"] {
         let compiled = Format::parse(format).unwrap_or_else(|error| panic!("{error}"));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tidegate::access_log::{AccessLogger, LogWriter, Record, ShardLog};
-use tidegate::config::{AccessLog, AccessLogSink};
+use tidegate::config::{AccessLog, AccessLogSink, LogFormat};
 use tidegate::reply::ResponseFlags;
 use tidegate_io::Instant;
 
@@ -36,6 +36,7 @@ fn record(route_name: &str) -> Record<'_> {
         downstream_direct_address: None,
         downstream_local_address: None,
         route_name: Some(route_name),
+        local_reply_body: None,
     }
 }
 
@@ -48,7 +49,11 @@ fn path(name: &str) -> PathBuf {
 
 fn logger(path: &Path) -> Arc<AccessLogger> {
     let sink = AccessLogSink::File(path.to_owned());
-    let config = AccessLog { sink, format: Some("%ROUTE_NAME%\n".to_owned()) };
+    let config = AccessLog {
+        sink,
+        format: Some(LogFormat::Text("%ROUTE_NAME%\n".to_owned())),
+        filter: None,
+    };
     let writer = LogWriter::start().unwrap();
     Arc::new(AccessLogger::with_writer(config, writer).unwrap())
 }
@@ -194,7 +199,11 @@ fn a_full_disk_is_counted() {
 
 #[test]
 fn what_cannot_be_opened_is_an_error() {
-    let config = |sink, format: &str| AccessLog { sink, format: Some(format.to_owned()) };
+    let config = |sink, format: &str| AccessLog {
+        sink,
+        format: Some(LogFormat::Text(format.to_owned())),
+        filter: None,
+    };
     let missing = AccessLogSink::File("/no/such/folder/log".into());
     let error = AccessLogger::new(config(missing, "")).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);

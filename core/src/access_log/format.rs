@@ -2,8 +2,8 @@
 //!
 //! What it leaves to others: buffers and files (`shard_log`, `writer`).
 
-use super::operator::Operator;
-use super::{Record, write_escaped};
+use super::operator::{MISSING, Operator};
+use super::{Record, json, write_escaped};
 use std::fmt;
 
 /// Envoy's default format.
@@ -15,19 +15,38 @@ pub const DEFAULT_FORMAT: &str = concat!(
 );
 
 /// A compiled format.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Format {
     parts: Vec<Part>,
 }
 
+/// A part of a format; `length_max` is the most bytes of the value that are written.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Part {
+pub(super) enum Part {
     Literal(Vec<u8>),
     Value {
         operator: Operator,
-        /// The most bytes of the value that are written.
         length_max: Option<usize>,
     },
+    /// A value of JSON, with its quotes if it is text.
+    JsonValue {
+        operator: Operator,
+        length_max: Option<usize>,
+    },
+    /// The inside of a JSON string.
+    JsonText {
+        operator: Operator,
+        length_max: Option<usize>,
+    },
+}
+
+/// Which operators a format may have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Operators {
+    /// All but `%LOCAL_REPLY_BODY%`: what was sent is gone when a log is written.
+    OfLogs,
+    /// That one, too.
+    WithBody,
 }
 
 /// What is wrong with a format.
@@ -55,6 +74,19 @@ impl Format {
     /// An operator that is not known or not supported, a wrong argument, or a percent sign that
     /// begins nothing.
     pub fn parse(format: &str) -> Result<Format, FormatError> {
+        Format::parse_with(format, Operators::OfLogs)
+    }
+
+    /// The same for bodies of local replies, with the operator for the body that was there before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Format::parse`].
+    pub fn parse_body(format: &str) -> Result<Format, FormatError> {
+        Format::parse_with(format, Operators::WithBody)
+    }
+
+    pub(super) fn parse_with(format: &str, operators: Operators) -> Result<Format, FormatError> {
         let mut compiled = Format { parts: Vec::new() };
         let mut offset = 0;
         while let Some(start) = format[offset..].find('%') {
@@ -66,7 +98,7 @@ impl Format {
                 offset += 2;
                 continue;
             }
-            let (part, length) = parse_operator(&format[offset..]).map_err(error)?;
+            let (part, length) = parse_operator(&format[offset..], operators).map_err(error)?;
             compiled.parts.push(part);
             offset += length;
         }
@@ -88,17 +120,27 @@ impl Format {
     #[must_use]
     pub fn answered_later(&self) -> Option<&'static str> {
         self.parts.iter().find_map(|part| match part {
-            Part::Value { operator, .. } => operator.answered_later(),
             Part::Literal(_) => None,
+            Part::Value { operator, .. }
+            | Part::JsonValue { operator, .. }
+            | Part::JsonText { operator, .. } => operator.answered_later(),
         })
     }
 
-    fn literal(&mut self, text: &str) {
+    pub(super) fn literal(&mut self, text: &str) {
         match self.parts.last_mut() {
             _ if text.is_empty() => {}
             Some(Part::Literal(before)) => before.extend_from_slice(text.as_bytes()),
             _ => self.parts.push(Part::Literal(text.into())),
         }
+    }
+
+    pub(super) fn push(&mut self, part: Part) {
+        self.parts.push(part);
+    }
+
+    pub(super) fn into_parts(self) -> Vec<Part> {
+        self.parts
     }
 
     /// Appends the line of a stream. What comes from peers is escaped, so that it can neither begin
@@ -112,13 +154,27 @@ impl Format {
                     let length_max = length_max.unwrap_or(usize::MAX);
                     match operator.text(record) {
                         Some(text) => write_escaped(out, &text[..text.len().min(length_max)]),
-                        None => {
-                            let start = out.len();
-                            operator.write(out, record);
-                            out.truncate(start.saturating_add(length_max).min(out.len()));
-                        }
+                        None => write_short(operator, out, record, length_max),
                     }
                 }
+                part => part.write_json(out, record),
+            }
+        }
+    }
+
+    /// Appends a body: as [`Format::write`], but nothing is escaped in text.
+    pub fn write_body(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => out.extend_from_slice(literal),
+                Part::Value { operator, length_max } => {
+                    let length_max = length_max.unwrap_or(usize::MAX);
+                    match operator.text(record) {
+                        Some(text) => out.extend_from_slice(&text[..text.len().min(length_max)]),
+                        None => write_short(operator, out, record, length_max),
+                    }
+                }
+                part => part.write_json(out, record),
             }
         }
     }
@@ -138,13 +194,53 @@ impl Format {
                     let length_max = length_max.unwrap_or(usize::MAX);
                     out.truncate(start.saturating_add(length_max).min(out.len()));
                 }
+                part => part.write_json(out, record),
             }
         }
     }
 }
 
+impl Part {
+    /// Appends a part that is JSON.
+    fn write_json(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        let (Part::JsonValue { operator, length_max } | Part::JsonText { operator, length_max }) =
+            self
+        else {
+            return;
+        };
+        let length_max = length_max.unwrap_or(usize::MAX);
+        let is_value = matches!(self, Part::JsonValue { .. });
+        let quote: &[u8] = if is_value { b"\"" } else { b"" };
+        if let Some(text) = operator.text(record) {
+            out.extend_from_slice(quote);
+            json::write_inside(out, &text[..text.len().min(length_max)]);
+            out.extend_from_slice(quote);
+            return;
+        }
+        let start = out.len();
+        write_short(operator, out, record, length_max);
+        if !is_value || operator.is_number() && &out[start..] != MISSING {
+            return;
+        }
+        if &out[start..] == MISSING && !operator.is_flags() {
+            out.truncate(start);
+            out.extend_from_slice(b"null");
+        } else {
+            out.insert(start, b'"');
+            out.push(b'"');
+        }
+    }
+}
+
+/// Appends the value of an operator that has no text, up to a length.
+fn write_short(operator: &Operator, out: &mut Vec<u8>, record: &Record<'_>, length_max: usize) {
+    let start = out.len();
+    operator.write(out, record);
+    out.truncate(start.saturating_add(length_max).min(out.len()));
+}
+
 /// Parses one operator at the start of `format`, and says how long it is.
-fn parse_operator(format: &str) -> Result<(Part, usize), String> {
+fn parse_operator(format: &str, operators: Operators) -> Result<(Part, usize), String> {
     let name_length = format[1..]
         .find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'))
         .unwrap_or(format.len() - 1);
@@ -169,7 +265,14 @@ fn parse_operator(format: &str) -> Result<(Part, usize), String> {
     let Some(rest) = rest.strip_prefix('%') else {
         return Err(format!("%{name} has no closing percent sign"));
     };
-    let operator = Operator::parse(name, argument)?;
+    let operator = if name == "LOCAL_REPLY_BODY" && operators == Operators::WithBody {
+        if argument.is_some() || length_max.is_some() {
+            return Err("%LOCAL_REPLY_BODY% takes neither argument nor length".to_owned());
+        }
+        Operator::LocalReplyBody
+    } else {
+        Operator::parse(name, argument)?
+    };
     Ok((Part::Value { operator, length_max }, format.len() - rest.len()))
 }
 

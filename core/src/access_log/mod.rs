@@ -5,18 +5,21 @@
 //!
 //! What it leaves to others: when a stream is over (`proxy`).
 
+pub mod filter;
 pub mod format;
+mod json;
 mod operator;
 pub mod shard_log;
 mod time;
 pub mod writer;
 
+pub use filter::Filter;
 pub use format::{DEFAULT_FORMAT, Format, FormatError};
 pub use shard_log::ShardLog;
 pub use writer::LogWriter;
 
 use crate::config;
-use crate::reply::ResponseFlags;
+use crate::reply::{LocalReply, ResponseFlags};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,6 +63,34 @@ pub struct Record<'a> {
     pub downstream_local_address: Option<SocketAddr>,
     /// The route's name.
     pub route_name: Option<&'a str>,
+    /// The body of a local reply, while it is written anew.
+    pub local_reply_body: Option<&'a [u8]>,
+}
+
+impl<'a> Record<'a> {
+    /// What is known when no request could be read and this is the answer.
+    #[must_use]
+    pub fn of_reply(reply: &LocalReply, start_unix_us: u64) -> Record<'a> {
+        Record {
+            start_unix_us,
+            duration_us: 0,
+            request: None,
+            response: None,
+            status: reply.status,
+            flags: reply.flags,
+            details: reply.details,
+            bytes_received: 0,
+            bytes_sent: 0,
+            upstream_host: None,
+            upstream_cluster: None,
+            upstream_service_ms: None,
+            downstream_remote_address: None,
+            downstream_direct_address: None,
+            downstream_local_address: None,
+            route_name: None,
+            local_reply_body: None,
+        }
+    }
 }
 
 /// One access log, shared by the shards.
@@ -68,6 +99,7 @@ pub struct AccessLogger {
     /// What was asked for.
     pub config: config::AccessLog,
     format: Format,
+    filter: Option<Filter>,
     sink: Arc<Sink>,
     writer: LogWriter,
 }
@@ -89,10 +121,20 @@ impl AccessLogger {
     ///
     /// As [`AccessLogger::new`].
     pub fn with_writer(config: config::AccessLog, writer: LogWriter) -> io::Result<AccessLogger> {
-        let format = Format::parse(config.format.as_deref().unwrap_or(DEFAULT_FORMAT))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let format = config
+            .format
+            .as_ref()
+            .map_or_else(|| Format::parse(DEFAULT_FORMAT), |format| format.compile(false));
+        let format = format.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let sink = Arc::new(Sink::open(config.sink.clone())?);
-        Ok(AccessLogger { config, format, sink, writer })
+        let filter = config.filter.as_ref().map(Filter::new);
+        Ok(AccessLogger { config, format, filter, sink, writer })
+    }
+
+    /// Whether a stream gets a line here.
+    #[must_use]
+    pub fn wants(&self, record: &Record<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.passes(record))
     }
 
     /// Has the file opened anew, by its name, before the next line: after it was moved away.

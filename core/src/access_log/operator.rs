@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use tidegate_http::{Headers, Name, Version};
 
 /// Written for a value that there is not.
-const MISSING: &[u8] = b"-";
+pub(super) const MISSING: &[u8] = b"-";
 
 /// One operator of a format.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,6 +21,8 @@ pub(super) enum Operator {
     /// `RESP(X?Y)`
     Response(Vec<ResponseField>),
     Protocol,
+    /// `LOCAL_REPLY_BODY`: the body that a local reply's format replaces.
+    LocalReplyBody,
     ResponseCode,
     ResponseCodeDetails,
     ResponseFlags,
@@ -223,6 +225,7 @@ impl Operator {
                     }
                 }
             }
+            Operator::LocalReplyBody => record.local_reply_body,
             Operator::ResponseCodeDetails => present(record.details.as_bytes()),
             Operator::UpstreamCluster => present(record.upstream_cluster?.as_bytes()),
             Operator::RouteName => present(record.route_name?.as_bytes()),
@@ -255,6 +258,7 @@ impl Operator {
                 }
             }
             Operator::Request(_)
+            | Operator::LocalReplyBody
             | Operator::ResponseCodeDetails
             | Operator::UpstreamCluster
             | Operator::RouteName => out.extend_from_slice(MISSING),
@@ -267,10 +271,26 @@ impl Operator {
     pub(super) fn write_present(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         let start = out.len();
         self.write(out, record);
-        let is_flags = matches!(self, Operator::ResponseFlags | Operator::ResponseFlagsLong);
-        if !is_flags && &out[start..] == MISSING {
+        if !self.is_flags() && &out[start..] == MISSING {
             out.truncate(start);
         }
+    }
+
+    /// Whether its value is a number.
+    pub(super) fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Operator::ResponseCode
+                | Operator::BytesReceived
+                | Operator::BytesSent
+                | Operator::Duration
+                | Operator::Address(_, AddressPart::Port)
+        )
+    }
+
+    /// Whether its value is flags, for which the hyphen is a value.
+    pub(super) fn is_flags(&self) -> bool {
+        matches!(self, Operator::ResponseFlags | Operator::ResponseFlagsLong)
     }
 
     /// Its name, if it has no value as long as no upstream has answered.

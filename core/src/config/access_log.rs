@@ -4,12 +4,12 @@
 
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
+use super::access_log_filter::AccessLogFilter;
 use super::convert::{At, is_type};
-use super::data_source;
+use super::substitution_format::{LogFormat, Use};
 use super::support::{SupportedMessage, message, types, used};
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3::SubstitutionFormatString;
-use envoy_types::pb::envoy::config::core::v3::substitution_format_string::Format;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file;
 use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream;
 
@@ -18,9 +18,10 @@ use envoy_types::pb::envoy::extensions::access_loggers::stream::v3 as stream;
 pub struct AccessLog {
     /// Where lines go.
     pub sink: AccessLogSink,
-    /// `log_format.text_format_source.inline_string` (or the deprecated `format`); `None` is
-    /// Envoy's default format.
-    pub format: Option<String>,
+    /// `log_format` (or the deprecated `format`); `None` is Envoy's default format.
+    pub format: Option<LogFormat>,
+    /// `filter`
+    pub filter: Option<AccessLogFilter>,
 }
 
 /// Where access-log lines go.
@@ -38,22 +39,15 @@ const FILE: &str = "envoy.extensions.access_loggers.file.v3.FileAccessLog";
 const STDOUT: &str = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog";
 const STDERR: &str = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog";
 
-/// The longest format, in bytes: it is compiled once, and each line is about as long.
-const MAX_FORMAT_BYTES: usize = 16 << 10;
-
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.config.accesslog.v3.AccessLog",
-        &[used("name"), types("typed_config", &[FILE, STDOUT, STDERR])],
+        &[used("name"), used("filter"), types("typed_config", &[FILE, STDOUT, STDERR])],
     ),
     message(FILE, &[used("path"), used("format"), used("log_format")]),
     message(STDOUT, &[used("log_format")]),
     message(STDERR, &[used("log_format")]),
-    message(
-        "envoy.config.core.v3.SubstitutionFormatString",
-        &[used("text_format"), used("text_format_source")],
-    ),
 ];
 
 impl AccessLog {
@@ -65,7 +59,17 @@ impl AccessLog {
             // A logger that is not supported was reported, and may be left out where that is
             // allowed.
             if !at.field("typed_config").is_unreadable() {
-                converted.extend(at.converted(AccessLog::from_proto(&at, log)));
+                let filter = log.filter.as_ref();
+                let at_filter = at.field("filter");
+                let filter = filter.map(|filter| AccessLogFilter::from_proto(&at_filter, filter));
+                let log = AccessLog::from_proto(&at, log);
+                converted.extend(at.converted(match (log, filter) {
+                    (log, None) => log,
+                    (Some(log), Some(Some(filter))) => {
+                        Some(AccessLog { filter: Some(filter), ..log })
+                    }
+                    (_, Some(_)) => None,
+                }));
             }
         }
         converted
@@ -82,14 +86,22 @@ impl AccessLog {
             let format = log.access_log_format.as_ref().map(|format| match format {
                 stream::stdout_access_log::AccessLogFormat::LogFormat(format) => format,
             });
-            return Some(AccessLog { sink: AccessLogSink::Stdout, format: text(&at, format)? });
+            return Some(AccessLog {
+                sink: AccessLogSink::Stdout,
+                format: log_format(&at, format)?,
+                filter: None,
+            });
         }
         if is_type(any, STDERR) {
             let log: stream::StderrAccessLog = at.unpack(any, STDERR)?;
             let format = log.access_log_format.as_ref().map(|format| match format {
                 stream::stderr_access_log::AccessLogFormat::LogFormat(format) => format,
             });
-            return Some(AccessLog { sink: AccessLogSink::Stderr, format: text(&at, format)? });
+            return Some(AccessLog {
+                sink: AccessLogSink::Stderr,
+                format: log_format(&at, format)?,
+                filter: None,
+            });
         }
         AccessLog::from_file(&at, &at.unpack(any, FILE)?)
     }
@@ -99,12 +111,15 @@ impl AccessLog {
         let format = match &log.access_log_format {
             None => None,
             Some(AccessLogFormat::Format(format)) if format.is_empty() => None,
-            Some(AccessLogFormat::Format(format)) => Some(checked(&at.field("format"), format)?),
-            Some(AccessLogFormat::LogFormat(format)) => text(at, Some(format))?,
+            Some(AccessLogFormat::Format(format)) => {
+                let text = LogFormat::Text(format.clone());
+                Some(text.checked(&at.field("format"), Use::AccessLog)?)
+            }
+            Some(AccessLogFormat::LogFormat(format)) => log_format(at, Some(format))?,
             // The reader has refused these by name.
             Some(AccessLogFormat::JsonFormat(_) | AccessLogFormat::TypedJsonFormat(_)) => None,
         };
-        Some(AccessLog { sink: AccessLogSink::of_path(&log.path), format })
+        Some(AccessLog { sink: AccessLogSink::of_path(&log.path), format, filter: None })
     }
 }
 
@@ -119,35 +134,12 @@ impl AccessLogSink {
     }
 }
 
-/// The text of `log_format`; `Some(None)` is Envoy's default, `None` was reported.
-fn text(at: &At<'_>, format: Option<&SubstitutionFormatString>) -> Option<Option<String>> {
+/// `log_format`; `Some(None)` is Envoy's default, `None` was reported.
+fn log_format(at: &At<'_>, format: Option<&SubstitutionFormatString>) -> Option<Option<LogFormat>> {
     let at = at.field("log_format");
     let Some(format) = format else { return Some(None) };
-    match &format.format {
-        Some(Format::TextFormat(text)) => checked(&at.field("text_format"), text).map(Some),
-        Some(Format::TextFormatSource(source)) => {
-            let at = at.field("text_format_source");
-            let bytes = data_source::read(&at, source, MAX_FORMAT_BYTES)?;
-            match String::from_utf8(bytes) {
-                Ok(text) => checked(&at, &text).map(Some),
-                Err(_) => {
-                    at.error("the format is not UTF-8 text");
-                    None
-                }
-            }
-        }
-        // The reader has refused JSON by name, or has reported that there is no format.
-        Some(Format::JsonFormat(_)) | None => None,
+    if !format.content_type.is_empty() {
+        at.field("content_type").warning("`content_type` has no effect in an access log");
     }
-}
-
-/// A format that can be compiled.
-fn checked(at: &At<'_>, format: &str) -> Option<String> {
-    match crate::access_log::Format::parse(format) {
-        Ok(_) => Some(format.to_owned()),
-        Err(error) => {
-            at.error(format!("not a format of access logs: {error}"));
-            None
-        }
-    }
+    LogFormat::from_proto(&at, format, Use::AccessLog).map(Some)
 }

@@ -193,7 +193,7 @@ impl Admin {
         let mut access_log = AccessLog::all_from_proto(&at.field("access_log"), &admin.access_log);
         if !admin.access_log_path.is_empty() {
             let sink = AccessLogSink::of_path(&admin.access_log_path);
-            access_log.push(AccessLog { sink, format: None });
+            access_log.push(AccessLog { sink, format: None, filter: None });
         }
         let address = Address::listen_from_proto(&at.field("address"), admin.address.as_ref())?;
         Some(Admin { address, access_log })

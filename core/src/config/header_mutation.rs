@@ -133,7 +133,7 @@ fn removed(at: &At<'_>, names: &[String]) -> Vec<String> {
     removed
 }
 
-fn added(
+pub(super) fn added(
     at: &At<'_>,
     options: &[core::HeaderValueOption],
     is_request: bool,

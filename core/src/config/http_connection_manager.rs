@@ -8,6 +8,7 @@ use super::convert::At;
 pub(super) use super::http_filters::upgrade_type;
 use super::http_filters::{Router, upgrades};
 use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, UnderscoresAction};
+use super::local_reply::LocalReplyConfig;
 use super::normalization::Normalization;
 use super::support::{SupportedMessage, kept, message, must, only, refused, reported, types, used};
 use super::{AccessLog, RouteConfiguration};
@@ -83,6 +84,8 @@ pub struct HttpConnectionManager {
     pub upgrades: Vec<String>,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
+    /// `local_reply_config`
+    pub local_reply: Option<LocalReplyConfig>,
 }
 
 /// `server_header_transformation`
@@ -134,6 +137,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("always_set_request_id_in_response"),
             used("upgrade_configs"),
             used("access_log"),
+            used("local_reply_config"),
             used("internal_address_config"),
             used("xff_num_trusted_hops"),
             used("original_ip_detection_extensions"),
@@ -207,6 +211,7 @@ impl Default for HttpConnectionManager {
             pack_trace_reason: true,
             upgrades: Vec::new(),
             access_log: Vec::new(),
+            local_reply: None,
         }
     }
 }
@@ -267,6 +272,9 @@ impl HttpConnectionManager {
             pack_trace_reason: packs_trace_reason(at, manager),
             upgrades: upgrades(at, &manager.upgrade_configs),
             access_log: AccessLog::all_from_proto(&at.field("access_log"), &manager.access_log),
+            local_reply: manager.local_reply_config.as_ref().map(|config| {
+                LocalReplyConfig::from_proto(&at.field("local_reply_config"), config)
+            }),
             route_config: Arc::new(route_config?),
         })
     }

@@ -7,6 +7,7 @@
 //! (`control`).
 
 pub mod access_log;
+pub mod access_log_filter;
 pub mod address;
 pub mod bootstrap;
 pub mod client_address;
@@ -18,6 +19,7 @@ pub mod http1;
 pub mod http_connection_manager;
 pub mod http_filters;
 pub mod listener;
+pub mod local_reply;
 pub mod normalization;
 pub mod redirect;
 pub mod regex_rewrite;
@@ -25,6 +27,7 @@ pub mod route;
 pub mod route_action;
 pub mod route_match;
 pub mod string_matcher;
+pub mod substitution_format;
 pub mod uri_template;
 
 mod ast;
@@ -43,6 +46,7 @@ mod typed_extension;
 mod yaml;
 
 pub use access_log::{AccessLog, AccessLogSink};
+pub use access_log_filter::{AccessLogFilter, Comparison, ComparisonOp};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
 pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
@@ -55,17 +59,19 @@ pub use http_filters::Router;
 pub use http1::{HeaderKeyFormat, Http1Options, UnderscoresAction};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use local_reply::{BodyFormat, LocalReplyConfig, ResponseMapper};
 pub use normalization::{EscapedSlashes, Normalization, StripPort};
 pub use places::RoutePlaces;
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
 pub use route::{Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
-pub use route_action::{HostRewrite, PathRewrite, RouteAction, WeightedCluster};
+pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
 pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,
 };
 pub use string_matcher::{StringMatcher, StringPattern};
+pub use substitution_format::LogFormat;
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};
 pub use uri_template::{RewritePart, UriTemplate, UriTemplateRewrite};

@@ -27,11 +27,17 @@ pub struct RouteAction {
     pub cluster_not_found_status: u16,
     /// `timeout`, default 15 s.
     pub timeout: Option<Duration>,
+    /// `max_stream_duration.max_stream_duration`: overrides that of the connection manager when set,
+    /// and `timeout` has no effect; `Some(None)` is no limit.
+    pub max_stream_duration: Option<Option<Duration>>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
     /// connection manager.
     pub upgrades: Vec<(String, bool)>,
+    /// `connect_config` of the upgrade CONNECT: the tunnel ends at the chosen host, which gets the
+    /// client's bytes. Otherwise the upstream gets the CONNECT.
+    pub terminates_connect: bool,
     /// `prefix_rewrite`, `regex_rewrite` or `path_rewrite_policy`
     pub path_rewrite: PathRewrite,
     /// `host_rewrite_literal`, `host_rewrite_header`, `host_rewrite_path_regex` or
@@ -86,6 +92,8 @@ pub struct WeightedCluster {
     pub host_rewrite_literal: Option<String>,
 }
 
+/// The name by which `upgrade_configs` enable CONNECT.
+pub const CONNECT: &str = "connect";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) const TEMPLATE_REWRITE: &str =
@@ -110,6 +118,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("append_x_forwarded_host"),
             used("timeout"),
             used("idle_timeout"),
+            used("max_stream_duration"),
             used("upgrade_configs"),
             refused("metadata_match"),
             refused("cluster_specifier_plugin"),
@@ -144,10 +153,24 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         "envoy.config.route.v3.RouteAction.UpgradeConfig",
-        &[used("upgrade_type"), used("enabled")],
+        &[used("upgrade_type"), used("enabled"), used("connect_config")],
+    ),
+    message(
+        "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig",
+        &[refused("proxy_protocol_config"), only("allow_post", &["false"])],
     ),
     message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
+    message("envoy.config.route.v3.RouteAction.MaxStreamDuration", &[used("max_stream_duration")]),
 ];
+
+fn max_duration(
+    at: &At<'_>,
+    duration: &pb::route_action::MaxStreamDuration,
+) -> Option<Option<Duration>> {
+    let at = at.field("max_stream_duration");
+    let duration = duration.max_stream_duration.as_ref()?;
+    Some(at.field("max_stream_duration").timeout(Some(duration), None))
+}
 
 impl RouteAction {
     /// Converts an action; what is wrong is reported. `path` is what the route matches.
@@ -164,6 +187,8 @@ impl RouteAction {
             .as_ref()
             .map(|timeout| at.field("idle_timeout").timeout(Some(timeout), None));
         let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
+        let max_stream_duration =
+            action.max_stream_duration.as_ref().and_then(|duration| max_duration(at, duration));
         let path_rewrite = PathRewrite::from_proto(at, action, path);
         let host_rewrite = HostRewrite::from_proto(at, action);
         let (clusters, random_value_header) = clusters(at, action, context)?;
@@ -175,8 +200,14 @@ impl RouteAction {
                 Code::NotFound => 404,
                 Code::InternalServerError => 500,
             },
-            timeout,
+            // As in Envoy the message alone turns the other one off.
+            timeout: timeout.filter(|_| action.max_stream_duration.is_none()),
+            max_stream_duration,
             idle_timeout,
+            terminates_connect: action
+                .upgrade_configs
+                .iter()
+                .any(|config| config.connect_config.is_some()),
             upgrades,
             path_rewrite: path_rewrite?,
             host_rewrite: host_rewrite?,
@@ -378,6 +409,9 @@ fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> V
     for (index, config) in configs.iter().enumerate() {
         let at = at.index(index);
         let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
+        if config.connect_config.is_some() && name != CONNECT {
+            at.field("connect_config").error(format!("`{name}` has none; only CONNECT can"));
+        }
         if upgrades.iter().any(|(other, _)| *other == name) {
             at.error(format!("the upgrade `{name}` is there twice"));
         } else {

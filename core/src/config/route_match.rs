@@ -130,7 +130,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("safe_regex"),
             used("path_separated_prefix"),
             used("path_match_policy"),
-            refused("connect_matcher"),
+            used("connect_matcher"),
             used("case_sensitive"),
             used("headers"),
             used("query_parameters"),
@@ -273,7 +273,7 @@ impl RuntimeFraction {
         RuntimeFraction::of(&fraction.default_value.unwrap_or_default())
     }
 
-    fn of(percent: &FractionalPercent) -> RuntimeFraction {
+    pub(super) fn of(percent: &FractionalPercent) -> RuntimeFraction {
         let denominator = match percent.denominator() {
             DenominatorType::Hundred => 100,
             DenominatorType::TenThousand => 10_000,
@@ -296,7 +296,7 @@ impl HeaderMatcher {
     }
 
     #[allow(deprecated, reason = "configurations still have the fields that Envoy deprecates")]
-    fn from_proto(at: &At<'_>, matcher: &pb::HeaderMatcher) -> Option<HeaderMatcher> {
+    pub(super) fn from_proto(at: &At<'_>, matcher: &pb::HeaderMatcher) -> Option<HeaderMatcher> {
         use pb::header_matcher::HeaderMatchSpecifier as Specifier;
         let text = |pattern| HeaderValueMatch::Text(StringMatcher::new(pattern));
         let value = match &matcher.header_match_specifier {

@@ -114,6 +114,9 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::endpoint::SUPPORTED,
         super::address::SUPPORTED,
         super::access_log::SUPPORTED,
+        super::access_log_filter::SUPPORTED,
+        super::substitution_format::SUPPORTED,
+        super::local_reply::SUPPORTED,
         super::data_source::SUPPORTED,
     ]
     .into_iter()

@@ -9,7 +9,7 @@ use crate::access_log::AccessLogger;
 use crate::config::{self, Address, Bootstrap, Discovery, DnsLookupFamily, NetworkFilter};
 use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
-    RouteTable,
+    LocalReplies, RouteTable,
 };
 use crate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry};
 use std::collections::{HashMap, HashSet};
@@ -87,6 +87,7 @@ fn http(
         routes,
         access_log: config.access_log.iter().filter_map(logger).collect(),
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
+        local_replies: config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c))),
         codec_stats: registry.scope("http1", Http1Stat::ALL),
         host_address: tidegate_io::host_address(),
         user_agent,

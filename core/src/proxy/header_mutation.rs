@@ -130,6 +130,7 @@ impl Stream {
             downstream_direct_address: None,
             downstream_local_address: None,
             route_name: self.route().map(|route| route.name.as_str()),
+            local_reply_body: None,
         }
     }
 }
@@ -149,6 +150,11 @@ fn remove(headers: &mut Headers, name: &FieldName) {
 }
 
 impl MutationScratch {
+    /// Decides what is done to the header of a response.
+    pub(super) fn plan_for_response(&mut self, mutations: &Mutations, record: &Record<'_>) {
+        self.plan(mutations, record, Direction::Response);
+    }
+
     fn plan(&mut self, mutations: &Mutations, record: &Record<'_>, direction: Direction) {
         self.text.clear();
         self.planned.clear();
@@ -179,7 +185,7 @@ impl MutationScratch {
     }
 
     /// What overwrites comes first.
-    fn carry_out(&self, mutations: &Mutations, headers: &mut Headers) {
+    pub(super) fn carry_out(&self, mutations: &Mutations, headers: &mut Headers) {
         for overwrite in [true, false] {
             for planned in self.planned.iter().filter(|planned| planned.overwrite == overwrite) {
                 let addition = &mutations.add[planned.addition];

@@ -3,15 +3,17 @@
 //! What it leaves to others: which reply (`crate::reply` has them all).
 
 use super::encode::write_response;
+use super::map_reply::{Content, map};
 use super::mutate::prepare_response;
 use super::request_id;
 use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
+use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::CompiledTarget;
-use crate::stats::HttpStat;
-use tidegate_http::{BodyLength, Method};
+use crate::stats::{HttpStat, Scope};
+use tidegate_http::{BodyLength, Method, ResponseHead};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -30,7 +32,6 @@ impl<I: Io> Shard<I> {
             self.abort_downstream(downstream);
             return;
         }
-        let content_type = if reply.body.is_empty() { None } else { Some("text/plain") };
         stream.response.clear();
         let config = &stream.listener.http.config;
         // What is behind a request that makes no sense may make none either.
@@ -39,7 +40,7 @@ impl<I: Io> Shard<I> {
         if overloaded && !config.router.suppress_envoy_headers {
             stream.response.headers.append(b"x-envoy-overloaded", b"true");
         }
-        self.answer(key, reply.status, content_type, reply.body.as_bytes());
+        self.answer(key, reply.status, Content::text(reply.body.as_bytes()));
     }
 
     /// A `direct_response`.
@@ -50,8 +51,7 @@ impl<I: Io> Shard<I> {
         let CompiledTarget::DirectResponse(direct) = &route.target else { return };
         stream.details = "direct_response";
         stream.response.clear();
-        let content_type = if direct.body.is_empty() { None } else { Some("text/plain") };
-        self.answer(key, direct.status, content_type, &direct.body);
+        self.answer(key, direct.status, Content::text(&direct.body));
     }
 
     /// A `redirect`.
@@ -60,28 +60,30 @@ impl<I: Io> Shard<I> {
         stream.details = "direct_response";
         stream.response.clear();
         stream.response.headers.append(b"location", location);
-        self.answer(key, status, None, b"");
+        self.answer(key, status, Content::text(b""));
     }
 
     /// Sends a whole response; fields that are already in `stream.response` are kept.
-    fn answer(&mut self, key: StreamKey, status: u16, content_type: Option<&str>, body: &[u8]) {
+    fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.response.status = status;
+        let listener = stream.listener.clone();
+        let Some(replies) = &listener.http.local_replies else {
+            return self.send_answer(key, content);
+        };
+        let mut text = Vec::new();
+        let content_type = self.map_reply(key, replies, content, &mut text);
+        self.send_answer(key, Content { body: &text, content_type });
+    }
+
+    fn send_answer(&mut self, key: StreamKey, content: Content<'_>) {
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let response = &mut stream.response;
-        response.status = status;
-        response.body = BodyLength::None;
-        if !matches!(status, 204 | 304) {
-            response.content_length = Some(body.len() as u64);
-        }
-        if let Some(content_type) = content_type {
-            let length = body.len() as u64;
-            response.headers.append(b"content-type", content_type.as_bytes());
-            if !body.is_empty() {
-                response.body = BodyLength::Exact(length);
-            }
-        }
+        let status = response.status;
+        let body = complete(response, content);
         stream.status = status;
-        if stream.route().is_some_and(|route| route.changes_responses) {
+        if stream.changes_responses {
             self.finalize_response(key, None);
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
@@ -109,24 +111,46 @@ impl<I: Io> Shard<I> {
     /// Answers a connection on which no request could be read, and closes it.
     pub(crate) fn reply_without_stream(&mut self, key: DownstreamKey, reply: &LocalReply) {
         let date = *self.date.text();
+        let [peer, local] = self.ends(key);
         let mut response = self.response_head_memory();
         response.clear();
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let listener = downstream.listener.clone();
+        let (http, config) = (&listener.http, &listener.http.config);
+        let mut record = Record {
+            downstream_remote_address: peer,
+            downstream_direct_address: peer,
+            downstream_local_address: local,
+            ..Record::of_reply(reply, self.now.unix_us)
+        };
         response.status = reply.status;
-        response.content_length = Some(reply.body.len() as u64);
-        if !reply.body.is_empty() {
-            response.headers.append(b"content-type", b"text/plain");
-            response.body = BodyLength::Exact(reply.body.len() as u64);
+        let mut content = Content::text(reply.body.as_bytes());
+        let mut text = Vec::new();
+        if let Some(replies) = &http.local_replies {
+            let scratch = &mut self.mutation_scratch;
+            let content_type = map(replies, &record, content, &mut response, scratch, &mut text);
+            content = Content { body: &text, content_type };
         }
-        prepare_response(&mut response, None, &listener.http.config, false, None, &date);
+        let body = complete(&mut response, content);
+        prepare_response(&mut response, None, config, false, None, &date);
         let output = downstream.output.get_or_insert_with(|| self.io.output());
-        let config = &listener.http.config;
         write_response(&response, response.body, true, config, None, output.tail());
-        output.tail().extend_from_slice(reply.body.as_bytes());
-        let http = listener.http.stats;
-        let class =
-            if reply.status < 500 { HttpStat::DownstreamRq4xx } else { HttpStat::DownstreamRq5xx };
+        output.tail().extend_from_slice(body);
+        self.count_without_stream(http.stats, response.status);
+        record.status = response.status;
+        record.response = Some(&response);
+        record.bytes_sent = body.len() as u64;
+        self.logs.record(&http.access_log, &record);
+        self.close_after_output(key);
+    }
+
+    fn count_without_stream(&mut self, http: Scope, status: u16) {
+        let class = match status / 100 {
+            2 => HttpStat::DownstreamRq2xx,
+            3 => HttpStat::DownstreamRq3xx,
+            4 => HttpStat::DownstreamRq4xx,
+            _ => HttpStat::DownstreamRq5xx,
+        };
         for stat in [
             HttpStat::DownstreamRqTotal,
             HttpStat::DownstreamRqHttp1Total,
@@ -135,42 +159,23 @@ impl<I: Io> Shard<I> {
         ] {
             self.stats.inc(http, stat);
         }
-        self.log_without_stream(key, reply, &response);
-        self.close_after_output(key);
     }
+}
 
-    fn log_without_stream(
-        &mut self,
-        key: DownstreamKey,
-        reply: &LocalReply,
-        response: &tidegate_http::ResponseHead,
-    ) {
-        let [peer, local] = self.ends(key);
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let listener = downstream.listener.clone();
-        if listener.http.access_log.is_empty() {
-            return;
-        }
-        let record = crate::access_log::Record {
-            start_unix_us: self.now.unix_us,
-            duration_us: 0,
-            request: None,
-            response: Some(response),
-            status: reply.status,
-            flags: reply.flags,
-            details: reply.details,
-            bytes_received: 0,
-            bytes_sent: reply.body.len() as u64,
-            upstream_host: None,
-            upstream_cluster: None,
-            upstream_service_ms: None,
-            downstream_remote_address: peer,
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            route_name: None,
-        };
-        self.logs.record(&listener.http.access_log, &record);
+/// Says in the head what the body is; answers the body that is sent.
+fn complete<'c>(response: &mut ResponseHead, content: Content<'c>) -> &'c [u8] {
+    let has_none = matches!(response.status, 204 | 304);
+    let body = if has_none { b"" } else { content.body };
+    let length = body.len() as u64;
+    response.content_length = (!has_none).then_some(length);
+    response.body = BodyLength::None;
+    if let Some(content_type) = content.content_type
+        && !body.is_empty()
+    {
+        response.headers.set(b"content-type", content_type.as_bytes());
+        response.body = BodyLength::Exact(length);
     }
+    body
 }
 
 impl Stream {

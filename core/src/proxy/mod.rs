@@ -17,6 +17,7 @@ mod encode;
 mod flow;
 mod header_mutation;
 mod local_reply;
+mod map_reply;
 mod mutate;
 mod normalize;
 mod redirect;

@@ -35,8 +35,8 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let config = &listener.http.config;
-        request_timeouts::settle(stream, config);
         let route = stream.route.map(|id| listener.http.routes.get(id));
+        request_timeouts::settle(stream, config, route);
         let request = &mut stream.request;
         prepare_request_fields(request, stream.upgrade, config);
         if let Some(route) = route

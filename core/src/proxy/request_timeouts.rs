@@ -8,6 +8,7 @@ use super::deadline::earliest;
 use super::mutate::{decimal, replace};
 use super::stream::Stream;
 use crate::config::HttpConnectionManager;
+use crate::snapshot::{CompiledRoute, CompiledTarget};
 use std::time::Duration;
 use tidegate_http::{Headers, Name};
 use tidegate_io::Instant;
@@ -36,6 +37,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Of a stream that begins now.
+    pub fn new(config: &HttpConnectionManager, now: Instant) -> Limits {
+        let duration = config.max_stream_duration.map(|duration| now + duration);
+        Limits { duration, ..Limits::default() }
+    }
+
     /// When the first of them ends.
     pub fn deadline(&self) -> Option<Instant> {
         earliest(self.duration, earliest(self.upstream_end, self.try_end))
@@ -56,7 +63,16 @@ impl Limits {
 }
 
 /// Settles the timeouts of a request that is sent on, and tells the upstream.
-pub(super) fn settle(stream: &mut Stream, config: &HttpConnectionManager) {
+pub(super) fn settle(
+    stream: &mut Stream,
+    config: &HttpConnectionManager,
+    route: Option<&CompiledRoute>,
+) {
+    if let Some(CompiledTarget::Forward { action, .. }) = route.map(|route| &route.target)
+        && let Some(duration) = action.max_stream_duration
+    {
+        stream.limits.duration = duration.map(|duration| stream.started + duration);
+    }
     stream.limits.upstream_duration =
         stream.cluster().and_then(|cluster| cluster.config.max_stream_duration);
     let mut told = None;

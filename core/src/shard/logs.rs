@@ -17,7 +17,7 @@ pub struct ShardLogs {
 impl ShardLogs {
     /// Makes one line in each of `loggers`.
     pub fn record(&mut self, loggers: &[Arc<AccessLogger>], record: &Record<'_>) {
-        for logger in loggers {
+        for logger in loggers.iter().filter(|logger| logger.wants(record)) {
             let known = self.logs.iter().position(|log| Arc::ptr_eq(log.logger(), logger));
             let index = known.unwrap_or_else(|| {
                 self.logs.push(ShardLog::new(logger));

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: binding (`control`), accepting (`shard`).
 
-use super::RouteTable;
+use super::{LocalReplies, RouteTable};
 use crate::access_log::AccessLogger;
 use crate::config;
 use crate::stats::Scope;
@@ -50,6 +50,8 @@ pub struct HttpEntry {
     pub access_log: Vec<Arc<AccessLogger>>,
     /// Its stats, under `http.<stat_prefix>`.
     pub stats: Scope,
+    /// What becomes of the proxy's own answers.
+    pub local_replies: Option<Box<LocalReplies>>,
     /// Stats of the HTTP/1 codec, under `http1`.
     pub codec_stats: Scope,
     /// The host's own address, which `x-forwarded-for` gets instead of a loopback address.

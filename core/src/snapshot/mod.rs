@@ -10,6 +10,7 @@
 
 pub mod cluster;
 pub mod listener;
+pub mod local_reply;
 pub mod publish;
 pub mod route_table;
 
@@ -17,11 +18,12 @@ pub use cluster::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, Permit,
 };
 pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
+pub use local_reply::{LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{
     AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute,
-    CompiledTarget, Explanation, FieldName, Mismatch, Mutations, Replacement, Rewrites, RouteId,
-    RouteQuery, RouteTable, Unmet,
+    CompiledTarget, Explanation, FieldName, HeaderCondition, Mismatch, Mutations, Replacement,
+    Rewrites, RouteId, RouteQuery, RouteTable, Unmet,
 };
 
 use std::sync::Arc;

@@ -7,7 +7,7 @@ What it leaves to others: single functions' tables (the proxy's unit tests), mal
 import re
 import time
 
-from rig import Client, Closed, get, limit, route
+from rig import Client, Closed, access_log, get, limit, route
 
 LOOPBACK_IS_INTERNAL = {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8},
                                         {"address_prefix": "10.0.0.0", "prefix_len": 8}]}
@@ -18,24 +18,6 @@ PRESERVE_CASE = {"stateful_formatter": {"name": "preserve_case", "typed_config":
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 NAMES = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-port", "x-envoy-internal",
          "x-envoy-external-address")
-
-
-def access_log(rig, text):
-    """An access log with this format: (its configuration, a function that reads its lines)."""
-    path = rig.tmp / "access.log"
-    file_log = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
-
-    def lines(count):
-        for _ in range(300):
-            seen = path.read_text().splitlines() if path.exists() else []
-            if len(seen) >= count:
-                break
-            time.sleep(0.05)
-        return seen
-
-    return [{"name": "file", "typed_config": {
-        "@type": file_log, "path": str(path),
-        "log_format": {"text_format_source": {"inline_string": text + "\n"}}}}], lines
 
 
 def router(**fields):
@@ -207,7 +189,8 @@ def test_paths(rig):
                 else:
                     assert (response.status, response.get("location")) == expected
                     assert response.body == b""
-                    assert response.tokens("connection") == (["close"] if expected[0] == 400 else [])
+                    closes = response.tokens("connection") == ["close"]
+                    assert closes == (expected[0] == 400)
 
 
 def test_routes_see_normalized_requests(rig):
@@ -345,9 +328,10 @@ def test_codec_options(rig):
                             http_protocol_options={
                                 "allow_custom_methods": True, "allow_chunked_length": True,
                                 "accept_http_10": True, "default_host_for_http_10": "ten.test"})
-        for request, start in [(b"FOO /x?y HTTP/1.1\r\nHost: a\r\n\r\n", "FOO http://a/x?y HTTP/1.1"),
-                               (both, "POST http://a/ HTTP/1.1"),
-                               (b"GET /z HTTP/1.0\r\n\r\n", "GET http://ten.test/z HTTP/1.1")]:
+        for request, start in [
+                (b"FOO /x?y HTTP/1.1\r\nHost: a\r\n\r\n", "FOO http://a/x?y HTTP/1.1"),
+                (both, "POST http://a/ HTTP/1.1"),
+                (b"GET /z HTTP/1.0\r\n\r\n", "GET http://ten.test/z HTTP/1.1")]:
             with Client(port) as client:
                 client.send(request)
                 assert client.final().status == 200, request
@@ -423,6 +407,12 @@ def test_stream_duration(rig):
             assert (response.status, response.body) == (408, b"downstream duration timeout")
         assert get(port, "/").status == 200
         assert proxy.stat("http.main.downstream_rq_max_duration_reached") == 2
+    with rig.case("route"):
+        routes = [route("/slow", "origin", max_stream_duration={"max_stream_duration": "0s"},
+                        timeout="0.3s"), route("/", "origin", max_stream_duration=short)]
+        _, port = rig.front(origin.port, routes=routes, common_http_protocol_options=short)
+        assert get(port, "/slow").status == 200
+        assert origin.last.get("x-envoy-expected-rq-timeout-ms") is None
     with rig.case("cluster"):
         cluster = upstream_http1()
         options = next(iter(cluster["typed_extension_protocol_options"].values()))

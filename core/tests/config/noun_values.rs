@@ -6,8 +6,9 @@ use super::{loaded, manager, problems, route, with};
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate::config::{
-    AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily, HealthStatus, HostRewrite,
-    PathMatch, PathRewrite, RedirectPath, RouteTarget, ServerHeader, WeightedCluster,
+    AccessLog, AccessLogFilter, AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily,
+    HealthStatus, HostRewrite, LogFormat, PathMatch, PathRewrite, RedirectPath, RouteTarget,
+    ServerHeader, WeightedCluster,
 };
 
 fn seconds(seconds: u64) -> Option<Duration> {
@@ -114,8 +115,8 @@ fn the_whole_connection_manager() {
     assert!(!manager.generate_request_id && manager.preserve_external_request_id);
     assert!(manager.always_set_request_id_in_response);
     assert_eq!(manager.upgrades, ["websocket"]);
-    let refused = problems(&with_manager(&["upgrade_configs: [{ upgrade_type: CONNECT }]"]));
-    assert!(refused[0].contains("`CONNECT` is not supported yet"), "{refused:#?}");
+    let refused = problems(&with_manager(&["upgrade_configs: [{ upgrade_type: CONNECT-UDP }]"]));
+    assert!(refused[0].contains("`CONNECT-UDP` is not supported yet"), "{refused:#?}");
 }
 
 #[test]
@@ -131,22 +132,32 @@ fn access_logs() {
         &log(&format!(
             "\"@type\": {stderr}, log_format: {{ text_format_source: {{ inline_string: c }} }}"
         )),
+        &log(&format!(
+            "\"@type\": {file}, path: /y, log_format: {{ json_format: {{ b: 1, a: [x] }} }}"
+        )),
+        &format!(
+            "- {{ name: x, filter: {{ not_health_check_filter: {{}} }}, \
+             typed_config: {{ \"@type\": {file}, path: /z }} }}"
+        ),
     ]));
     let logs = &manager(&bootstrap).access_log;
-    let found: Vec<_> = logs.iter().map(|log| (log.sink.clone(), log.format.as_deref())).collect();
+    let text = |format: &LogFormat| match format {
+        LogFormat::Text(text) => text.clone(),
+        LogFormat::Json(json) => json.to_string(),
+    };
+    let format = |log: &AccessLog| log.format.as_ref().map(text);
+    let found: Vec<_> = logs.iter().map(|log| (log.sink.clone(), format(log))).collect();
     let expected = [
         (AccessLogSink::File(PathBuf::from("/var/log/a")), None),
         (AccessLogSink::Stdout, Some("a\n")),
         (AccessLogSink::File(PathBuf::from("/x")), Some("b")),
         (AccessLogSink::Stderr, Some("c")),
+        (AccessLogSink::File(PathBuf::from("/y")), Some("{\"a\":[\"x\"],\"b\":1}")),
+        (AccessLogSink::File(PathBuf::from("/z")), None),
     ];
+    let expected = expected.map(|(sink, format)| (sink, format.map(str::to_owned)));
     assert_eq!(found, expected);
-    let json = problems(&with_manager(&[
-        "access_log:",
-        &log(&format!("\"@type\": {file}, path: /x, log_format: {{ json_format: {{ a: b }} }}")),
-    ]));
-    assert_eq!(json.len(), 1, "{json:#?}");
-    assert!(json[0].contains("`json_format` of envoy.config.core.v3.SubstitutionFormatString"));
+    assert_eq!(logs[5].filter, Some(AccessLogFilter::NotHealthCheck));
     let operator = problems(&with_manager(&[
         "access_log:",
         &log(&format!("\"@type\": {file}, path: /x, log_format: {{ text_format: \"%NOPE%\" }}")),

@@ -189,6 +189,7 @@ impl Builder {
             routes: Arc::new(RouteTable::compile(routes, known)),
             access_log: Vec::new(),
             stats: self.http_scope(),
+            local_replies: None,
             codec_stats: self.registry.scope("http1", Http1Stat::ALL),
             host_address: proxy_address().ip(),
             user_agent: None,

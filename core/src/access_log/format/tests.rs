@@ -38,6 +38,7 @@ const NOTHING: Record<'static> = Record {
     downstream_direct_address: None,
     downstream_local_address: None,
     route_name: None,
+    local_reply_body: None,
 };
 
 fn write(format: &str, record: &Record<'_>) -> String {

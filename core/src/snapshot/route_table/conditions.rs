@@ -39,8 +39,9 @@ pub enum Unmet {
     Template,
 }
 
+/// What a header field must be.
 #[derive(Debug)]
-struct HeaderCondition {
+pub struct HeaderCondition {
     source: Source,
     value: ValueCondition,
     invert: bool,
@@ -146,7 +147,15 @@ impl HeaderCondition {
         }
     }
 
-    fn holds(&self, request: &RequestHead) -> bool {
+    /// Compiles a matcher, which was validated.
+    #[must_use]
+    pub fn compile(matcher: &HeaderMatcher) -> HeaderCondition {
+        HeaderCondition::new(matcher, &mut 0)
+    }
+
+    /// Whether it holds of a request.
+    #[must_use]
+    pub fn holds(&self, request: &RequestHead) -> bool {
         let found = match self.source.any(request, |value| self.value.holds(value)) {
             None if self.treat_missing_as_empty => Some(self.value.holds(b"")),
             found => found,

@@ -18,7 +18,7 @@ mod tests;
 mod text;
 mod trie;
 
-pub use conditions::Unmet;
+pub use conditions::{HeaderCondition, Unmet};
 pub use explain::{Explanation, Mismatch};
 pub use mutations::{AddedValue, Addition, FieldName, MutationList, Mutations, RouteMutations};
 pub use route::{

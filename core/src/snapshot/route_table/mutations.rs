@@ -94,7 +94,7 @@ impl RouteMutations {
 }
 
 impl Mutations {
-    fn new(mutations: &config::HeaderMutations) -> Option<Arc<Mutations>> {
+    pub(crate) fn new(mutations: &config::HeaderMutations) -> Option<Arc<Mutations>> {
         if mutations.is_empty() {
             return None;
         }

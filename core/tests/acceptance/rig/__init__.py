@@ -3,7 +3,7 @@
 What it leaves to others: what must hold (`test_*.py`) and the order of running (`run.py`).
 Only the Python standard library is used, so that the rig itself needs no installation.
 """
-from .config import bootstrap, cluster, listener, route, to_yaml
+from .config import access_log, bootstrap, cluster, listener, route, to_yaml
 from .fixture import Rig, alone, limit, once, only, soak
 from .http1 import Closed, Reader, Response
 from .client import Client, get
@@ -13,6 +13,6 @@ from .proxy import Proxy
 
 __all__ = [
     "Client", "Closed", "HttpOrigin", "Load", "Nginx", "Proxy", "RawOrigin", "Reader", "Response",
-    "Rig", "alone", "bootstrap", "cluster", "get", "limit", "listener", "once", "only", "route",
-    "soak", "to_yaml",
+    "Rig", "access_log", "alone", "bootstrap", "cluster", "get", "limit", "listener", "once",
+    "only", "route", "soak", "to_yaml",
 ]

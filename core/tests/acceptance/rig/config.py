@@ -4,6 +4,7 @@ What it leaves to others: starting a proxy on one (`proxy.py`). Every configurat
 also accepted by Envoy 1.40, so that any test can be run against it for comparison.
 """
 import json
+import time
 
 HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
@@ -91,3 +92,22 @@ def _entry(head, item, indent):
     if isinstance(item, (dict, list)) and item:
         return f"{head}\n{to_yaml(item, indent)}"
     return f"{head} {json.dumps(item, ensure_ascii=False)}"
+
+
+def access_log(rig, text):
+    """An access log with this format: (its configuration, a function that waits for so many lines
+    and answers all)."""
+    path = rig.tmp / "access.log"
+    file_log = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
+
+    def lines(count):
+        for _ in range(300):
+            seen = path.read_text().splitlines() if path.exists() else []
+            if len(seen) >= count:
+                break
+            time.sleep(0.05)
+        return seen
+
+    return [{"name": "file", "typed_config": {
+        "@type": file_log, "path": str(path),
+        "log_format": {"text_format_source": {"inline_string": text + "\n"}}}}], lines
