@@ -86,6 +86,56 @@ fn a_valid_file_is_validated_without_opening_anything() {
 }
 
 #[test]
+fn a_route_is_explained_with_its_place() {
+    let folder = Folder::new();
+    let routes = [
+        "{ match: { prefix: /a, headers: [{ name: x, string_match: { exact: b } }] }, \
+         direct_response: { status: 201 } }",
+        "{ match: { prefix: /a }, direct_response: { status: 202 } }",
+    ];
+    let path = folder.write("c.yaml", &explained(&routes.join(", ")));
+    let ask = |url: &str, header: &str| {
+        let arguments = ["explain", "route", "--url", url, "-H", header, "-c"];
+        let (code, stdout, stderr) = run(tidegate().args(arguments).arg(&path));
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    let found = ask("http://h/a/1", "x: b");
+    assert!(found.contains("routes[0]") && found.contains("matches: answers 201"), "{found}");
+    let found = ask("http://h/a/1", "x: c");
+    assert!(found.contains("the header field `x` must be `b`, and is `c`"), "{found}");
+    assert!(found.contains("c.yaml:13:") && found.contains("matches: answers 202"), "{found}");
+    assert!(ask("http://h/b", "x: b").contains("no route matches: 404 NR"));
+    let wrong = ["explain", "route", "--url", "/", "-H", "x", "-c"];
+    assert_eq!(run(tidegate().args(wrong).arg(&path)).0, 2);
+    assert_eq!(run(tidegate().args(["explain", "route", "--url", "/", "-c", "/none"])).0, 2);
+}
+
+/// A configuration whose routes are in line 13.
+fn explained(routes: &str) -> String {
+    let types = "type.googleapis.com/envoy.extensions.filters";
+    format!(
+        r#"static_resources:
+  listeners:
+  - name: l
+    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 1 }} }}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": {types}.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: s
+          route_config:
+            virtual_hosts:
+            - {{ name: v, domains: ["*"], routes: [{routes}] }}
+          http_filters:
+          - name: router
+            typed_config: {{ "@type": {types}.http.router.v3.Router }}
+"#
+    )
+}
+
+#[test]
 fn an_occupied_port_is_refused_with_the_remedy() {
     let folder = Folder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

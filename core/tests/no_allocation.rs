@@ -31,7 +31,17 @@ const REQUEST: &[u8] =
     b"GET /some/path?query HTTP/1.1\r\nHost: example.com\r\nUser-Agent: test/1.0\r\n\
     Accept: */*\r\nCookie: session=0123456789abcdef0123456789abcdef\r\n\r\n";
 
-fn configuration(origin: SocketAddr) -> String {
+const PLAIN: &str = "{ match: { prefix: / }, route: { cluster: c } }";
+
+/// A condition that does not hold, and fields that are made and added.
+const CHANGED: &str = "{ match: { prefix: /, headers: [{ name: x, present_match: true }] }, \
+    redirect: {} }, { match: { prefix: / }, route: { cluster: c }, \
+    request_headers_to_add: [{ header: { key: x-a, value: b } }, \
+    { header: { key: x-b, value: '%REQ(:path)% %DOWNSTREAM_REMOTE_ADDRESS%' } }], \
+    response_headers_to_remove: [content-type], \
+    response_headers_to_add: [{ header: { key: x-c, value: d }, append_action: ADD_IF_ABSENT }] }";
+
+fn configuration(origin: SocketAddr, routes: &str) -> String {
     let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
     let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
                    HttpConnectionManager";
@@ -51,7 +61,7 @@ static_resources:
             virtual_hosts:
             - name: v
               domains: ["*"]
-              routes: [ {{ match: {{ prefix: / }}, route: {{ cluster: c }} }} ]
+              routes: [ {routes} ]
           http_filters: [ {{ name: router, typed_config: {{ "@type": {router} }} }} ]
   clusters:
   - name: c
@@ -116,10 +126,10 @@ fn ask(address: SocketAddr, answered: &AtomicUsize) {
     }
 }
 
-fn check<I: Io>(io: I) {
+fn check<I: Io>(io: I, routes: &str) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let registry = Arc::new(Registry::new(1));
-    let first = snapshot(configuration(origin.local_addr().unwrap()), &registry);
+    let first = snapshot(configuration(origin.local_addr().unwrap(), routes), &registry);
     let address = first.listeners[0].sockets.address;
     let publisher = Arc::new(Publisher::new(first));
     let server = registry.scope("", ServerStat::ALL);
@@ -142,15 +152,20 @@ fn check<I: Io>(io: I) {
 
 #[test]
 fn epoll_allocates_nothing_per_request() {
-    check(Epoll::new(&IoOptions::default()).unwrap());
+    check(Epoll::new(&IoOptions::default()).unwrap(), PLAIN);
 }
 
 #[test]
 fn io_uring_allocates_nothing_per_request() {
     match Uring::new(&IoOptions::default()) {
-        Ok(io) => check(io),
+        Ok(io) => check(io, PLAIN),
         Err(error) => eprintln!("NOT CHECKED, no io_uring here: {error}"),
     }
+}
+
+#[test]
+fn conditions_and_added_fields_allocate_nothing_per_request() {
+    check(Epoll::new(&IoOptions::default()).unwrap(), CHANGED);
 }
 
 /// The counter counts: a test that cannot fail proves nothing.

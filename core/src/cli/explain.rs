@@ -6,7 +6,7 @@
 
 use super::{Failure, reasons};
 use crate::config::{
-    HttpConnectionManager, Listener, NetworkFilter, Position, RoutePlaces, RouteTarget,
+    HttpConnectionManager, Listener, NetworkFilter, Options, Position, RoutePlaces, RouteTarget,
 };
 use crate::control::ConfigSource;
 use crate::snapshot::{Explanation, RouteQuery, RouteTable};
@@ -44,6 +44,9 @@ pub struct ExplainRouteArgs {
     /// The name of the listener, when there are several
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
+    /// Warn about fields that Envoy has and Tidegate lacks, instead of refusing the configuration
+    #[arg(long)]
+    pub allow_unsupported: bool,
     /// The random number that decides about shares of requests
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub random: u64,
@@ -56,7 +59,8 @@ pub struct ExplainRouteArgs {
 /// A configuration that is not valid, or a command line that does not make sense.
 pub fn route(args: &ExplainRouteArgs) -> Result<String, Failure> {
     let path = Some(args.config_path.clone());
-    let source = ConfigSource { path, ..ConfigSource::default() };
+    let options = Options { allow_unsupported: args.allow_unsupported };
+    let source = ConfigSource { path, text: None, options };
     let (bootstrap, _) = source.load().map_err(Failure::Configuration)?;
     let places = RoutePlaces::read(&source.read().map_err(Failure::Configuration)?);
     let (head, https) = request(args)?;

@@ -125,11 +125,11 @@ pub(super) fn upgrades(
     upgrades
 }
 
-/// The name of an upgrade in lower case. CONNECT is not an upgrade on the wire, and not
-/// implemented.
+/// The name of an upgrade in lower case. CONNECT is not an upgrade on the wire, but is enabled like
+/// one.
 pub(super) fn upgrade_type(at: &At<'_>, name: &str) -> Option<String> {
     let lower = name.to_ascii_lowercase();
-    if matches!(lower.as_str(), "connect" | "connect-udp") {
+    if lower == "connect-udp" {
         at.field("upgrade_type").error(format!("`{name}` is not supported yet"));
         return None;
     }

@@ -61,7 +61,7 @@ pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
 pub use route::{Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
-pub use route_action::{HostRewrite, PathRewrite, RouteAction, WeightedCluster};
+pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
 pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,

@@ -32,6 +32,9 @@ pub struct RouteAction {
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
     /// connection manager.
     pub upgrades: Vec<(String, bool)>,
+    /// `connect_config` of the upgrade CONNECT: the tunnel ends at the chosen host, which gets the
+    /// client's bytes. Otherwise the upstream gets the CONNECT.
+    pub terminates_connect: bool,
     /// `prefix_rewrite`, `regex_rewrite` or `path_rewrite_policy`
     pub path_rewrite: PathRewrite,
     /// `host_rewrite_literal`, `host_rewrite_header`, `host_rewrite_path_regex` or
@@ -86,6 +89,8 @@ pub struct WeightedCluster {
     pub host_rewrite_literal: Option<String>,
 }
 
+/// The name by which `upgrade_configs` enable CONNECT.
+pub const CONNECT: &str = "connect";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) const TEMPLATE_REWRITE: &str =
@@ -144,7 +149,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         "envoy.config.route.v3.RouteAction.UpgradeConfig",
-        &[used("upgrade_type"), used("enabled")],
+        &[used("upgrade_type"), used("enabled"), used("connect_config")],
+    ),
+    message(
+        "envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig",
+        &[refused("proxy_protocol_config"), only("allow_post", &["false"])],
     ),
     message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
 ];
@@ -177,6 +186,10 @@ impl RouteAction {
             },
             timeout,
             idle_timeout,
+            terminates_connect: action
+                .upgrade_configs
+                .iter()
+                .any(|config| config.connect_config.is_some()),
             upgrades,
             path_rewrite: path_rewrite?,
             host_rewrite: host_rewrite?,
@@ -378,6 +391,9 @@ fn route_upgrades(at: &At<'_>, configs: &[pb::route_action::UpgradeConfig]) -> V
     for (index, config) in configs.iter().enumerate() {
         let at = at.index(index);
         let Some(name) = upgrade_type(&at, &config.upgrade_type) else { continue };
+        if config.connect_config.is_some() && name != CONNECT {
+            at.field("connect_config").error(format!("`{name}` has none; only CONNECT can"));
+        }
         if upgrades.iter().any(|(other, _)| *other == name) {
             at.error(format!("the upgrade `{name}` is there twice"));
         } else {

@@ -130,7 +130,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("safe_regex"),
             used("path_separated_prefix"),
             used("path_match_policy"),
-            refused("connect_matcher"),
+            used("connect_matcher"),
             used("case_sensitive"),
             used("headers"),
             used("query_parameters"),

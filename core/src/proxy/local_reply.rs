@@ -81,7 +81,7 @@ impl<I: Io> Shard<I> {
             }
         }
         stream.status = status;
-        if stream.route().is_some_and(|route| route.changes_responses) {
+        if stream.changes_responses {
             self.finalize_response(key, None);
         }
         let Some(stream) = self.streams.get_mut(key) else { return };

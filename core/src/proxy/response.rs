@@ -31,8 +31,9 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::Responding(upstream);
         stream.status = stream.response.status;
         stream.details = "via_upstream";
-        let upgraded = stream.status == 101;
-        let is_changed = stream.route().is_some_and(|route| route.changes_responses);
+        // 101, or 2xx to CONNECT: what follows is another protocol's.
+        let upgraded = stream.response.body == BodyLength::Tunnel;
+        let is_changed = stream.changes_responses;
         if is_changed {
             self.finalize_response(key, Some(service_ms));
         }

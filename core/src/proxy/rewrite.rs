@@ -9,7 +9,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
     CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget, Rewrites,
 };
-use tidegate_http::{Name, RequestHead};
+use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -32,7 +32,10 @@ impl<I: Io> Shard<I> {
         if let Some(rewrites) = rewrites {
             rewrite_host(&mut stream.request, rewrites);
             let keep_original = !stream.http().config.router.suppress_envoy_headers;
-            rewrite_path(&mut stream.request, route, rewrites, keep_original);
+            // CONNECT has no path.
+            if stream.request.method != Method::Connect {
+                rewrite_path(&mut stream.request, route, rewrites, keep_original);
+            }
         }
     }
 }

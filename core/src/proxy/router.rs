@@ -5,7 +5,7 @@
 use super::encode::write_request;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
-use crate::config::RouteAction;
+use crate::config::{CONNECT, RouteAction};
 use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
@@ -13,7 +13,7 @@ use crate::snapshot::{
 };
 use crate::stats::{ClusterStat, HttpStat};
 use std::sync::Arc;
-use tidegate_http::{Name, RequestHead};
+use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
 
 /// What a request's route asks for.
@@ -31,7 +31,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let http = &listener.http;
-        let https = came_by_tls(&stream.request);
+        let https = http.routes.requires_tls && came_by_tls(&stream.request);
         let query = RouteQuery { https, ..RouteQuery::new(&stream.request, random) };
         let found = http.routes.find(&query);
         let step = match found {
@@ -41,6 +41,7 @@ impl<I: Io> Shard<I> {
             }
             Some(route) => {
                 stream.route = Some(route.id);
+                stream.changes_responses = route.changes_responses;
                 match &route.target {
                     CompiledTarget::Forward { action, timeout, .. } => {
                         stream.timeout = *timeout;
@@ -50,6 +51,9 @@ impl<I: Io> Shard<I> {
                         match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
                             Ok(upgrade) => {
                                 stream.upgrade = upgrade;
+                                if stream.request.method == Method::Connect {
+                                    begin_connect(stream, action);
+                                }
                                 stream.auto_host_rewrite = route.rewrites_host_to_upstream;
                                 Step::Forward(choose_cluster(stream, route, action, random))
                             }
@@ -59,8 +63,14 @@ impl<I: Io> Shard<I> {
                             }
                         }
                     }
+                    // Only what is forwarded can enable CONNECT, as in Envoy.
+                    _ if stream.request.method == Method::Connect => {
+                        self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
+                        Step::Reply(LocalReply::UPGRADE_FAILED)
+                    }
                     CompiledTarget::Redirect(action, replacement) => {
                         self.stats.inc(http.stats, HttpStat::RqRedirect);
+                        let https = came_by_tls(&stream.request);
                         let replacement = replacement.as_deref();
                         let location =
                             redirect::location(&stream.request, https, route, action, replacement);
@@ -185,7 +195,9 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
             let mut backlog = self.io.output();
-            write_request(stream, &entry.config, backlog.tail());
+            if !stream.terminates_connect {
+                write_request(stream, &entry.config, backlog.tail());
+            }
             stream.backlog = Some(backlog);
             stream.phase = Phase::Waiting(host.id);
         }
@@ -201,10 +213,15 @@ fn admit_upgrade(
     action: &RouteAction,
     enabled: &[String],
 ) -> Result<bool, LocalReply> {
-    if !request.upgrade {
-        return Ok(false);
-    }
-    let Some(wanted) = request.headers.get(Name::Upgrade) else { return Ok(false) };
+    let wanted = match request.method {
+        Method::Connect => CONNECT.as_bytes(),
+        _ if !request.upgrade => return Ok(false),
+        _ => match request.headers.get(Name::Upgrade) {
+            Some(wanted) if !wanted.eq_ignore_ascii_case(CONNECT.as_bytes()) => wanted,
+            Some(_) => return Err(LocalReply::UPGRADE_FAILED),
+            None => return Ok(false),
+        },
+    };
     if wanted.eq_ignore_ascii_case(b"h2c") {
         request.upgrade = false;
         request.headers.remove(Name::Http2Settings);
@@ -215,13 +232,23 @@ fn admit_upgrade(
         Some((_, allowed)) => *allowed,
         None => enabled.iter().any(|name| is(name)),
     };
-    if allowed { Ok(true) } else { Err(LocalReply::UPGRADE_FAILED) }
+    if allowed { Ok(request.upgrade) } else { Err(LocalReply::UPGRADE_FAILED) }
 }
 
 /// Whether a request came by TLS: at a proxy before. What is not to be believed is not there any
 /// more.
 fn came_by_tls(request: &RequestHead) -> bool {
     request.headers.get(Name::XForwardedProto) == Some(b"https")
+}
+
+/// CONNECT was accepted: its request is its head, and only the answer makes it a tunnel. What the
+/// client sends before is held; no timeout of the route applies, for nothing is to be answered.
+fn begin_connect(stream: &mut Stream, action: &RouteAction) {
+    stream.request_complete = true;
+    stream.request_deadline = None;
+    stream.terminates_connect = action.terminates_connect;
+    // A connection that has carried HTTP must not carry anything else.
+    stream.fresh_connection |= action.terminates_connect;
 }
 
 /// The cluster of a request by weight, or by the field that names it.

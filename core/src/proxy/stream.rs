@@ -80,12 +80,16 @@ pub struct Stream {
     pub tunnel: bool,
     /// In a tunnel: the client, the upstream sent FIN.
     pub finished: [bool; 2],
+    /// CONNECT that ends here: the upstream gets no request, only what the tunnel carries.
+    pub terminates_connect: bool,
     /// The client wants an upgrade, and it is enabled.
     pub upgrade: bool,
     /// The route, once found.
     pub route: Option<RouteId>,
     /// The place of the chosen cluster among those of the route.
     pub choice: u32,
+    /// The route, or what is around it, changes the header of responses.
+    pub changes_responses: bool,
     /// The authority becomes the name of the host that is chosen.
     pub auto_host_rewrite: bool,
     /// The cluster, once chosen.

@@ -1,12 +1,36 @@
-//! After 101: bytes pass unread both ways, and so does each side's FIN.
+//! After 101, or 2xx to CONNECT: bytes pass unread both ways, and so does each side's FIN.
 //!
 //! What it leaves to others: back-pressure (`flow`), timeouts (`stream_idle_timeout` goes on).
 
-use crate::shard::{Shard, StreamKey};
+use super::mutate::prepare_response;
+use super::stream::Phase;
+use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::HttpStat;
+use tidegate_http::BodyLength;
 use tidegate_io::{Buffer, Io};
 
 impl<I: Io> Shard<I> {
+    /// CONNECT ends here, and the connection that it asks for is made.
+    pub(crate) fn accept_connect(&mut self, key: StreamKey, upstream: UpstreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.response.clear();
+        stream.response.status = 200;
+        stream.response.body = BodyLength::Tunnel;
+        stream.response_body = BodyLength::Tunnel;
+        stream.phase = Phase::Responding(upstream);
+        stream.status = 200;
+        stream.details = "via_upstream";
+        stream.active = self.now.instant;
+        if stream.changes_responses {
+            self.finalize_response(key, None);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let config = &stream.listener.http.config;
+        prepare_response(&mut stream.response, None, config, false, None, self.date.as_bytes());
+        self.encode_response_head(key, false);
+        self.begin_tunnel(key);
+    }
+
     /// The upgrade was accepted and its 101 is on its way downstream.
     pub(crate) fn begin_tunnel(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };

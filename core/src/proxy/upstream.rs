@@ -170,7 +170,7 @@ impl<I: Io> Shard<I> {
             stream.request_sent = Some(self.now.instant);
         }
         let has_limits = stream.limits.deadline().is_some();
-        let downstream = stream.downstream;
+        let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
         self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
         self.stats.inc(stats, ClusterStat::UpstreamRqActive);
         self.stats.inc(upstream.host_stats, HostStat::RqTotal);
@@ -178,6 +178,9 @@ impl<I: Io> Shard<I> {
         self.touch_upstream(key);
         if has_limits {
             self.arm_downstream(downstream);
+        }
+        if terminates_connect {
+            self.accept_connect(stream_key, key);
         }
         true
     }
