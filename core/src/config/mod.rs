@@ -15,6 +15,7 @@ pub mod error;
 pub mod header_mutation;
 pub mod http_connection_manager;
 pub mod listener;
+pub mod matcher;
 pub mod redirect;
 pub mod regex_rewrite;
 pub mod route;
@@ -47,6 +48,7 @@ pub use header_mutation::{AppendAction, HeaderMutations, HeaderValueOption, Leve
 pub use http_connection_manager::{Http1Options, HttpConnectionManager, ServerHeader};
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
+pub use matcher::{MatchInput, Matcher, MatcherCases, OnMatch, Predicate};
 pub use places::RoutePlaces;
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
