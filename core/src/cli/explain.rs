@@ -173,6 +173,9 @@ impl Text<'_> {
             let _ = writeln!(out, "  require_tls: a redirect to https, before any route");
             return out;
         }
+        if explanation.by_matcher {
+            let _ = writeln!(out, "  the virtual host's `matcher` chooses which routes are tried");
+        }
         self.write_rejected(&mut out, place, explanation);
         match explanation.route {
             Some(number) => {
@@ -193,7 +196,8 @@ impl Text<'_> {
         let host = &self.manager.route_config.virtual_hosts[place];
         let all = explanation.rejected.len() <= ROUTES_SHOWN_MAX;
         let mut left_out = 0;
-        for (number, mismatch) in explanation.rejected.iter().enumerate() {
+        let first = explanation.first as usize;
+        for (number, mismatch) in (first..).zip(&explanation.rejected) {
             if !all && !reasons::is_condition(*mismatch) {
                 left_out += 1;
                 continue;

@@ -6,6 +6,7 @@
 use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::header_mutation::{LevelMutations, level_mutations};
+use super::matcher::{Matcher, MatcherReader};
 use super::redirect::{DirectResponse, RedirectAction};
 use super::route_action::RouteAction;
 use super::route_match::RouteMatch;
@@ -40,8 +41,10 @@ pub struct VirtualHost {
     pub name: String,
     /// `domains`: exact, `*.suffix`, `prefix.*` or `*`, in lower case.
     pub domains: Vec<String>,
-    /// `routes`, in order: the first that matches is taken.
+    /// `routes`, in order: the first that matches is taken. With a matcher, the routes in it.
     pub routes: Vec<Route>,
+    /// `matcher`: which of the routes are looked at.
+    pub matcher: Option<Matcher>,
     /// `require_tls`
     pub require_tls: TlsRequirement,
     /// `include_request_attempt_count`: upstreams get `x-envoy-attempt-count`.
@@ -116,6 +119,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("name"),
             used("domains"),
             used("routes"),
+            used("matcher"),
             used("request_headers_to_add"),
             used("request_headers_to_remove"),
             used("response_headers_to_add"),
@@ -217,16 +221,27 @@ impl VirtualHost {
     fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
         use pb::virtual_host::TlsRequirementType as Tls;
         let mutations = level_mutations!(at, host);
-        let at = at.field("routes");
+        let at_routes = at.field("routes");
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
-            let at = at.index(index);
+            let at = at_routes.index(index);
             routes.extend(at.converted(Route::from_proto(&at, route, context)));
+        }
+        let mut matcher = None;
+        if let Some(found) = &host.matcher {
+            let at = at.field("matcher");
+            if !host.routes.is_empty() {
+                at.error("only one of `routes` and `matcher`");
+            }
+            let mut reader = MatcherReader { context, routes: Vec::new() };
+            matcher = at.converted(reader.matcher(&at, found));
+            routes = reader.routes;
         }
         VirtualHost {
             name: host.name.clone(),
             domains: host.domains.iter().map(|domain| domain.to_ascii_lowercase()).collect(),
             routes,
+            matcher,
             require_tls: match host.require_tls() {
                 Tls::None => TlsRequirement::None,
                 Tls::ExternalOnly => TlsRequirement::ExternalOnly,
@@ -240,7 +255,11 @@ impl VirtualHost {
 }
 
 impl Route {
-    fn from_proto(at: &At<'_>, route: &pb::Route, context: &RouteContext<'_>) -> Option<Route> {
+    pub(super) fn from_proto(
+        at: &At<'_>,
+        route: &pb::Route,
+        context: &RouteContext<'_>,
+    ) -> Option<Route> {
         use pb::route::Action;
         let matches = route
             .r#match

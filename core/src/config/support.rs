@@ -105,6 +105,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::typed_extension::SUPPORTED,
         super::route::SUPPORTED,
         super::route_match::SUPPORTED,
+        super::matcher::SUPPORTED,
         super::route_action::SUPPORTED,
         super::header_mutation::SUPPORTED,
         super::string_matcher::SUPPORTED,

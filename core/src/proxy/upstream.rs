@@ -4,8 +4,8 @@
 //! (`response`).
 
 use super::deadline::Alarm;
-use super::splice::Splice;
 use super::encode::write_request;
+use super::splice::Splice;
 use super::stream::Phase;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;

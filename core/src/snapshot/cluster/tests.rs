@@ -53,6 +53,29 @@ fn entries_are_found_by_number() {
 }
 
 #[test]
+fn entries_are_found_by_name() {
+    let named = |id: u32, name: &str| {
+        let config = Cluster { name: name.to_owned(), ..(*config()).clone() };
+        Arc::new(ClusterEntry {
+            id: ClusterId(id),
+            config: Arc::new(config),
+            endpoints: Arc::default(),
+            breakers: Arc::default(),
+            stats: Registry::new(0).scope("", ClusterStat::ALL),
+        })
+    };
+    let before = ClusterTable::new([named(1, "a"), named(2, "b")]);
+    let mut after = before.clone();
+    after.remove(ClusterId(1));
+    after.insert(named(3, "c"));
+    assert_eq!(before.named(b"a"), Some(ClusterId(1)));
+    assert_eq!(before.named(b"c"), None);
+    assert_eq!(after.named(b"a"), None);
+    assert_eq!((after.named(b"b"), after.named(b"c")), (Some(ClusterId(2)), Some(ClusterId(3))));
+    assert_eq!(after.named(b"\xff"), None);
+}
+
+#[test]
 fn a_version_that_differs_in_one_entry_shares_the_other_pages() {
     let before = ClusterTable::new((0..200).map(entry));
     let mut after = before.clone();

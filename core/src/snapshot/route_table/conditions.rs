@@ -7,6 +7,7 @@ use crate::config::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, QueryParameterMatcher, QueryValueMatch,
     RuntimeFraction,
 };
+use std::borrow::Cow;
 use tidegate_http::{Name, RequestHead, Scheme};
 
 /// Everything that must hold besides the path.
@@ -50,7 +51,7 @@ pub struct HeaderCondition {
 
 /// Where a value is.
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Method,
     Path,
     Authority,
@@ -184,7 +185,7 @@ impl ValueCondition {
 }
 
 impl Source {
-    fn of(lower: &str) -> Source {
+    pub(super) fn of(lower: &str) -> Source {
         match lower {
             ":method" => Source::Method,
             ":path" => Source::Path,
@@ -205,10 +206,7 @@ impl Source {
             Source::Method => one(request.method_name()),
             Source::Path => one(request.path()),
             Source::Authority => one(request.authority()),
-            Source::Scheme => one(match request.scheme {
-                Some(Scheme::Https) => b"https",
-                _ => b"http",
-            }),
+            Source::Scheme => one(scheme(request)),
             Source::Known(name) => any(request.headers.get_all(*name), test),
             Source::Field(lower) => {
                 let fields = request.headers.iter().filter(|(name, _)| name == lower);
@@ -216,6 +214,41 @@ impl Source {
             }
         }
     }
+}
+
+impl Source {
+    /// The value, several values joined by commas. Allocates only where there are several.
+    pub(super) fn joined<'r>(&self, request: &'r RequestHead) -> Option<Cow<'r, [u8]>> {
+        let one = |value: &'r [u8]| (!value.is_empty()).then_some(Cow::Borrowed(value));
+        match self {
+            Source::Method => one(request.method_name()),
+            Source::Path => one(request.path()),
+            Source::Authority => one(request.authority()),
+            Source::Scheme => one(scheme(request)),
+            Source::Known(name) => joined(request.headers.get_all(*name)),
+            Source::Field(lower) => {
+                let fields = request.headers.iter().filter(|(name, _)| name == lower);
+                joined(fields.map(|(_, value)| value))
+            }
+        }
+    }
+}
+
+fn scheme(request: &RequestHead) -> &'static [u8] {
+    match request.scheme {
+        Some(Scheme::Https) => b"https",
+        _ => b"http",
+    }
+}
+
+fn joined<'r>(mut values: impl Iterator<Item = &'r [u8]>) -> Option<Cow<'r, [u8]>> {
+    let mut value = Cow::Borrowed(values.next()?);
+    for more in values {
+        let value = value.to_mut();
+        value.push(b',');
+        value.extend_from_slice(more);
+    }
+    Some(value)
 }
 
 fn any<'r>(

@@ -16,9 +16,13 @@ pub struct Explanation {
     pub virtual_host: Option<u32>,
     /// The virtual host redirects it to `https` before any route is looked at.
     pub requires_tls: bool,
+    /// The virtual host has a `matcher`, which chose the routes that were looked at, if any.
+    pub by_matcher: bool,
+    /// The place of the first route that was looked at.
+    pub first: u32,
     /// The place of the route, if there is one.
     pub route: Option<u32>,
-    /// Why the routes before it do not match, in order.
+    /// Why the routes between the first and it do not match, in order.
     pub rejected: Vec<Mismatch>,
 }
 
@@ -49,10 +53,14 @@ impl RouteTable {
             return explanation;
         }
         let config = &self.config.virtual_hosts[place as usize];
-        for (number, route) in (0_u32..).zip(&config.routes) {
+        explanation.by_matcher = config.matcher.is_some();
+        let Some(set) = host.routes_for(query) else { return explanation };
+        explanation.first = set.places().start;
+        for number in set.places() {
+            let route = &config.routes[number as usize];
             let by_path = self.path_mismatch(&route.matches, query);
             let unmet = || {
-                let conditions = host.candidates.as_ref()?.conditions(number)?;
+                let conditions = set.conditions(number)?;
                 conditions.unmet(query.head, query.random).map(Mismatch::Condition)
             };
             match by_path.or_else(unmet) {

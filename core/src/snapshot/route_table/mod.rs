@@ -9,10 +9,12 @@ mod candidates;
 mod conditions;
 mod domains;
 mod explain;
+mod matcher;
 mod mutations;
 mod paths;
 mod regexes;
 mod route;
+mod route_set;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -29,13 +31,12 @@ pub use text::Replacement;
 
 use super::ClusterId;
 use crate::config::{self, TlsRequirement};
-use candidates::{Candidates, is_candidate};
 use domains::Domains;
+use matcher::{CompiledMatcher, Compiling};
 use mutations::Level;
-use paths::Paths;
+use route_set::RouteSet;
 use std::sync::Arc;
-use tidegate_http::{Method, RequestHead};
-use trie::NONE;
+use tidegate_http::RequestHead;
 
 /// A compiled route configuration.
 #[derive(Debug)]
@@ -50,14 +51,20 @@ pub struct RouteTable {
 
 #[derive(Debug)]
 struct CompiledVirtualHost {
-    /// Routes that ask for a path only, by number.
-    paths: Paths,
-    /// The others, if there are any.
-    candidates: Option<Candidates>,
+    choice: Choice,
     /// By number.
     routes: Vec<CompiledRoute>,
     /// `require_tls`, and the route that redirects what comes without.
     tls: Option<(TlsRequirement, CompiledRoute)>,
+}
+
+/// How a virtual host finds a route.
+#[derive(Debug)]
+enum Choice {
+    /// `routes`
+    Routes(RouteSet),
+    /// `matcher`
+    Matcher(Box<CompiledMatcher>),
 }
 
 /// A route's place in its table.
@@ -166,7 +173,7 @@ impl RouteTable {
         let host = &self.virtual_hosts[host as usize];
         match &host.tls {
             Some((requirement, redirect)) if redirects(*requirement, query) => Some(redirect),
-            _ => host.find(query, self.config.ignore_path_parameters_in_path_matching, step),
+            _ => host.find(query, step),
         }
     }
 }
@@ -198,13 +205,16 @@ impl CompiledVirtualHost {
             CompiledRoute::new(id, host, route_config, mutations, &cluster)
         });
         let cuts_parameters = config.ignore_path_parameters_in_path_matching;
-        let plain = (0..).zip(&host.routes).filter(|(_, r)| !is_candidate(r, cuts_parameters));
-        let plain = plain
-            .map(|(number, route)| (number, &route.matches.path, route.matches.case_sensitive));
+        let choice = match &host.matcher {
+            None => Choice::Routes(RouteSet::new(&host.routes, 0, cuts_parameters, failures)),
+            Some(matcher) => {
+                let mut with = Compiling { routes: &host.routes, cuts_parameters, failures };
+                Choice::Matcher(Box::new(CompiledMatcher::new(matcher, &mut with)))
+            }
+        };
         let tls_redirect = RouteId { virtual_host: number, route: TLS_REDIRECT };
         CompiledVirtualHost {
-            paths: Paths::new(plain, failures),
-            candidates: Candidates::new(&host.routes, cuts_parameters, failures),
+            choice,
             routes: routes.collect(),
             tls: match host.require_tls {
                 TlsRequirement::None => None,
@@ -213,28 +223,17 @@ impl CompiledVirtualHost {
         }
     }
 
-    fn find(
-        &self,
-        query: &RouteQuery<'_>,
-        cuts_parameters: bool,
-        mut step: impl FnMut(),
-    ) -> Option<&CompiledRoute> {
-        let candidates = self.candidates.as_ref();
-        let number = if query.head.method == Method::Connect {
-            // It has no path, which only a `connect_matcher` does not ask for.
-            candidates?.find_connect(query.head, query.random)
-        } else {
-            let path = match cuts_parameters {
-                true => without_parameters(query.head.path()),
-                false => without_query(query.head.path()),
-            };
-            let number = self.paths.find(path, &mut step);
-            match candidates {
-                Some(others) => others.find(query.head, path, query.random, number, step),
-                None => number,
-            }
-        };
-        if number == NONE { None } else { Some(&self.routes[number as usize]) }
+    fn find(&self, query: &RouteQuery<'_>, step: impl FnMut()) -> Option<&CompiledRoute> {
+        let set = self.routes_for(query)?;
+        Some(&self.routes[set.find(query, step)? as usize])
+    }
+
+    /// The routes that a request can take here.
+    fn routes_for(&self, query: &RouteQuery<'_>) -> Option<&RouteSet> {
+        match &self.choice {
+            Choice::Routes(set) => Some(set),
+            Choice::Matcher(matcher) => matcher.find(query.head),
+        }
     }
 }
 
