@@ -376,10 +376,8 @@ impl WeightedCluster {
             at.missing("weight", None);
         }
         let header = Some(cluster.cluster_header.to_ascii_lowercase());
-        let host_rewrite_literal = match &cluster.host_rewrite_specifier {
-            Some(Specifier::HostRewriteLiteral(host)) => Some(host.clone()),
-            None => None,
-        };
+        let host = cluster.host_rewrite_specifier.as_ref();
+        let host_rewrite_literal = host.map(|Specifier::HostRewriteLiteral(host)| host.clone());
         WeightedCluster {
             name: cluster.name.clone(),
             cluster_header: header.filter(|header| !header.is_empty()),

@@ -5,7 +5,7 @@
 use super::encode::write_request;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
-use crate::config::{CONNECT, RouteAction};
+use crate::config::{CONNECT, HttpConnectionManager, RouteAction};
 use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
@@ -34,60 +34,17 @@ impl<I: Io> Shard<I> {
         let https = http.routes.requires_tls && came_by_tls(&stream.request);
         let query = RouteQuery { https, ..RouteQuery::new(&stream.request, random) };
         let found = http.routes.find(&query);
-        let step = match found {
-            None => {
-                self.stats.inc(http.stats, HttpStat::NoRoute);
-                Step::Reply(LocalReply::ROUTE_NOT_FOUND)
-            }
+        let (step, stat) = match found {
+            None => (Step::Reply(LocalReply::ROUTE_NOT_FOUND), Some(HttpStat::NoRoute)),
             Some(route) => {
                 stream.route = Some(route.id);
                 stream.changes_responses = route.changes_responses;
-                match &route.target {
-                    CompiledTarget::Forward { action, timeout, .. } => {
-                        stream.timeout = *timeout;
-                        if let Some(idle) = action.idle_timeout {
-                            stream.idle_timeout = idle;
-                        }
-                        match admit_upgrade(&mut stream.request, action, &http.config.upgrades) {
-                            Ok(upgrade) => {
-                                stream.upgrade = upgrade;
-                                if stream.request.method == Method::Connect {
-                                    begin_connect(stream, action);
-                                }
-                                stream.auto_host_rewrite = route.rewrites_host_to_upstream;
-                                Step::Forward(choose_cluster(stream, route, action, random))
-                            }
-                            Err(reply) => {
-                                self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
-                                Step::Reply(reply)
-                            }
-                        }
-                    }
-                    // Only what is forwarded can enable CONNECT, as in Envoy.
-                    _ if stream.request.method == Method::Connect => {
-                        self.stats.inc(http.stats, HttpStat::DownstreamRqWsOnNonWsRoute);
-                        Step::Reply(LocalReply::UPGRADE_FAILED)
-                    }
-                    CompiledTarget::Redirect(action, replacement) => {
-                        self.stats.inc(http.stats, HttpStat::RqRedirect);
-                        let https = came_by_tls(&stream.request);
-                        let replacement = replacement.as_deref();
-                        let location =
-                            redirect::location(&stream.request, https, route, action, replacement);
-                        Step::Redirect { status: action.status, location }
-                    }
-                    CompiledTarget::RequireTls => {
-                        self.stats.inc(http.stats, HttpStat::RqRedirect);
-                        let location = redirect::with_tls(&stream.request);
-                        Step::Redirect { status: 301, location }
-                    }
-                    CompiledTarget::DirectResponse(_) => {
-                        self.stats.inc(http.stats, HttpStat::RqDirectResponse);
-                        Step::Direct
-                    }
-                }
+                first_step(stream, route, &http.config, random)
             }
         };
+        if let Some(stat) = stat {
+            self.stats.inc(http.stats, stat);
+        }
         self.stats.inc(http.stats, HttpStat::RqTotal);
         match step {
             Step::Forward(cluster) => self.forward(key, cluster),
@@ -201,6 +158,46 @@ impl<I: Io> Shard<I> {
         }
         self.pools.of(host).waiting.push_back(key);
         self.connect(entry, host);
+    }
+}
+
+/// What a route asks for, and what is counted for it.
+fn first_step(
+    stream: &mut Stream,
+    route: &CompiledRoute,
+    config: &HttpConnectionManager,
+    random: u64,
+) -> (Step, Option<HttpStat>) {
+    let refused = |reply| (Step::Reply(reply), Some(HttpStat::DownstreamRqWsOnNonWsRoute));
+    match &route.target {
+        CompiledTarget::Forward { action, timeout, .. } => {
+            stream.timeout = *timeout;
+            if let Some(idle) = action.idle_timeout {
+                stream.idle_timeout = idle;
+            }
+            match admit_upgrade(&mut stream.request, action, &config.upgrades) {
+                Ok(upgrade) => stream.upgrade = upgrade,
+                Err(reply) => return refused(reply),
+            }
+            if stream.request.method == Method::Connect {
+                begin_connect(stream, action);
+            }
+            stream.auto_host_rewrite = route.rewrites_host_to_upstream;
+            (Step::Forward(choose_cluster(stream, route, action, random)), None)
+        }
+        // Only what is forwarded can enable CONNECT, as in Envoy.
+        _ if stream.request.method == Method::Connect => refused(LocalReply::UPGRADE_FAILED),
+        CompiledTarget::Redirect(action, replacement) => {
+            let https = came_by_tls(&stream.request);
+            let replacement = replacement.as_deref();
+            let location = redirect::location(&stream.request, https, route, action, replacement);
+            (Step::Redirect { status: action.status, location }, Some(HttpStat::RqRedirect))
+        }
+        CompiledTarget::RequireTls => {
+            let location = redirect::with_tls(&stream.request);
+            (Step::Redirect { status: 301, location }, Some(HttpStat::RqRedirect))
+        }
+        CompiledTarget::DirectResponse(_) => (Step::Direct, Some(HttpStat::RqDirectResponse)),
     }
 }
 

@@ -154,7 +154,7 @@ def test_paths_and_other_conditions(rig):
     none = {"default_value": {"numerator": 0}}
     routes = [
         direct("separated", {"path_separated_prefix": "/sep"}),
-        direct("grpc", {"prefix": "/g", "grpc": {}}),
+        {"match": {"prefix": "/g", "grpc": {}}, "route": {"cluster": "origin"}},
         direct("never", {"prefix": "/f", "runtime_fraction": none}),
         direct("certificate", {"prefix": "/c", "tls_context": {"presented": True}}),
         direct("no certificate", {"prefix": "/c", "tls_context": {"presented": False}}),
@@ -162,12 +162,12 @@ def test_paths_and_other_conditions(rig):
         direct("rest", {"prefix": "/"}),
     ]
     hosts = [{"name": "v", "domains": ["v.test"], "routes": routes}]
-    port = proxy(rig, hosts, ignore_port_in_host_matching=True,
+    port = proxy(rig, hosts, [cluster(rig.origin().port)], ignore_port_in_host_matching=True,
                  ignore_path_parameters_in_path_matching=True)
     rows = [
         ("/sep", "separated", []), ("/sep/x", "separated", []), ("/sep;v=1", "separated", []),
         ("/sepx", "rest", []), ("/g", "rest", []), ("/f", "rest", []), ("/c", "no certificate", []),
-        ("/g", "grpc", [("content-type", "application/grpc+proto")]),
+        ("/g", "origin\n", [("content-type", "application/grpc+proto")]),
         ("/g", "rest", [("content-type", "application/grpc-web")]),
         ("/t/1/2.x?q", "template", []), ("/t/1/2.y", "rest", []), ("/t/1/2/3.x", "rest", []),
     ]

@@ -228,6 +228,63 @@ fn routes_with_conditions_do_not_slow_down_those_without() {
     assert_eq!(steps(&table, "host", "/api/service05000/x").1, "");
 }
 
+/// Different specifiers that are one string in the trie.
+#[test]
+fn candidates_with_one_string_are_all_found() {
+    let separated = || PathMatch::SeparatedPrefix("/a".to_owned());
+    let never = || config::RuntimeFraction { numerator: 0, denominator: 100 };
+    let rows: [(PathMatch, PathMatch, bool, &str); 4] = [
+        (prefix("/a/"), separated(), true, "/a/b"),
+        (exact("/a"), separated(), true, "/a"),
+        (prefix("/a"), prefix("/A"), false, "/aB"),
+        (exact("/A"), separated(), false, "/a"),
+    ];
+    for (first, second, case, path) in rows {
+        for (one, two) in [(first.clone(), second.clone()), (second, first)] {
+            let mut one = route("one", one, case);
+            one.matches.conditions.runtime_fraction = Some(never());
+            let mut two = route("two", two, case);
+            two.matches.conditions.tls_context = Some(config::TlsContextMatch::default());
+            let table = table(vec![virtual_host("all", &["*"], vec![one, two])]);
+            assert_eq!(find(&table, path), Some("two"), "{path}");
+        }
+    }
+}
+
+/// One prefix, many conditions: each candidate is one step. And more prefixes of one path than are
+/// remembered.
+#[test]
+fn candidates_are_tried_in_order() {
+    let with_header = |name: &str, path: PathMatch| {
+        let mut route = route(name, path, true);
+        route.matches.conditions.headers.push(config::HeaderMatcher {
+            name: "x".to_owned(),
+            value: config::HeaderValueMatch::Text(config::StringMatcher::new(
+                config::StringPattern::Exact(name.to_owned()),
+            )),
+            invert: false,
+            treat_missing_as_empty: false,
+        });
+        route
+    };
+    let long = "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for one_path in [true, false] {
+        let path = |i: usize| if one_path { prefix("/") } else { prefix(&long[..=i % 40]) };
+        let mut routes: Vec<Route> =
+            (0..100).map(|i| with_header(&i.to_string(), path(i))).collect();
+        routes.push(route("rest", prefix("/"), true));
+        let table = table(vec![virtual_host("all", &["*"], routes)]);
+        for wanted in ["0", "57", "99", "rest"] {
+            let head = request("h", &format!("{long}/x"), &[("x", wanted)]);
+            let mut steps = 0;
+            let found = table.find_stepwise(&RouteQuery::new(&head, 0), || steps += 1);
+            assert_eq!(found.map(|route| route.name.as_str()), Some(wanted));
+            let tried = wanted.parse().map_or(100, |number: u32| number + 1);
+            assert!(!one_path || steps <= tried + 4, "{steps} steps to {wanted}");
+        }
+    }
+}
+
 #[test]
 fn a_separated_prefix_ends_at_a_slash() {
     let table = routes([PathMatch::SeparatedPrefix("/sep".to_owned())]);

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn patterns() {
         use StringPattern::{Contains, Exact, Prefix, Regex, Suffix};
-        let rows: [(fn(String) -> StringPattern, &str, &str, [bool; 2]); 13] = [
+        type Row = (fn(String) -> StringPattern, &'static str, &'static str, [bool; 2]);
+        let rows: [Row; 13] = [
             (Exact, "ab", "ab", [true, true]),
             (Exact, "ab", "aB", [false, true]),
             (Exact, "", "", [true, true]),

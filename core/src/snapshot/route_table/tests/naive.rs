@@ -91,7 +91,7 @@ fn header_matches(matcher: &HeaderMatcher, asked: &Asked) -> bool {
         values.push("");
     }
     let found = match &matcher.value {
-        HeaderValueMatch::Present(present) => !values.is_empty() == *present,
+        HeaderValueMatch::Present(present) => values.is_empty() != *present,
         _ if values.is_empty() => return false,
         HeaderValueMatch::Range(start, end) => {
             values.iter().any(|value| value.parse().is_ok_and(|n: i64| *start <= n && n < *end))
