@@ -176,7 +176,9 @@ fn write_address(address: IpAddr, text: &mut [u8; 40]) -> &[u8] {
 /// Completes `x-forwarded-proto` and `x-forwarded-port`, and says the request's scheme.
 fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends) {
     let headers = &mut request.headers;
-    if headers.get(Name::XForwardedProto).is_none_or(<[u8]>::is_empty) {
+    let forwarded = headers.get(Name::XForwardedProto).unwrap_or_default();
+    let mut https = forwarded.eq_ignore_ascii_case(b"https");
+    if forwarded.is_empty() {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
     }
     if config.append_x_forwarded_port
@@ -189,13 +191,10 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
     }
     if let Some(scheme) = config.scheme {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
+        https = scheme == "https";
         request.scheme = None;
     }
-    if request.scheme.is_none() {
-        let forwarded = request.headers.get(Name::XForwardedProto).unwrap_or_default();
-        let https = forwarded.eq_ignore_ascii_case(b"https");
-        request.scheme = Some(if https { Scheme::Https } else { Scheme::Http });
-    }
+    request.scheme.get_or_insert(if https { Scheme::Https } else { Scheme::Http });
 }
 
 /// Says inside or outside in the request, and takes away what only the inside may say.

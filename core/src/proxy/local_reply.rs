@@ -36,6 +36,8 @@ impl<I: Io> Shard<I> {
         let config = &stream.listener.http.config;
         // What is behind a request that makes no sense may make none either.
         stream.request.close |= reply.status == 400 && !config.stream_error;
+        // And what is behind a refused upgrade may be meant for the other protocol.
+        stream.request.close |= reply == LocalReply::UPGRADE_FAILED;
         let overloaded = reply.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW);
         if overloaded && !config.router.suppress_envoy_headers {
             stream.response.headers.append(b"x-envoy-overloaded", b"true");
