@@ -183,6 +183,12 @@ local_replies! {
         reset!("remote connection failure"),
         UPSTREAM_CONNECTION_FAILURE,
         "upstream_reset_before_response_started{remote_connection_failure}";
+    /// The upstream refused the connection.
+    CONNECTION_REFUSED: 503,
+        reset!("remote connection failure"),
+        UPSTREAM_CONNECTION_FAILURE,
+        "upstream_reset_before_response_started{remote_connection_failure|delayed_connect_error:\
+         _Connection_refused}";
     /// Connecting to the upstream took longer than `connect_timeout`.
     CONNECTION_TIMEOUT: 503,
         reset!("connection timeout"),
@@ -208,13 +214,13 @@ local_replies! {
     UPSTREAM_MAX_STREAM_DURATION: 504, "upstream max stream duration reached",
         UPSTREAM_MAX_STREAM_DURATION_REACHED, "upstream_max_stream_duration_reached";
     /// `request_timeout` passed before the request was complete.
-    REQUEST_TIMEOUT: 408, "request timeout", DOWNSTREAM_CONNECTION_TERMINATION,
+    REQUEST_TIMEOUT: 408, "request timeout", NONE,
         "request_overall_timeout";
     /// `request_headers_timeout` passed before the head was complete.
     REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
-    /// Nothing happened on the stream for `stream_idle_timeout`.
-    STREAM_IDLE_TIMEOUT: 408, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";
+    /// Nothing happened on the stream for `stream_idle_timeout`; 408 before its request is complete.
+    STREAM_IDLE_TIMEOUT: 504, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";
     /// An upgrade that is not enabled here.
     UPGRADE_FAILED: 403, "", NONE, "upgrade_failed";
     /// The shard has no descriptor left for an upstream connection.

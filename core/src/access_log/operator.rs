@@ -100,6 +100,9 @@ const UNSUPPORTED: &[&str] = &[
     "LOCAL_REPLY_BODY",
     "METADATA",
     "PACKETS_RETRANSMITTED",
+    "PATH",
+    "QUERY_PARAM",
+    "QUERY_PARAMS",
     "REQUESTED_SERVER_NAME",
     "REQUEST_DURATION",
     "REQUEST_HEADERS_BYTES",
@@ -239,7 +242,9 @@ impl Operator {
         match self {
             Operator::StartTime(format) => format.write(out, record.start_unix_us),
             Operator::Protocol => {
-                out.extend_from_slice(record.request.map_or(MISSING, |r| version(r.version)));
+                // Of a head that cannot be read Envoy, too, says that it was of HTTP/1.1.
+                let version = record.request.map_or(b"HTTP/1.1".as_slice(), |r| version(r.version));
+                out.extend_from_slice(version);
             }
             Operator::ResponseCode => write_number(out, record.status.into(), 1),
             Operator::ResponseFlags => record.flags.write_short(out),

@@ -22,7 +22,10 @@ impl<I: Io> Shard<I> {
         let unread_body = !stream.request_complete
             && stream.request_body != tidegate_http::BodyLength::None
             && stream.upstream().is_none();
-        if stream.request.close || unread_body || downstream.aged || downstream.life != Life::Open {
+        // A client that asked for another protocol may already speak it.
+        let upgrade = stream.request.upgrade;
+        let close = stream.request.close || upgrade || unread_body;
+        if close || downstream.aged || downstream.life != Life::Open {
             return true;
         }
         if config.max_requests_per_connection.is_some_and(|max| downstream.requests >= max) {
@@ -88,6 +91,11 @@ impl<I: Io> Shard<I> {
     pub(crate) fn downstream_gone(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get(key) else { return };
         let http = downstream.listener.http.stats;
+        if matches!(downstream.life, Life::Lingering { .. }) {
+            // We have closed it before.
+            self.close_downstream(key);
+            return;
+        }
         self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
         if let Some(stream_key) = downstream.stream {
             self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
@@ -113,6 +121,7 @@ impl<I: Io> Shard<I> {
             || !downstream.held.is_empty()
             || !downstream.decoder.is_idle();
         let delay = downstream.config().delayed_close_timeout;
+        self.stats.inc(downstream.listener.http.stats, HttpStat::DownstreamCxDestroyLocal);
         match delay {
             Some(delay) if may_talk && !downstream.eof => {
                 let until = self.now.instant + delay;

@@ -416,7 +416,9 @@ impl<I: Io> Shard<I> {
         stream.request_complete = true;
         stream.request_deadline = None;
         stream.active = self.now.instant;
-        stream.response_deadline = stream.timeout.map(|timeout| self.now.instant + timeout);
+        if !stream.tunnel {
+            stream.response_deadline = stream.timeout.map(|timeout| self.now.instant + timeout);
+        }
         if stream.upstream().is_some() {
             stream.limits.sent(self.now.instant);
         }
@@ -428,10 +430,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Both halves are complete: the connection goes on with the next request, or closes.
+    /// Both halves are complete, or the rest of the request does not count: the connection goes on
+    /// with the next request, or closes.
     pub(crate) fn end_exchange(&mut self, stream_key: StreamKey) {
         let Some(stream) = self.streams.get(stream_key) else { return };
-        debug_assert!(stream.request_complete && stream.phase == Phase::Answered);
+        debug_assert!(stream.phase == Phase::Answered);
         let key = stream.downstream;
         self.finish_stream(stream_key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };

@@ -10,10 +10,10 @@ use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::ClusterStat;
-use tidegate_http::BodyLength;
 use tidegate_http::h1::{
     encode_chunk_end, encode_chunk_start, encode_last_chunk, strip_hop_by_hop,
 };
+use tidegate_http::{BodyLength, Name};
 use tidegate_io::{Buffer, Io};
 
 impl<I: Io> Shard<I> {
@@ -24,24 +24,29 @@ impl<I: Io> Shard<I> {
         let now = self.now.instant;
         let service = stream.request_sent.unwrap_or(stream.started);
         let service_ms = (now - service).as_millis() as u64;
-        stream.upstream_service_ms = Some(service_ms);
         stream.active = now;
-        stream.response_deadline = None;
         stream.limits.try_end = None;
         stream.phase = Phase::Responding(upstream);
         stream.status = stream.response.status;
         stream.details = "via_upstream";
-        // 101, or 2xx to CONNECT: what follows is another protocol's.
+        // 101, or 2xx to CONNECT: what follows is another protocol's, without an end to wait for.
         let upgraded = stream.response.body == BodyLength::Tunnel;
+        if upgraded {
+            stream.response_deadline = None;
+        }
+        // As in Envoy: an answer to a request that is still on its way has no service time.
+        let is_whole = stream.request_complete && !stream.upgrade;
+        let shown_ms = is_whole.then_some(service_ms);
+        stream.upstream_service_ms = shown_ms;
         let is_changed = stream.changes_responses;
         if is_changed {
-            self.finalize_response(key, Some(service_ms));
+            self.finalize_response(key, shown_ms);
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
         let config = &stream.listener.http.config;
         let date = self.date.as_bytes();
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
-        let added_ms = (!is_changed).then_some(service_ms);
+        let added_ms = shown_ms.filter(|_| !is_changed);
         prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
@@ -74,6 +79,10 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let downstream_key = stream.downstream;
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
+        // A client of HTTP/1.0 takes a connection for closed unless it is told (RFC 9112 9.3).
+        if stream.is_http_10() && !close && stream.response.status >= 200 {
+            stream.response.headers.append_known(Name::Connection, b"connection", b"keep-alive");
+        }
         let output = downstream.output.get_or_insert_with(|| self.io.output());
         // A response of our own has no names that were received.
         let upstream = match stream.response.headers.received_names().next() {
@@ -134,6 +143,7 @@ impl<I: Io> Shard<I> {
             encode_last_chunk(None, output.tail());
         }
         stream.phase = Phase::Answered;
+        stream.response_deadline = None;
         self.finish_upstream(upstream, key);
         self.end_response(key);
     }
@@ -146,6 +156,7 @@ impl<I: Io> Shard<I> {
         // A body that nobody reads any more: the connection cannot be used for another request.
         let close = stream.request.close
             || !stream.request_complete && stream.request_body != BodyLength::None;
+        let complete = stream.request_complete;
         if close {
             // Without a body it is complete, also when its end is not read any more.
             stream.request_complete |= stream.request_body == BodyLength::None;
@@ -153,8 +164,8 @@ impl<I: Io> Shard<I> {
         } else {
             self.touch_downstream(downstream);
         }
-        let Some(stream) = self.streams.get(key) else { return };
-        if stream.request_complete {
+        // What is left of a request whose connection closes is not waited for.
+        if complete || close {
             self.end_exchange(key);
         }
     }
@@ -162,8 +173,9 @@ impl<I: Io> Shard<I> {
     /// The response cannot be completed: the client must notice.
     pub(crate) fn cut_off(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.flags.insert(ResponseFlags::UPSTREAM_CONNECTION_TERMINATION);
-        stream.details = "upstream_reset_after_response_started{connection_termination}";
+        // A response without its end is no HTTP, whichever way it ended: so Envoy puts it.
+        stream.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
+        stream.details = "upstream_reset_after_response_started{protocol_error}";
         let downstream = stream.downstream;
         self.abort_downstream(downstream);
     }

@@ -126,7 +126,8 @@ impl Stream {
         } else if past(self.request_deadline) {
             (LocalReply::REQUEST_TIMEOUT, Some(HttpStat::DownstreamRqTimeout), None)
         } else {
-            (LocalReply::STREAM_IDLE_TIMEOUT, Some(HttpStat::DownstreamRqIdleTimeout), None)
+            let reply = by_client(LocalReply::STREAM_IDLE_TIMEOUT);
+            (reply, Some(HttpStat::DownstreamRqIdleTimeout), None)
         }
     }
 }

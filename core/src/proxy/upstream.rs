@@ -97,6 +97,9 @@ impl<I: Io> Shard<I> {
             Outcome::Received(buffer) => self.upstream_received(key, &buffer),
             Outcome::Sent(Ok(())) => self.upstream_sent(key),
             Outcome::Connected(Ok(())) => self.upstream_connected(key),
+            Outcome::Connected(Err(Errno(libc::ECONNREFUSED))) => {
+                self.connect_failed(key, LocalReply::CONNECTION_REFUSED);
+            }
             Outcome::Connected(Err(_)) => self.connect_failed(key, LocalReply::CONNECTION_FAILURE),
             Outcome::Eof => self.upstream_eof(key),
             Outcome::RecvFailed(_) => self.upstream_ended(key, End::Remote),
@@ -272,6 +275,8 @@ impl<I: Io> Shard<I> {
     fn upstream_ended(&mut self, key: UpstreamKey, end: End) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let stats = upstream.cluster.stats;
+        // A response that began and has no end is no HTTP.
+        let end = if upstream.answered { End::Protocol } else { end };
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroyRemote);
         if end == End::Protocol {
             self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
@@ -281,7 +286,6 @@ impl<I: Io> Shard<I> {
             return;
         };
         let reused = upstream.requests > 1;
-        let answered = upstream.answered;
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroyWithActiveRq);
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroyRemoteWithActiveRq);
         self.stats.inc(upstream.host_stats, HostStat::RqError);
@@ -290,7 +294,7 @@ impl<I: Io> Shard<I> {
         if stream.response_started() {
             self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
             self.cut_off(stream_key);
-        } else if end == End::Remote && reused && !answered && stream.may_replay() {
+        } else if end == End::Remote && reused && stream.may_replay() {
             // The origin closed an idle connection while our request was on its way.
             stream.replayed = true;
             stream.fresh_connection = true;

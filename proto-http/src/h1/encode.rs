@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Writes a request head for an upstream, with `body` as its framing: `content-length` for `Exact`,
-/// also `content-length: 0` when `head.content_length` is `Some(0)`; `transfer-encoding: chunked`
-/// for `Chunked`. Field names come out in lower case. `host` is written from `head.authority`, at
+/// also `content-length: 0` when `head.content_length` is `Some(0)` or the method is one that
+/// commonly has a body; `transfer-encoding: chunked` for `Chunked`. Field names come out in lower case. `host` is written from `head.authority`, at
 /// the place of the `host` field, or first. The version is always HTTP/1.1.
 pub fn encode_request(head: &RequestHead, body: BodyLength, out: &mut Vec<u8>) {
     let mut lines = LineCopier::new(&head.headers, out);
@@ -23,7 +23,12 @@ pub fn encode_request(head: &RequestHead, body: BodyLength, out: &mut Vec<u8>) {
     if !has_host {
         lines.field(b"host", head.headers.bytes(head.authority));
     }
-    let mut framing = Framing::new(body, head.content_length);
+    // Some origins want a length with every POST (RFC 9110 8.6).
+    let is_bodiless =
+        matches!(head.method, Method::Get | Method::Head | Method::Delete | Method::Trace)
+            || head.method == Method::Connect;
+    let declared = head.content_length.or_else(|| (!is_bodiless).then_some(0));
+    let mut framing = Framing::new(body, declared);
     let mut is_host_written = !has_host;
     for field in head.headers.fields() {
         match field.id {
@@ -105,7 +110,7 @@ pub fn encode_last_chunk(trailers: Option<&Headers>, out: &mut Vec<u8>) {
 
 /// The reason phrase of a status code in its registry; without one, `Unknown`, as Envoy writes.
 fn reason_phrase(code: u16) -> &'static str {
-    const PHRASES: [(u16, &str); 61] = [
+    const PHRASES: [(u16, &str); 62] = [
         (100, "Continue"),
         (101, "Switching Protocols"),
         (102, "Processing"),
@@ -167,6 +172,7 @@ fn reason_phrase(code: u16) -> &'static str {
         (508, "Loop Detected"),
         (510, "Not Extended"),
         (511, "Network Authentication Required"),
+        (599, "Last Unassigned Server Error Code"),
     ];
     let found = PHRASES.binary_search_by_key(&code, |(code, _)| *code);
     found.map_or("Unknown", |index| PHRASES[index].1)
@@ -207,10 +213,10 @@ impl<'h, 'o> LineCopier<'h, 'o> {
             b'0' + (code % 10) as u8,
             b' ',
         ];
-        let is_unchanged = reason.start as usize == START.len() + status.len()
+        let is_unchanged = !reason.is_empty()
+            && reason.start as usize == START.len() + status.len()
             && self.arena.starts_with(START)
             && self.has_at(START.len(), &status)
-            && !reason.is_empty()
             && self.has_at(reason.end(), b"\r\n");
         if is_unchanged {
             self.run = 0..reason.end() + 2;

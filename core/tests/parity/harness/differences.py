@@ -3,7 +3,8 @@
 What it leaves to others: finding differences (`observation.py`).
 
 An entry names a subject, then either a setup that is refused (`reason: "not yet: <field>"`), or
-cases and the paths that differ. A path, a case and a subject may be patterns (`*`).
+cases and the paths that differ. A path, a case and a subject may be patterns (`*`). `sometimes:
+true` is for what depends on timing: it need not occur.
 """
 import fnmatch
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import yaml
 
 NOT_YET = "not yet: "
-KEYS = {"subject", "setup", "case", "differs", "reason"}
+KEYS = {"subject", "setup", "case", "differs", "reason", "sometimes"}
 
 
 class Entry:
@@ -32,7 +33,7 @@ class Entry:
             raise ValueError(f"differences.yaml:{line}: a refused setup is 'not yet: <field>'")
         self.used = set()
         self.equal = []
-        self.unseen = False
+        self.unseen = given.get("sometimes", False)
 
     def covers(self, case):
         """Whether it speaks of this case."""
@@ -84,7 +85,9 @@ class Differences:
                     entry.used.add(pattern)
                 left = [d for d in left if not fnmatch.fnmatchcase(d[0], pattern)]
             if len(left) == before:
-                entry.equal.append(case)
+                # A pattern covers what differs of what it names; a name has to differ.
+                if case in entry.cases:
+                    entry.equal.append(case)
             else:
                 entries.append(entry)
         return left, entries

@@ -135,10 +135,9 @@ class Side:
         exchange = Exchange(self.ports[f"listener {case.setup}"], case, fill)
         messages, end = exchange.run()
         time.sleep(case.given.get("wait", 0))
-        seen = self.origins.end()
+        result = self.tidy.value({"response": messages, "end": end, "origin": self.origins.end()})
         if case.given.get("unordered"):
-            messages, seen = (sorted(side, key=json.dumps) for side in (messages, seen))
-        result = self.tidy.value({"response": messages, "end": end, "origin": seen})
+            without_order(result, "response", "origin")
         if wanted:
             result["stats"] = self._stats_change(wanted, before)
         self.windows.append((case, began, str(exchange.client_port)))
@@ -156,9 +155,9 @@ class Side:
         how = given.get("compare", "exact")
         result = {"status": status, "headers": headers}
         if how == "exact":
-            result["body"] = body.splitlines()
+            result["body"] = body
         elif how == "json":
-            result["body"] = shape(json.loads(body))
+            result["body"] = json_shape(body)
         elif how == "names":
             result["body"] = dict.fromkeys(sorted({line.split(": ")[0] for line in
                                                    body.splitlines()}), "there")
@@ -173,11 +172,12 @@ class Side:
         return {name: found.get(name, 0) for name in wanted}
 
     def _stats_change(self, wanted, before):
-        """How stats changed, once they have come to rest."""
+        """How stats changed, once they have come to rest and nothing is active any more."""
         last = None
-        for _ in range(20):
+        for _ in range(40):
             now = self._stats(wanted)
-            if now == last:
+            active = any(now[name] > before[name] for name in wanted if name.endswith("_active"))
+            if now == last and not active:
                 break
             last = now
             time.sleep(0.03)
@@ -222,12 +222,16 @@ class Side:
             until = self.windows[index + 1][1] if index + 1 < len(self.windows) else float("inf")
             mine = [text for at, name, text in lines
                     if began <= at < until and name == case.setup]
-            self.results[case.name]["log"] = [self._log_record(text, client_port)
-                                              for text in mine]
+            result = self.results[case.name]
+            result["log"] = [self._log_record(text, client_port) for text in mine]
+            if case.given.get("unordered"):
+                without_order(result, "log")
         return len(lines)
 
     def _log_record(self, text, client_port):
         text = text.replace(client_port, "<client>")
+        if text.startswith("{"):
+            return self.tidy.value(json.loads(text))
         if SEPARATOR not in text:
             return {"text": self.tidy.text(text)}
         fields = dict(part.split("=", 1) for part in text.split(SEPARATOR))
@@ -242,6 +246,10 @@ class Side:
                 at, separator, text = line.partition(SEPARATOR)
                 if separator:
                     found.append((float(at), path.stem, text))
+                elif line.startswith("{"):
+                    fields = json.loads(line)
+                    at = float(fields.pop("began"))
+                    found.append((at, path.stem, json.dumps(fields)))
         return sorted(found, key=lambda line: line[0])
 
     def close(self):
@@ -252,6 +260,22 @@ class Side:
         except AssertionError as error:
             self.failed = self.failed or str(error)
         self.origins.close()
+
+
+def json_shape(text):
+    """The shape of a page that should be JSON."""
+    try:
+        return shape(json.loads(text))
+    except ValueError:
+        return "not JSON"
+
+
+def without_order(result, *keys):
+    """Sorts what a case does not expect in an order."""
+    for key in keys:
+        for record in result[key]:
+            record.pop("connection", None)
+        result[key].sort(key=json.dumps)
 
 
 def both(sides, step):

@@ -24,7 +24,7 @@ LOG = {
 }
 SEPARATOR = "\x1f"
 SETUP_KEYS = {"routes", "virtual_hosts", "route_config", "hcm", "listener", "clusters", "filters",
-              "log", "log_format", "bootstrap"}
+              "log", "log_format", "log_json", "bootstrap"}
 CASE_KEYS = {"name", "setup", "ask", "raw", "steps", "responses", "linger", "origin", "stats",
              "admin", "compare", "validate", "edit", "wait", "unordered"}
 FILE_KEYS = {"about", "setups", "cases", "clusters", "stats"} | SETUP_KEYS
@@ -44,6 +44,7 @@ class Setup:
         self.clusters = {**(shared or {"origin": {}}), **given.get("clusters", {})}
         self.log = {**LOG, **given.get("log", {})}
         self.log_format = given.get("log_format")
+        self.log_json = given.get("log_json")
 
     def listener(self, port, log_path):
         """The listener's configuration."""
@@ -64,12 +65,13 @@ class Setup:
 
     def access_log(self, path):
         """A file whose lines begin with when the stream did, by which they find their case."""
+        began = "%START_TIME(%s.%6f)%"
+        if self.log_json:
+            return file_log(path, {"json_format": {"began": began, **self.log_json}})
         text = self.log_format or SEPARATOR.join(f"{key}={value}"
                                                  for key, value in self.log.items())
-        text = "%START_TIME(%s.%6f)%" + SEPARATOR + text + "\n"
-        return {"name": "file", "typed_config": {
-            "@type": FILE_LOG, "path": str(path),
-            "log_format": {"text_format_source": {"inline_string": text}}}}
+        text = began + SEPARATOR + text + "\n"
+        return file_log(path, {"text_format_source": {"inline_string": text}})
 
 
 class Case:
@@ -134,6 +136,12 @@ class Subject:
     def cluster_names(self):
         """Names of all clusters of all setups."""
         return sorted({name for setup in self.setups.values() for name in setup.clusters})
+
+
+def file_log(path, log_format):
+    """An access log in a file."""
+    return {"name": "file", "typed_config": {
+        "@type": FILE_LOG, "path": str(path), "log_format": log_format}}
 
 
 def virtual_host(given):

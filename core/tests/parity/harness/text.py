@@ -6,8 +6,8 @@ What it leaves to others: sockets, and what differs in every run (`observation.p
 
 def block(text):
     """`start line`, header lines and, after an empty line, a body: (start, headers, body). The last
-    line end, which a YAML block adds, does not count."""
-    text = text[:-1] if text.endswith("\n") else text
+    line end, which a YAML block adds, does not count; CR LF, which stands in chunks, does."""
+    text = text[:-1] if text.endswith("\n") and not text.endswith("\r\n") else text
     head, _, body = text.partition("\n\n")
     start, *headers = head.split("\n")
     return start, headers, body
