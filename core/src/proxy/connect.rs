@@ -4,6 +4,7 @@
 
 use super::codec;
 use super::deadline::Alarm;
+use super::splice::Splice;
 use super::stream::Phase;
 use super::upstream::{Upstream, Work};
 use crate::reply::LocalReply;
@@ -13,7 +14,42 @@ use crate::stats::{ClusterStat, HostStat};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tidegate_http::h1::ResponseDecoder;
-use tidegate_io::Io;
+use tidegate_io::{Instant, Io, Socket};
+
+impl Upstream {
+    /// A connection that is being made.
+    pub(super) fn new(
+        socket: Socket,
+        host: &Host,
+        entry: &Arc<ClusterEntry>,
+        now: Instant,
+    ) -> Upstream {
+        Upstream {
+            socket,
+            host: host.id,
+            host_stats: host.stats,
+            cluster: entry.clone(),
+            work: Work::Connecting,
+            decoder: ResponseDecoder::new(
+                codec::response_options(entry),
+                codec::response_limits(entry),
+            ),
+            output: None,
+            sending: false,
+            touched: false,
+            paused: false,
+            splice: Splice::default(),
+            bulk: false,
+            finish: false,
+            broken: false,
+            requests: 0,
+            answered: false,
+            opened: now,
+            since: now,
+            alarm: Alarm::default(),
+        }
+    }
+}
 
 impl<I: Io> Shard<I> {
     /// Makes a connection to `host` for those who wait, unless enough are being made.
@@ -49,31 +85,7 @@ impl<I: Io> Shard<I> {
                 return;
             }
         };
-        let now = self.now.instant;
-        let key = self.upstreams.insert(Upstream {
-            socket,
-            host: host.id,
-            host_stats: host.stats,
-            cluster: entry.clone(),
-            work: Work::Connecting,
-            decoder: ResponseDecoder::new(
-                codec::response_options(entry),
-                codec::response_limits(entry),
-            ),
-            output: None,
-            sending: false,
-            touched: false,
-            paused: false,
-            splice: super::splice::Splice::default(),
-            bulk: false,
-            finish: false,
-            broken: false,
-            requests: 0,
-            answered: false,
-            opened: now,
-            since: now,
-            alarm: Alarm::default(),
-        });
+        let key = self.upstreams.insert(Upstream::new(socket, host, entry, self.now.instant));
         self.io.set_token(socket, Owner::Upstream(key).token());
         let pool = self.pools.of(host);
         pool.connecting += 1;
