@@ -27,8 +27,8 @@ pub struct RouteAction {
     pub cluster_not_found_status: u16,
     /// `timeout`, default 15 s.
     pub timeout: Option<Duration>,
-    /// `max_stream_duration.max_stream_duration`: overrides that of the connection manager when set,
-    /// and `timeout` has no effect; `Some(None)` is no limit.
+    /// `max_stream_duration.max_stream_duration`: overrides that of the connection manager when
+    /// set, and `timeout` has no effect; `Some(None)` is no limit.
     pub max_stream_duration: Option<Option<Duration>>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
