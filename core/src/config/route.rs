@@ -24,6 +24,9 @@ pub struct RouteConfiguration {
     /// `validate_clusters`; default true for an inline route configuration: unknown clusters were
     /// refused.
     pub validate_clusters: bool,
+    /// `internal_only_headers`: removed from requests of clients that are not internal; in lower
+    /// case.
+    pub internal_only_headers: Vec<String>,
     /// Header fields of all responses and requests that take a route.
     pub mutations: LevelMutations,
     /// `most_specific_header_mutations_wins`: the route's mutations are done last, not first.
@@ -103,6 +106,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("virtual_hosts"),
             used("validate_clusters"),
             used("max_direct_response_body_size_bytes"),
+            used("internal_only_headers"),
             used("request_headers_to_add"),
             used("request_headers_to_remove"),
             used("response_headers_to_add"),
@@ -186,6 +190,11 @@ impl RouteConfiguration {
             name: config.name.clone(),
             virtual_hosts,
             validate_clusters,
+            internal_only_headers: config
+                .internal_only_headers
+                .iter()
+                .map(|name| name.to_ascii_lowercase())
+                .collect(),
             mutations,
             most_specific_header_mutations_wins: config.most_specific_header_mutations_wins,
             ignore_port_in_host_matching: config.ignore_port_in_host_matching,

@@ -47,6 +47,11 @@ impl<I: Io> Shard<I> {
             Ok(client) => {
                 stream.remote_address = client.address;
                 stream.internal = client.internal;
+                if !client.internal {
+                    for name in &http.routes.config.internal_only_headers {
+                        request.headers.remove_name(name.as_bytes());
+                    }
+                }
                 add_via_and_agent(&mut request.headers, http);
                 request_id::identify(&mut request.headers, config, client.edge, &mut self.random);
                 true

@@ -32,7 +32,8 @@ impl<I: Io> Shard<I> {
         let listener = stream.listener.clone();
         let http = &listener.http;
         let https = http.routes.requires_tls && came_by_tls(&stream.request);
-        let query = RouteQuery { https, ..RouteQuery::new(&stream.request, random) };
+        let internal = stream.internal;
+        let query = RouteQuery { https, internal, ..RouteQuery::new(&stream.request, random) };
         let found = http.routes.find(&query);
         let (step, stat) = match found {
             None => (Step::Reply(LocalReply::ROUTE_NOT_FOUND), Some(HttpStat::NoRoute)),

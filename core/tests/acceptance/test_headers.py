@@ -124,6 +124,19 @@ def test_control_fields(rig):
             assert got == kept, got
 
 
+def test_internal_only_headers(rig):
+    """`internal_only_headers` of a route configuration."""
+    origin = rig.origin()
+    inside = {"use_remote_address": True, "internal_address_config": LOOPBACK_IS_INTERNAL}
+    hosts = [{"name": "all", "domains": ["*"], "routes": [route("/", "origin")]}]
+    routes = {"name": "r", "virtual_hosts": hosts, "internal_only_headers": ["X-Secret"]}
+    for options, seen in [({}, None), (inside, "1")]:
+        with rig.case(str(options)):
+            _, port = rig.front(origin.port, route_config=routes, **options)
+            assert get(port, headers=[("x-secret", "1"), ("x-other", "2")]).status == 200
+            assert (origin.last.get("x-secret"), origin.last.get("x-other")) == (seen, "2")
+
+
 def test_request_id(rig):
     """(options, id sent, id that the origin gets: `new` for one made here, whether the response
     has it)."""
