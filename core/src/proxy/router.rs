@@ -78,10 +78,8 @@ impl<I: Io> Shard<I> {
                     }
                     CompiledTarget::RequireTls => {
                         self.stats.inc(http.stats, HttpStat::RqRedirect);
-                        Step::Redirect {
-                            status: 301,
-                            location: redirect::with_tls(&stream.request),
-                        }
+                        let location = redirect::with_tls(&stream.request);
+                        Step::Redirect { status: 301, location }
                     }
                     CompiledTarget::DirectResponse(_) => {
                         self.stats.inc(http.stats, HttpStat::RqDirectResponse);

@@ -114,8 +114,8 @@ fn the_whole_connection_manager() {
     assert!(!manager.generate_request_id && manager.preserve_external_request_id);
     assert!(manager.always_set_request_id_in_response);
     assert_eq!(manager.upgrades, ["websocket"]);
-    let refused = problems(&with_manager(&["upgrade_configs: [{ upgrade_type: CONNECT }]"]));
-    assert!(refused[0].contains("`CONNECT` is not supported yet"), "{refused:#?}");
+    let refused = problems(&with_manager(&["upgrade_configs: [{ upgrade_type: CONNECT-UDP }]"]));
+    assert!(refused[0].contains("`CONNECT-UDP` is not supported yet"), "{refused:#?}");
 }
 
 #[test]

@@ -13,8 +13,9 @@ use core::ops::Range;
 
 /// Writes a request head for an upstream, with `body` as its framing: `content-length` for `Exact`,
 /// also `content-length: 0` when `head.content_length` is `Some(0)` or the method is one that
-/// commonly has a body; `transfer-encoding: chunked` for `Chunked`. Field names come out in lower case. `host` is written from `head.authority`, at
-/// the place of the `host` field, or first. The version is always HTTP/1.1.
+/// commonly has a body; `transfer-encoding: chunked` for `Chunked`. Field names come out in lower
+/// case. `host` is written from `head.authority`, at the place of the `host` field, or first. The
+/// version is always HTTP/1.1.
 pub fn encode_request(head: &RequestHead, body: BodyLength, out: &mut Vec<u8>) {
     let mut lines = LineCopier::new(&head.headers, out);
     let target = if head.method == Method::Connect { head.authority } else { head.path };
