@@ -219,8 +219,7 @@ local_replies! {
     /// `request_headers_timeout` passed before the head was complete.
     REQUEST_HEADERS_TIMEOUT: 408, "request header timeout", NONE,
         "request_header_timeout";
-    /// Nothing happened on the stream for `stream_idle_timeout`; 408 before its request is
-    /// complete.
+    /// Nothing happened on the stream for `stream_idle_timeout`; 408 while its request comes in.
     STREAM_IDLE_TIMEOUT: 504, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";
     /// An upgrade that is not enabled here.
     UPGRADE_FAILED: 403, "", NONE, "upgrade_failed";

@@ -326,7 +326,6 @@ impl<I: Io> Shard<I> {
 
     /// A head is complete: a stream begins.
     fn open_stream(&mut self, key: DownstreamKey, request: RequestHead) {
-        let snapshot = self.adopted.snapshot().clone();
         let response = self.response_head_memory();
         self.follow_listener(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
@@ -373,7 +372,7 @@ impl<I: Io> Shard<I> {
             limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
-            snapshot,
+            snapshot: self.adopted.snapshot().clone(),
             listener,
             request,
             response,

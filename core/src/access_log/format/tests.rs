@@ -88,10 +88,11 @@ fn the_default_format_writes_envoys_lines() {
 
 #[test]
 fn what_is_missing_is_a_dash() {
-    let all = "%REQ(:METHOD)%|%REQ(A?B)%|%RESP(A)%|%RESP(:STATUS)%|%PROTOCOL%|%UPSTREAM_HOST%|\
+    let all = "%REQ(:METHOD)%|%REQ(A?B)%|%RESP(A)%|%RESP(:STATUS)%|%UPSTREAM_HOST%|\
                %UPSTREAM_CLUSTER%|%ROUTE_NAME%|%RESPONSE_CODE_DETAILS%|%RESPONSE_FLAGS_LONG%|\
                %DOWNSTREAM_REMOTE_ADDRESS%|%DOWNSTREAM_LOCAL_PORT%";
-    assert_eq!(write(all, &NOTHING), ["-"; 12].join("|"));
+    assert_eq!(write(all, &NOTHING), ["-"; 11].join("|"));
+    assert_eq!(write("%PROTOCOL%", &NOTHING), "HTTP/1.1");
     assert_eq!(write("%RESPONSE_CODE% %BYTES_RECEIVED% %DURATION%", &NOTHING), "0 0 1");
 }
 
