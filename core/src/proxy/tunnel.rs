@@ -37,10 +37,15 @@ impl<I: Io> Shard<I> {
         stream.tunnel = true;
         stream.request_complete = true;
         let (http, downstream) = (stream.listener.http.stats, stream.downstream);
+        let upstream = stream.upstream();
         self.stats.inc(http, HttpStat::DownstreamCxUpgradesTotal);
         self.stats.inc(http, HttpStat::DownstreamCxUpgradesActive);
-        // What the client sent behind its request was held until now.
+        // What the client sent behind its request was held until now, and if that was much, its
+        // client is not read from any more.
         self.touch_downstream(downstream);
+        if let Some(upstream) = upstream {
+            self.touch_upstream(upstream);
+        }
     }
 
     /// Bytes from the client.

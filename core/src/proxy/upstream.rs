@@ -244,7 +244,11 @@ impl<I: Io> Shard<I> {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         if let Work::Busy(stream_key) = upstream.work {
             if self.streams.get(stream_key).is_some_and(|stream| stream.tunnel) {
-                self.tunnel_finished_upstream(stream_key);
+                if upstream.broken {
+                    self.upstream_ended(key, End::Remote);
+                } else {
+                    self.tunnel_finished_upstream(stream_key);
+                }
                 return;
             }
             if upstream.decoder.eof() == Ok(Event::End) {
@@ -263,7 +267,12 @@ impl<I: Io> Shard<I> {
     fn upstream_send_failed(&mut self, key: UpstreamKey, errno: Errno) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.sending = false;
-        if matches!(errno.0, libc::EPIPE | libc::ECONNRESET) && !upstream.paused {
+        let may_answer = match upstream.work {
+            // Not a tunnel whose upstream has sent its FIN: nothing follows that.
+            Work::Busy(stream) => self.streams.get(stream).is_some_and(|it| !it.finished[1]),
+            _ => true,
+        };
+        if matches!(errno.0, libc::EPIPE | libc::ECONNRESET) && !upstream.paused && may_answer {
             upstream.broken = true;
             upstream.output = None;
         } else {

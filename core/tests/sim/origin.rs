@@ -313,7 +313,8 @@ impl Actor for Origin {
         self.follow_outages();
     }
 
+    /// While a tunnel lasts, whose client may be gone before its last bytes have come up.
     fn is_busy(&self) -> bool {
-        false
+        self.connections.values().any(|it| it.tunnel.is_some() && !it.eof)
     }
 }
