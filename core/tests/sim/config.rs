@@ -24,6 +24,9 @@ use super::plan::Weather;
 /// Routes by prefix: `/r0/`, `/r1/`, ...
 pub const ROUTES: usize = 3;
 
+/// `timeout` of every route.
+pub const ROUTE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Clusters that there may be.
 pub const CLUSTERS: usize = 3;
 
@@ -288,7 +291,7 @@ fn routes(shape: &Shape) -> RouteConfiguration {
                     ..WeightedCluster::default()
                 }],
                 cluster_not_found_status: 503,
-                timeout: Some(Duration::from_secs(60)),
+                timeout: Some(ROUTE_TIMEOUT),
                 ..RouteAction::default()
             }),
         });

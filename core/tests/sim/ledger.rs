@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tidegate_io::Instant;
 
 use super::answer::{AnswerFraming, Misdeed};
-use super::config::Shape;
+use super::config::{ROUTE_TIMEOUT, Shape};
 use super::plan::{Exchange, Id, Weather};
 
 /// A handle for everybody in the world.
@@ -188,11 +189,20 @@ impl Ledger {
             Outcome::Answered => judge_answered(record, lossy),
             Outcome::Refused(status) => self.judge_refused(record, status),
             Outcome::Cut if lossy || record.spoiled || cuts(record) => None,
+            Outcome::Cut if self.waited_for_a_bad_origin(record) && ran_out_of_time(record) => None,
             Outcome::Cut => Some("its response was cut"),
             Outcome::Lost if lossy || record.spoiled || drains || cuts(record) => None,
             Outcome::Lost if record.reused && weather.short_idle => None,
             Outcome::Lost => Some("its connection ended without a response"),
         }
+    }
+
+    /// Whether it may have waited for the one connection on which an origin says nothing, or for
+    /// the one descriptor that such a connection holds.
+    fn waited_for_a_bad_origin(&self, record: &Record) -> bool {
+        let weather = &self.weather;
+        weather.bad_origins
+            && (weather.small_breakers || weather.sockets_max.is_some() && !record.calm)
     }
 
     /// Whether the proxy had a reason to answer by itself.
@@ -212,10 +222,7 @@ impl Ledger {
             404 if no_route => None,
             404 => Some("there was a route"),
             504 if lossy || misdeed == Some(Misdeed::NeverAnswers) => None,
-            // It may have waited for the one connection on which its origin says nothing.
-            504 if weather.bad_origins && weather.small_breakers => None,
-            // Or for the one descriptor that such a connection holds.
-            504 if weather.bad_origins && weather.sockets_max.is_some() && !record.calm => None,
+            504 if self.waited_for_a_bad_origin(record) => None,
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
@@ -225,6 +232,13 @@ impl Ledger {
             _ => Some("an unexpected refusal"),
         }
     }
+}
+
+/// Whether the response began so late that the route's timeout, which covers all of it, passed
+/// within it.
+fn ran_out_of_time(record: &Record) -> bool {
+    let sent = record.sent_at.unwrap_or_default();
+    record.decided_at.is_some_and(|began| began - sent >= ROUTE_TIMEOUT - Duration::from_secs(1))
 }
 
 fn judge_answered(record: &Record, lossy: bool) -> Option<&'static str> {
