@@ -41,8 +41,10 @@ def test_random_bodies(rig):
         early, late = max(s[1] for s in samples[:half]), max(s[1] for s in samples[half:])
         print(f"{early} descriptors at most in the first half, {late} in the second")
         assert late < early + CONNECTIONS, f"descriptors grow: {early}, later {late}"
-        wait_until(lambda: proxy.descriptors() - proxy.stat("cluster.origin.upstream_cx_active")
-                   <= descriptors_before, 10, lambda: f"{proxy.descriptors()} descriptors are left")
+        active = lambda: proxy.stat("cluster.origin.upstream_cx_active")
+        wait_until(lambda: proxy.descriptors() - active() <= descriptors_before, 10,
+                   lambda: f"{proxy.descriptor_kinds()} are left, {active()} of them to the origin,"
+                           f" {descriptors_before} before")
     print(f"{clients.answers} answers, {clients.cut} cut, {clients.opened} connections")
 
 

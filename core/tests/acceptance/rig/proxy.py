@@ -4,6 +4,8 @@ What it leaves to others: its configuration (`config.py`). `PROXY_BINARY` names 
 `PROXY_KIND` says which command line it has: `tidegate` (the default) or `envoy`, so that a test can
 be tried on the reference.
 """
+import collections
+import contextlib
 import json
 import os
 import resource
@@ -121,6 +123,14 @@ class Proxy:
     def descriptors(self):
         """How many descriptors it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def descriptor_kinds(self):
+        """How many it has open of each kind."""
+        kinds = collections.Counter()
+        for descriptor in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                kinds[os.readlink(descriptor).split(":")[0]] += 1
+        return dict(kinds)
 
     def cpu_seconds(self):
         """CPU time used so far, user and system."""
