@@ -86,7 +86,7 @@ fn s3_2_2_absolute_form() {
 fn s3_2_4_asterisk_form() {
     assert_eq!(
         forwarded("OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n"),
-        "OPTIONS * HTTP/1.1|host: b||"
+        "OPTIONS * HTTP/1.1|host: b|content-length: 0||"
     );
     assert_eq!(forwarded("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), "OPTIONS * HTTP/1.1|host: a||");
 }
