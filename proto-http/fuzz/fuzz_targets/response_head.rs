@@ -36,7 +36,9 @@ fuzz_target!(|input: &[u8]| {
     let read = decoder.decode(&out, &mut again);
     let Ok(read) = read else { panic!("refused: {}", out.escape_ascii()) };
     assert_eq!((read.event, read.consumed), (step.event, out.len()));
-    assert_eq!((again.status, again.reason(), again.body), (head.status, head.reason(), head.body));
+    assert_eq!((again.status, again.body), (head.status, head.body));
+    // One that is missing is filled in.
+    assert!(head.reason().is_empty() || again.reason() == head.reason());
     assert_eq!(again.content_length, head.content_length);
     let added: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"connection"];
     let rest = |head: &ResponseHead| {
