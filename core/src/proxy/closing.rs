@@ -164,12 +164,37 @@ impl<I: Io> Shard<I> {
     /// Ends a response that cannot be completed: the client must not take what it got for whole.
     pub(crate) fn abort_downstream(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get(key) else { return };
-        let http = downstream.listener.http.stats;
-        self.stats.inc(http, HttpStat::DownstreamRqTxReset);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocal);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyLocalActiveRq);
-        self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
-        self.io.abort(downstream.socket);
+        let socket = downstream.socket;
+        self.count_broken_response(key);
+        self.io.abort(socket);
         self.close_downstream(key);
+    }
+
+    /// The same for a response whose framing tells the client that it is not whole. What was sent
+    /// before arrives, and then FIN: a reset could destroy it, and an earlier response with it.
+    pub(crate) fn break_off(&mut self, stream_key: StreamKey) {
+        let Some(stream) = self.streams.get(stream_key) else { return };
+        let key = stream.downstream;
+        self.count_broken_response(key);
+        self.finish_stream(stream_key);
+        if let Some(downstream) = self.downstreams.get_mut(key) {
+            downstream.stream = None;
+            downstream.idle_since = self.now.instant;
+        }
+        self.close_after_output(key);
+        self.arm_downstream(key);
+    }
+
+    fn count_broken_response(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let http = downstream.listener.http.stats;
+        for stat in [
+            HttpStat::DownstreamRqTxReset,
+            HttpStat::DownstreamCxDestroyLocal,
+            HttpStat::DownstreamCxDestroyLocalActiveRq,
+            HttpStat::DownstreamCxDestroyActiveRq,
+        ] {
+            self.stats.inc(http, stat);
+        }
     }
 }

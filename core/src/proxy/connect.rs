@@ -79,7 +79,9 @@ impl<I: Io> Shard<I> {
                 Breakers::release(&entry.breakers.connections);
                 self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
                 self.stats.inc(host.stats, HostStat::CxConnectFail);
-                if self.pools.of(host).open == 0 {
+                // Idle ones are of no use to who waits: it needs one that is new.
+                let pool = self.pools.of(host);
+                if pool.open == pool.idle.len() {
                     self.fail_waiting(host.id, LocalReply::OUT_OF_DESCRIPTORS);
                 }
                 return;

@@ -177,6 +177,10 @@ impl<I: Io> Shard<I> {
         stream.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
         stream.details = "upstream_reset_after_response_started{protocol_error}";
         let downstream = stream.downstream;
-        self.abort_downstream(downstream);
+        match stream.response_body {
+            BodyLength::Exact(_) | BodyLength::Chunked => self.break_off(key),
+            // It would look whole.
+            _ => self.abort_downstream(downstream),
+        }
     }
 }
