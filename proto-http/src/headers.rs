@@ -119,6 +119,12 @@ impl Headers {
         self.iter().find(|(name, _)| *name == lower).map(|(_, value)| value)
     }
 
+    /// As [`Headers::get_name`], for a name whose number is known.
+    #[must_use]
+    pub fn get_known(&self, id: Name, lower: &[u8]) -> Option<&[u8]> {
+        if id == Name::Other { self.get_name(lower) } else { self.get(id) }
+    }
+
     /// Appends a field. `lower` is a valid name in lower case, `value` a valid value: the caller's
     /// promise.
     pub fn append(&mut self, lower: &[u8], value: &[u8]) {

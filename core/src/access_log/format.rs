@@ -147,30 +147,27 @@ impl Format {
     /// a line nor leave its quotes: control characters, bytes beyond ASCII, `"` and `\` are written
     /// as `\xHH` (as nginx does; Envoy writes them as they are).
     pub fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
-        for part in &self.parts {
-            match part {
-                Part::Literal(literal) => out.extend_from_slice(literal),
-                Part::Value { operator, length_max } => {
-                    let length_max = length_max.unwrap_or(usize::MAX);
-                    match operator.text(record) {
-                        Some(text) => write_escaped(out, &text[..text.len().min(length_max)]),
-                        None => write_short(operator, out, record, length_max),
-                    }
-                }
-                part => part.write_json(out, record),
-            }
-        }
+        self.write_parts(out, record, write_escaped);
     }
 
     /// Appends a body: as [`Format::write`], but nothing is escaped in text.
     pub fn write_body(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        self.write_parts(out, record, Vec::extend_from_slice);
+    }
+
+    fn write_parts(
+        &self,
+        out: &mut Vec<u8>,
+        record: &Record<'_>,
+        write_text: impl Fn(&mut Vec<u8>, &[u8]),
+    ) {
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => out.extend_from_slice(literal),
                 Part::Value { operator, length_max } => {
                     let length_max = length_max.unwrap_or(usize::MAX);
                     match operator.text(record) {
-                        Some(text) => out.extend_from_slice(&text[..text.len().min(length_max)]),
+                        Some(text) => write_text(out, &text[..text.len().min(length_max)]),
                         None => write_short(operator, out, record, length_max),
                     }
                 }

@@ -358,10 +358,7 @@ impl HeaderName {
 
     /// The first value; as in Envoy, an empty one counts as there.
     fn find<'a>(&self, headers: &'a Headers) -> Option<&'a [u8]> {
-        match self.id {
-            Name::Other => headers.get_name(&self.lower),
-            id => headers.get(id),
-        }
+        headers.get_known(self.id, &self.lower)
     }
 }
 

@@ -5,7 +5,9 @@
 use super::convert::{At, is_type};
 use super::route::{Route, RouteContext};
 use super::safe_regex::check_regex;
-use super::string_matcher::{StringMatcher, StringPattern};
+use super::string_matcher::{
+    REGEX_MATCHER_FIELDS, STRING_MATCHER_FIELDS, StringMatcher, StringPattern,
+};
 use super::support::{SupportedMessage, kept, message, only, refused, strict, types, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as inputs;
@@ -105,22 +107,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         ],
     ),
     message("xds.type.matcher.v3.Matcher.MatcherTree.MatchMap", &[used("map")]),
-    strict(
-        "xds.type.matcher.v3.StringMatcher",
-        &[
-            used("exact"),
-            used("prefix"),
-            used("suffix"),
-            used("contains"),
-            used("safe_regex"),
-            refused("custom"),
-            used("ignore_case"),
-        ],
-    ),
-    message(
-        "xds.type.matcher.v3.RegexMatcher",
-        &[used("regex"), kept("google_re2", "there is one engine, with the syntax of RE2")],
-    ),
+    strict("xds.type.matcher.v3.StringMatcher", STRING_MATCHER_FIELDS),
+    message("xds.type.matcher.v3.RegexMatcher", REGEX_MATCHER_FIELDS),
     message(
         "xds.core.v3.TypedExtensionConfig",
         &[

@@ -4,7 +4,7 @@
 
 use super::convert::At;
 use super::safe_regex::check_regex;
-use super::support::{SupportedMessage, kept, message, refused, strict, used};
+use super::support::{SupportedField, SupportedMessage, kept, message, refused, strict, used};
 use envoy_types::pb::envoy::r#type::matcher::v3 as pb;
 
 /// `type.matcher.v3.StringMatcher`
@@ -31,25 +31,26 @@ pub enum StringPattern {
     Regex(String),
 }
 
-/// What is implemented of it.
+/// What is implemented of it; xds.type.matcher.v3 has the same fields.
+pub(super) const STRING_MATCHER_FIELDS: &[SupportedField] = &[
+    used("exact"),
+    used("prefix"),
+    used("suffix"),
+    used("contains"),
+    used("safe_regex"),
+    refused("custom"),
+    used("ignore_case"),
+];
+
+/// What is implemented of its regexes.
+pub(super) const REGEX_MATCHER_FIELDS: &[SupportedField] =
+    &[used("regex"), kept("google_re2", "there is one engine, with the syntax of RE2")];
+
+/// The tables of both.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
     // A pattern that is left out would match what it should not.
-    strict(
-        "envoy.type.matcher.v3.StringMatcher",
-        &[
-            used("exact"),
-            used("prefix"),
-            used("suffix"),
-            used("contains"),
-            used("safe_regex"),
-            refused("custom"),
-            used("ignore_case"),
-        ],
-    ),
-    message(
-        "envoy.type.matcher.v3.RegexMatcher",
-        &[used("regex"), kept("google_re2", "there is one engine, with the syntax of RE2")],
-    ),
+    strict("envoy.type.matcher.v3.StringMatcher", STRING_MATCHER_FIELDS),
+    message("envoy.type.matcher.v3.RegexMatcher", REGEX_MATCHER_FIELDS),
 ];
 
 impl StringMatcher {

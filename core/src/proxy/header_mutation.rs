@@ -7,6 +7,7 @@ use crate::access_log::Record;
 use crate::config::AppendAction;
 use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{AddedValue, Addition, CompiledRoute, CompiledTarget, FieldName, Mutations};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 use tidegate_http::{Headers, Name};
@@ -94,15 +95,9 @@ impl<I: Io> Shard<I> {
         }
         let mut scratch = std::mem::take(&mut self.mutation_scratch);
         let downstream = stream.downstream;
-        let [peer, local] =
-            if mutations.has_formats { self.ends(downstream) } else { Default::default() };
+        let ends = if mutations.has_formats { self.ends(downstream) } else { Default::default() };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let record = Record {
-            downstream_remote_address: stream.remote_address.or(peer),
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            ..stream.record(self.now.instant - stream.started)
-        };
+        let record = stream.record(self.now.instant - stream.started, ends);
         scratch.plan(mutations, &record, direction);
         scratch.carry_out(mutations, headers(stream, direction));
         self.mutation_scratch = scratch;
@@ -110,9 +105,9 @@ impl<I: Io> Shard<I> {
 }
 
 impl Stream {
-    /// What is known of the stream now; addresses of the client's connection are left out.
+    /// What is known of the stream now. `ends` are the peer's address and ours.
     #[must_use]
-    pub fn record(&self, duration: Duration) -> Record<'_> {
+    pub fn record(&self, duration: Duration, [peer, local]: [Option<SocketAddr>; 2]) -> Record<'_> {
         Record {
             start_unix_us: self.started_unix_us,
             duration_us: duration.as_micros() as u64,
@@ -126,9 +121,9 @@ impl Stream {
             upstream_host: self.upstream_address,
             upstream_cluster: self.cluster().map(|cluster| cluster.config.name.as_str()),
             upstream_service_ms: self.upstream_service_ms,
-            downstream_remote_address: None,
-            downstream_direct_address: None,
-            downstream_local_address: None,
+            downstream_remote_address: self.remote_address.or(peer),
+            downstream_direct_address: peer,
+            downstream_local_address: local,
             route_name: self.route().map(|route| route.name.as_str()),
             local_reply_body: None,
         }
@@ -207,10 +202,8 @@ fn is_there(addition: &Addition, record: &Record<'_>, direction: Direction) -> b
         Direction::Request => record.request.map(|request| &request.headers),
         Direction::Response => record.response.map(|response| &response.headers),
     };
-    headers.is_some_and(|headers| match addition.name.id {
-        Name::Other => headers.get_name(&addition.name.lower).is_some(),
-        id => headers.get(id).is_some(),
-    })
+    let FieldName { id, lower } = &addition.name;
+    headers.is_some_and(|headers| headers.get_known(*id, lower).is_some())
 }
 
 /// A further line; but fields that there can be only one of, or that Envoy keeps in one line, get

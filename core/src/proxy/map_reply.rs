@@ -35,15 +35,10 @@ impl<I: Io> Shard<I> {
         text: &mut Vec<u8>,
     ) -> Option<&'r str> {
         let downstream = self.streams.get(key)?.downstream;
-        let [peer, local] = self.ends(downstream);
+        let ends = self.ends(downstream);
         let stream = self.streams.get_mut(key)?;
         let mut response = std::mem::take(&mut stream.response);
-        let known = Record {
-            downstream_remote_address: stream.remote_address.or(peer),
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            ..stream.record(self.now.instant - stream.started)
-        };
+        let known = stream.record(self.now.instant - stream.started, ends);
         let scratch = &mut self.mutation_scratch;
         let content_type = map(replies, &known, content, &mut response, scratch, text);
         stream.response = response;

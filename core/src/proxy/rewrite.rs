@@ -62,11 +62,7 @@ fn rewrite_host(request: &mut RequestHead, rewrites: &Rewrites) {
         CompiledHostRewrite::Keep | CompiledHostRewrite::Auto => return,
         CompiledHostRewrite::Literal(host) => host.clone().into_bytes(),
         CompiledHostRewrite::Header(name) => {
-            let value = match name.id {
-                Name::Other => request.headers.get_name(&name.lower),
-                id => request.headers.get(id),
-            };
-            value.map(<[u8]>::to_vec).unwrap_or_default()
+            request.headers.get_known(name.id, &name.lower).unwrap_or_default().to_vec()
         }
         CompiledHostRewrite::PathRegex(replacement) => {
             let mut host = Vec::new();

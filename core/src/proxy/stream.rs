@@ -18,7 +18,6 @@
 
 use super::deadline::earliest;
 use super::request_timeouts::Limits;
-use crate::access_log::Record;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
@@ -252,13 +251,7 @@ impl<I: Io> Shard<I> {
     }
 
     fn log_stream(&mut self, stream: &Stream, duration: Duration) {
-        let [peer, local] = self.ends(stream.downstream);
-        let record = Record {
-            downstream_remote_address: stream.remote_address.or(peer),
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            ..stream.record(duration)
-        };
+        let record = stream.record(duration, self.ends(stream.downstream));
         self.logs.record(&stream.listener.http.access_log, &record);
     }
 

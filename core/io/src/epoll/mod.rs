@@ -47,9 +47,8 @@ pub struct Epoll {
     done: Vec<(Socket, Outcome)>,
     splices: Slots<Splice>,
     pipes: Pipes,
-    /// Splices that can go on without waiting, and the memory of that list's last turn.
-    pumpable: Vec<Socket>,
-    pumping: Vec<Socket>,
+    /// Splices that can go on without waiting, oldest first.
+    pumpable: VecDeque<Socket>,
     /// Sockets that may be accepted from or read without waiting for an edge, oldest first.
     runnable: VecDeque<Socket>,
     /// Sockets that found no free buffer, oldest first.
@@ -86,8 +85,7 @@ impl Epoll {
             done: Vec::new(),
             splices: Slots::new(),
             pipes: Pipes::new(),
-            pumpable: Vec::new(),
-            pumping: Vec::new(),
+            pumpable: VecDeque::new(),
             runnable: VecDeque::new(),
             starved: VecDeque::new(),
             wake,

@@ -27,18 +27,16 @@ impl Epoll {
                 slot.splice = Some(id);
             }
         }
-        self.pumpable.push(id);
+        self.pumpable.push_back(id);
         true
     }
 
     /// Goes on with the splices that need not wait for an edge.
     pub(super) fn pump_splices(&mut self, completions: &mut Vec<Completion>) {
-        let mut pumpable = std::mem::take(&mut self.pumping);
-        std::mem::swap(&mut pumpable, &mut self.pumpable);
-        for id in pumpable.drain(..) {
+        for _ in 0..self.pumpable.len() {
+            let Some(id) = self.pumpable.pop_front() else { return };
             self.pump(id, completions);
         }
-        self.pumping = pumpable;
     }
 
     pub(super) fn pump(&mut self, id: Socket, completions: &mut Vec<Completion>) {
@@ -54,7 +52,7 @@ impl Epoll {
         match standstill {
             // Whatever comes later makes an edge.
             Standstill::From | Standstill::To => {}
-            Standstill::Turn => self.pumpable.push(id),
+            Standstill::Turn => self.pumpable.push_back(id),
             Standstill::End(why) => {
                 self.end_splice(id);
                 // There may be more than was spliced.

@@ -15,6 +15,7 @@ impl State {
         assert!(!output.is_empty(), "an empty output cannot be sent");
         self.record("send", self.endpoints[id].node, id as u64, output.len() as u64);
         let endpoint = &mut self.endpoints[id];
+        assert!(endpoint.spliced_from.is_none(), "sent while bytes are spliced to it");
         if endpoint.phase == Phase::Dead || endpoint.write_shut {
             self.complete(id, Outcome::Sent(Err(Errno(libc::EPIPE))));
             return;

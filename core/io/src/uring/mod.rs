@@ -59,9 +59,8 @@ pub struct Uring {
     outputs: Rc<OutputPool>,
     splices: Slots<Splicing>,
     pipes: Pipes,
-    /// Splices that can go on without waiting, and the memory of that list's last turn.
-    pumpable: Vec<Socket>,
-    pumping: Vec<Socket>,
+    /// Splices that can go on without waiting, oldest first.
+    pumpable: VecDeque<Socket>,
     /// Sockets whose receive ended for lack of buffers, oldest first.
     starved: VecDeque<u32>,
     wake: Arc<WakeEvent>,
@@ -89,8 +88,7 @@ impl Uring {
             outputs: Rc::default(),
             splices: Slots::new(),
             pipes: Pipes::new(),
-            pumpable: Vec::new(),
-            pumping: Vec::new(),
+            pumpable: VecDeque::new(),
             starved: VecDeque::new(),
             wake: WakeEvent::new()?,
             wake_token: Token(u64::MAX),

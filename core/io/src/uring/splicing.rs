@@ -35,18 +35,16 @@ impl Uring {
                 slot.splice = Some(id.index);
             }
         }
-        self.pumpable.push(id);
+        self.pumpable.push_back(id);
         true
     }
 
     /// Goes on with the splices that need not wait.
     pub(super) fn pump_splices(&mut self, completions: &mut Vec<Completion>) {
-        let mut pumpable = std::mem::take(&mut self.pumping);
-        std::mem::swap(&mut pumpable, &mut self.pumpable);
-        for id in pumpable.drain(..) {
+        for _ in 0..self.pumpable.len() {
+            let Some(id) = self.pumpable.pop_front() else { return };
             self.pump(id, completions);
         }
-        self.pumping = pumpable;
     }
 
     fn pump(&mut self, id: Socket, completions: &mut Vec<Completion>) {
@@ -70,7 +68,7 @@ impl Uring {
         match standstill {
             Standstill::From => self.poll(id, source, libc::POLLIN | libc::POLLRDHUP),
             Standstill::To => self.poll(id, target, libc::POLLOUT),
-            Standstill::Turn => self.pumpable.push(id),
+            Standstill::Turn => self.pumpable.push_back(id),
             Standstill::End(why) => {
                 self.end_splice(id.index);
                 end = Some(why);
