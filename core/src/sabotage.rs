@@ -1,8 +1,8 @@
 //! Mistakes on purpose: each breaks one promise, so that a test can show that the simulator
 //! notices.
 //!
-//! Nothing of this is in a program: without the cargo feature `sabotage` every question is answered
-//! with a constant `false`. Only `core/tests/sim` turns the feature on.
+//! Nothing of this is in a release: without debug assertions every question is answered with a
+//! constant `false`. Only `core/tests/sim` makes mistakes.
 //!
 //! What it leaves to others: noticing.
 
@@ -38,27 +38,27 @@ impl Sabotage {
     ];
 
     /// Whether this mistake is to be made, on this thread.
-    #[cfg(feature = "sabotage")]
+    #[cfg(debug_assertions)]
     #[must_use]
     pub fn strikes(self) -> bool {
         MADE.get() == Some(self)
     }
 
     /// Never.
-    #[cfg(not(feature = "sabotage"))]
+    #[cfg(not(debug_assertions))]
     #[inline(always)]
     pub(crate) const fn strikes(self) -> bool {
         false
     }
 }
 
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 thread_local! {
     static MADE: std::cell::Cell<Option<Sabotage>> = const { std::cell::Cell::new(None) };
 }
 
 /// From now on this thread makes that mistake, or none.
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 pub fn make(mistake: Option<Sabotage>) {
     MADE.set(mistake);
 }

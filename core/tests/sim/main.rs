@@ -19,7 +19,7 @@ mod operator;
 mod origin;
 mod plan;
 mod proxy;
-#[cfg(feature = "sabotage")]
+#[cfg(debug_assertions)]
 mod sabotage;
 mod script;
 mod wire;
