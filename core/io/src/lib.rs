@@ -230,6 +230,11 @@ pub trait Io {
     /// mistakes.
     fn send(&mut self, socket: Socket, output: Output);
 
+    /// As [`Io::send`], for the last bytes on a socket that is shut or closed right after
+    /// [`Outcome::Sent`]: they may wait for the FIN and go in one packet with it (`MSG_MORE`, which
+    /// waits up to 200 ms where nothing follows).
+    fn send_last(&mut self, socket: Socket, output: Output);
+
     /// Sends FIN after what was sent. Call it when no send is in flight.
     fn shutdown_write(&mut self, socket: Socket);
 

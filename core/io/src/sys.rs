@@ -72,6 +72,18 @@ pub(crate) fn local_address(fd: RawFd) -> Option<SocketAddr> {
     with_socket(fd, |socket| socket.local_addr()).ok()?.as_socket()
 }
 
+/// recv(2), send(2), sendmsg(2), epoll_wait(2) of a shard, by number: the C library's wrappers also
+/// keep books for the cancellation of threads, which nobody does here, and that shows in profiles.
+///
+/// # Safety
+///
+/// The arguments are what the system call wants them to be.
+pub(crate) unsafe fn by_number(number: libc::c_long, arguments: [usize; 6]) -> isize {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: the caller's promise.
+    unsafe { libc::syscall(number, a, b, c, d, e, f) as isize }
+}
+
 /// Closes a descriptor that a slot owned.
 pub(crate) fn close(fd: RawFd) {
     // SAFETY: the slot that owned the descriptor has just forgotten it.

@@ -116,10 +116,8 @@ impl<I: Io> Shard<I> {
     pub(crate) fn linger(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let may_talk = stream.is_some()
-            || !downstream.last_request
-            || !downstream.held.is_empty()
-            || !downstream.decoder.is_idle();
+        let may_talk =
+            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_closed();
         let delay = downstream.config().delayed_close_timeout;
         self.stats.inc(downstream.listener.http.stats, HttpStat::DownstreamCxDestroyLocal);
         match delay {

@@ -63,8 +63,6 @@ pub struct Downstream {
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     pub(super) requests: u32,
-    /// The client has said that its last request is its last.
-    pub(super) last_request: bool,
     /// `max_connection_duration` has passed.
     pub(super) aged: bool,
     pub(super) accepted: Instant,
@@ -100,7 +98,6 @@ impl Downstream {
             paused: false,
             finish: false,
             requests: 0,
-            last_request: false,
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
@@ -330,7 +327,6 @@ impl<I: Io> Shard<I> {
         self.follow_listener(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.requests += 1;
-        downstream.last_request = request.close;
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;

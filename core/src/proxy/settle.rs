@@ -28,7 +28,11 @@ impl<I: Io> Shard<I> {
             let http = downstream.listener.http.stats;
             self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
             downstream.sending = true;
-            self.io.send(downstream.socket, output);
+            if downstream.life == Life::Closing {
+                self.io.send_last(downstream.socket, output);
+            } else {
+                self.io.send(downstream.socket, output);
+            }
         }
         if downstream.sending {
             return;

@@ -5,6 +5,7 @@ equal.
 (`test_clients.py`).
 """
 import asyncio
+import time
 
 from rig import alone, limit
 from rig.mixed import Clients, Origin
@@ -23,7 +24,8 @@ def test_random_bodies(rig):
     rig.stack.callback(origin.process.kill)
     proxy, port = rig.front(origin.port)
     clients = Clients(port, 2, CONNECTIONS, 600 if rig.soak else 30)
-    descriptors_before, samples = proxy.descriptors(), []
+    time.sleep(0.2)  # The signals are listened for a moment after the first answer.
+    kinds_before, descriptors_before, samples = proxy.descriptor_kinds(), proxy.descriptors(), []
     asyncio.run(clients.run(lambda: samples.append((proxy.rss_kb(), proxy.descriptors()))))
     with rig.case("bodies"):
         assert not clients.failures, clients.failures[:5]
@@ -45,7 +47,7 @@ def test_random_bodies(rig):
         active = proxy.stat("cluster.origin.upstream_cx_active")
         wait_until(lambda: proxy.descriptors() <= descriptors_before + active, 10,
                    lambda: f"{proxy.descriptor_kinds()} are left, {active} of them to the origin,"
-                           f" {descriptors_before} before")
+                           f" {kinds_before} before")
     print(f"{clients.answers} answers, {clients.cut} cut, {clients.opened} connections")
 
 

@@ -115,11 +115,15 @@ impl Client {
         let mut ledger = self.book.borrow_mut();
         let spoils = visit.last != LastWord::Waits && visit.last != LastWord::Stays;
         let mut spoiled = spoils;
+        // Who sends more behind a request that asked for the connection's end (RFC 9112 9.6: MUST
+        // NOT) may meet a closed socket, whose reset destroys the answers before it.
+        let talks_on =
+            visit.exchanges.iter().rev().skip(1).any(|id| ledger.records[*id].plan.close);
         let mut exchanges: Vec<Exchange> = Vec::new();
         for (index, id) in visit.exchanges.iter().enumerate() {
             let record = &mut ledger.records[*id];
             record.reused = index > 0;
-            record.spoiled = spoiled;
+            record.spoiled = spoiled || talks_on;
             // Nobody can know whether the connection goes on behind an early answer, or behind a
             // request that asked for its end.
             spoiled |= record.plan.answer.early || record.plan.close;

@@ -30,6 +30,8 @@ enum State {
     Waiting,
     Tunnel,
     Closed,
+    /// Something came behind the last request, and is ignored.
+    Ignoring,
     Failed(HttpError),
 }
 
@@ -88,7 +90,10 @@ impl RequestDecoder {
             }
             State::Waiting => Ok(Step::new(0, Event::NeedMore)),
             State::Tunnel => Ok(Step::new(0, Event::Tunnel)),
-            State::Closed => Ok(Step::new(input.len(), Event::NeedMore)),
+            State::Closed | State::Ignoring => {
+                self.state = if input.is_empty() { self.state } else { State::Ignoring };
+                Ok(Step::new(input.len(), Event::NeedMore))
+            }
             State::Failed(error) => return Err(error),
         };
         step.map_err(|fault| {
@@ -109,6 +114,12 @@ impl RequestDecoder {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.state == State::Head && self.lines.is_empty()
+    }
+
+    /// Whether a request that asked for the connection's end has ended, and nothing came behind it.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
     }
 
     /// Whether the decoder waits to hear what the bytes after a request are.

@@ -163,18 +163,38 @@ impl Epoll {
         }
     }
 
+    fn begin_send(&mut self, socket: Socket, output: Output, flags: Flags) {
+        assert!(!output.is_empty(), "an empty output has nothing to wait for");
+        let Some(slot) = self.slots.get_mut(socket) else { return };
+        assert!(!slot.flags.has(Flags::SENDING), "one send at a time per socket");
+        slot.flags.set(flags);
+        slot.output = Some(output);
+        self.stats.submissions += 1;
+        match self.send_some(socket) {
+            Some(sent) => self.done.push((socket, Outcome::Sent(sent))),
+            None => {
+                if let Err(error) = self.watch(socket, true) {
+                    let failed = Outcome::Sent(Err(sys::errno_of(&error)));
+                    self.done.push((socket, failed));
+                }
+            }
+        }
+    }
+
     /// Sends what the kernel takes now. `Some` when it is over, well or not.
     fn send_some(&mut self, socket: Socket) -> Option<Result<(), Errno>> {
         let slot = self.slots.get_mut(socket)?;
         let output = slot.output.as_mut()?;
         let result = loop {
             self.stats.enters += 1;
-            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+            let more = if slot.flags.has(Flags::LAST) { libc::MSG_MORE } else { 0 };
+            let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | more;
             let offered = output.unsent();
             let sent = match offered {
                 // SAFETY: the piece belongs to the output, which outlives the call.
                 Unsent::One(start, length) => unsafe {
-                    libc::send(slot.fd, start.cast(), length, flags)
+                    let arguments = [slot.fd as usize, start.addr(), length, flags as usize, 0, 0];
+                    sys::by_number(libc::SYS_sendto, arguments)
                 },
                 // SAFETY: the header and its vectors belong to the output, which outlives the call.
                 Unsent::Many(message) => unsafe { libc::sendmsg(slot.fd, message, flags) },
@@ -273,21 +293,11 @@ impl Io for Epoll {
     }
 
     fn send(&mut self, socket: Socket, output: Output) {
-        assert!(!output.is_empty(), "an empty output has nothing to wait for");
-        let Some(slot) = self.slots.get_mut(socket) else { return };
-        assert!(!slot.flags.has(Flags::SENDING), "one send at a time per socket");
-        slot.flags.set(Flags::SENDING);
-        slot.output = Some(output);
-        self.stats.submissions += 1;
-        match self.send_some(socket) {
-            Some(sent) => self.done.push((socket, Outcome::Sent(sent))),
-            None => {
-                if let Err(error) = self.watch(socket, true) {
-                    let failed = Outcome::Sent(Err(sys::errno_of(&error)));
-                    self.done.push((socket, failed));
-                }
-            }
-        }
+        self.begin_send(socket, output, Flags::SENDING);
+    }
+
+    fn send_last(&mut self, socket: Socket, output: Output) {
+        self.begin_send(socket, output, Flags::SENDING.with(Flags::LAST));
     }
 
     fn shutdown_write(&mut self, socket: Socket) {

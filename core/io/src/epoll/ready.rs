@@ -58,6 +58,8 @@ impl Flags {
     pub(super) const WATCHED_OUTPUT: Flags = Flags(1 << 9);
     /// The peer has finished or failed: a short read is not the last one.
     pub(super) const HANGING: Flags = Flags(1 << 10);
+    /// What is being sent is the last.
+    pub(super) const LAST: Flags = Flags(1 << 11);
 
     #[inline]
     pub(super) fn has(self, other: Flags) -> bool {
@@ -235,8 +237,11 @@ impl Epoll {
             };
             self.stats.enters += 1;
             // SAFETY: the vacant buffer has room for `capacity` bytes and nobody reads it.
-            let result =
-                unsafe { libc::recv(slot.fd, vacant.data().cast(), capacity, libc::MSG_DONTWAIT) };
+            let result = unsafe {
+                let flags = libc::MSG_DONTWAIT as usize;
+                let arguments = [slot.fd as usize, vacant.data().addr(), capacity, flags, 0, 0];
+                sys::by_number(libc::SYS_recvfrom, arguments)
+            };
             if result > 0 {
                 self.budget_bytes = self.budget_bytes.saturating_sub(result as usize);
                 let buffer = self.pool.received(vacant, result as u32);

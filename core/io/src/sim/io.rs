@@ -157,6 +157,10 @@ impl Io for SimIo {
         self.with_stream(socket, |state, id| state.send(id, output));
     }
 
+    fn send_last(&mut self, socket: Socket, output: Output) {
+        self.send(socket, output);
+    }
+
     fn shutdown_write(&mut self, socket: Socket) {
         self.assert_none_in_flight(socket);
         self.with_stream(socket, State::send_fin);

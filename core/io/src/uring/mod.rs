@@ -183,13 +183,23 @@ impl Uring {
     }
 
     /// Hands the unsent rest of the slot's output to the kernel.
+    fn begin_send(&mut self, socket: Socket, output: Output, flags: Flags) {
+        assert!(!output.is_empty(), "an empty output has nothing to wait for");
+        let Some(slot) = self.slots.get_mut(socket) else { return };
+        assert!(slot.output.is_none(), "one send at a time per socket");
+        slot.flags.set(flags);
+        slot.output = Some(output);
+        self.push_send(socket.index, socket.generation);
+    }
+
     fn push_send(&mut self, index: u32, generation: u32) {
         let Some(slot) = self.slots.at_mut(index) else { return };
         let Some(output) = &mut slot.output else { return };
         slot.flags.set(Flags::SENDING);
         let fd = types::Fd(slot.fd);
         // WAITALL: the kernel continues short sends itself.
-        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+        let more = if slot.flags.has(Flags::LAST) { libc::MSG_MORE } else { 0 };
+        let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more;
         let entry = match output.unsent() {
             Unsent::One(start, length) => {
                 let length = u32::try_from(length).unwrap_or(1 << 30);
@@ -377,11 +387,11 @@ impl Io for Uring {
     }
 
     fn send(&mut self, socket: Socket, output: Output) {
-        assert!(!output.is_empty(), "an empty output has nothing to wait for");
-        let Some(slot) = self.slots.get_mut(socket) else { return };
-        assert!(slot.output.is_none(), "one send at a time per socket");
-        slot.output = Some(output);
-        self.push_send(socket.index, socket.generation);
+        self.begin_send(socket, output, Flags::SENDING);
+    }
+
+    fn send_last(&mut self, socket: Socket, output: Output) {
+        self.begin_send(socket, output, Flags::SENDING.with(Flags::LAST));
     }
 
     fn shutdown_write(&mut self, socket: Socket) {

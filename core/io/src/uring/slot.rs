@@ -52,6 +52,8 @@ impl Flags {
     pub(super) const POLL_FIRST: Flags = Flags(1 << 9);
     /// A splice waits for it.
     pub(super) const POLLED: Flags = Flags(1 << 10);
+    /// What is being sent is the last.
+    pub(super) const LAST: Flags = Flags(1 << 11);
 
     #[inline]
     pub(super) fn has(self, other: Flags) -> bool {

@@ -208,6 +208,7 @@ macro_rules! contract_suite {
                 pieces_are_sent_in_order
                 a_slow_reader_gets_everything
                 sending_goes_on_after_the_peer_has_finished
+                the_last_bytes_arrive_with_the_end
                 a_received_buffer_can_be_sent_on
                 a_send_to_a_closed_socket_is_dropped
                 two_sends_at_once_are_a_mistake

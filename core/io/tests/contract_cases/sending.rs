@@ -75,6 +75,34 @@ pub fn sending_goes_on_after_the_peer_has_finished<B: Backend>(mut bench: Bench<
     bench.eof(CLIENT);
 }
 
+pub fn the_last_bytes_arrive_with_the_end<B: Backend>(mut bench: Bench<B>) {
+    for closed in [true, false] {
+        let (client, server) = bench.pair();
+        bench.io.recv(server);
+        bench.io.recv(client);
+        let mut output = bench.io.output();
+        let all = pattern(300_000);
+        output.push(Buffer::copy_from(&all));
+        output.tail().extend_from_slice(b"the end");
+        bench.io.send_last(client, output);
+        bench.sent(CLIENT).unwrap();
+        if closed {
+            bench.io.close(client);
+        } else {
+            bench.io.shutdown_write(client);
+        }
+        assert!(bench.bytes(SERVER, 300_007) == [&all, b"the end".as_slice()].concat());
+        bench.eof(SERVER);
+        if !closed {
+            bench.send_whole(server, SERVER, b"understood");
+            assert_eq!(bench.bytes(CLIENT, 10), b"understood");
+            bench.io.close(client);
+        }
+        bench.io.close(server);
+    }
+    bench.settled(1);
+}
+
 pub fn a_received_buffer_can_be_sent_on<B: Backend>(mut bench: Bench<B>) {
     let (client, server) = bench.pair();
     bench.io.recv(server);
