@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
+use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing};
 use tidegate::snapshot::{
     Adopted, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Publisher, Snapshot,
 };
@@ -21,7 +21,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: Default::default(),
         max_requests_per_connection: None,

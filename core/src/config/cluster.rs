@@ -5,12 +5,15 @@
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
 use super::convert::At;
+use super::dns::DnsResolution;
 use super::endpoint::ClusterLoadAssignment;
 use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
+use super::load_balancing::LoadBalancing;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::time::Duration;
@@ -26,8 +29,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// `connect_timeout`, default 5 s.
     pub connect_timeout: Duration,
-    /// `lb_policy`
-    pub lb_policy: LbPolicy,
+    /// `lb_policy`, `load_balancing_policy`, `common_lb_config`
+    pub load_balancing: LoadBalancing,
     /// `load_assignment`
     pub load_assignment: ClusterLoadAssignment,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
@@ -47,44 +50,16 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
 }
 
-/// `Cluster.type`
+/// `Cluster.type` or `cluster_type`
 #[derive(Clone, PartialEq, Debug)]
 pub enum Discovery {
     /// `STATIC`
     Static,
     /// `STRICT_DNS`: every address of every name is an endpoint.
-    StrictDns {
-        /// `dns_refresh_rate`, default 5 s.
-        refresh_rate: Duration,
-        /// `respect_dns_ttl`
-        respect_ttl: bool,
-        /// `dns_lookup_family`
-        family: DnsLookupFamily,
-    },
-}
-
-/// `dns_lookup_family`
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub enum DnsLookupFamily {
-    /// `AUTO`: IPv6 if there is any, else IPv4.
-    #[default]
-    Auto,
-    /// `V4_ONLY`
-    V4Only,
-    /// `V6_ONLY`
-    V6Only,
-    /// `V4_PREFERRED`
-    V4Preferred,
-    /// `ALL`
-    All,
-}
-
-/// `lb_policy`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`
-    #[default]
-    RoundRobin,
+    StrictDns(DnsResolution),
+    /// `LOGICAL_DNS`: one endpoint; new connections go to the first address of the last answer, and
+    /// those that there are stay.
+    LogicalDns(DnsResolution),
 }
 
 /// `config.cluster.v3.CircuitBreakers`
@@ -122,7 +97,6 @@ impl Default for Thresholds {
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
 const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
 
 /// What is implemented of it.
@@ -132,10 +106,20 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("name"),
             used("alt_stat_name"),
-            must("type", &["STATIC", "STRICT_DNS"]),
+            must("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS"]),
+            used("cluster_type"),
             used("connect_timeout"),
             used("per_connection_buffer_limit_bytes"),
-            only("lb_policy", &["ROUND_ROBIN"]),
+            only(
+                "lb_policy",
+                &["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "LOAD_BALANCING_POLICY_CONFIG"],
+            ),
+            used("load_balancing_policy"),
+            used("common_lb_config"),
+            used("least_request_lb_config"),
+            used("round_robin_lb_config"),
+            refused("ring_hash_lb_config"),
+            refused("maglev_lb_config"),
             used("load_assignment"),
             used("max_requests_per_connection"),
             used("circuit_breakers"),
@@ -144,12 +128,18 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("dns_refresh_rate"),
             used("respect_dns_ttl"),
             used("dns_lookup_family"),
+            used("dns_failure_refresh_rate"),
+            used("dns_jitter"),
+            used("dns_resolvers"),
+            used("use_tcp_for_dns_lookups"),
+            used("dns_resolution_config"),
+            used("typed_dns_resolver_config"),
+            used("wait_for_warm_on_init"),
             used("transport_socket"),
             kept("metadata", "nothing reads a cluster's metadata"),
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
-            refused("cluster_type"),
             refused("eds_cluster_config"),
             refused("http_protocol_options"),
             refused("http2_protocol_options"),
@@ -161,11 +151,9 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             refused("upstream_bind_config"),
             refused("upstream_config"),
             refused("filters"),
-            only("wait_for_warm_on_init", &["true"]),
             only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
             only("connection_pool_per_downstream_connection", &["false"]),
             only("track_timeout_budgets", &["false"]),
-            only("use_tcp_for_dns_lookups", &["false"]),
         ],
     ),
     message("envoy.config.cluster.v3.CircuitBreakers", &[used("thresholds")]),
@@ -205,6 +193,9 @@ impl Cluster {
     /// Converts a cluster; what is wrong is reported.
     pub(super) fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Cluster> {
         let discovery = Discovery::from_proto(at, cluster);
+        if let Some(discovery) = &discovery {
+            discovery.check(&at.field("load_assignment"), cluster.load_assignment.as_ref());
+        }
         let connect_timeout =
             at.field("connect_timeout").duration(cluster.connect_timeout.as_ref());
         let load_assignment = cluster.load_assignment.clone().unwrap_or_default();
@@ -214,6 +205,7 @@ impl Cluster {
             discovery.as_ref(),
         );
         check_transport_socket(at, cluster);
+        let load_balancing = LoadBalancing::from_proto(at, cluster);
         let options = UpstreamOptions::from_proto(at, cluster);
         let circuit_breakers = cluster
             .circuit_breakers
@@ -228,7 +220,7 @@ impl Cluster {
             stat_name: stat_name.to_owned(),
             discovery: discovery?,
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-            lb_policy: LbPolicy::RoundRobin,
+            load_balancing,
             load_assignment,
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,
@@ -250,12 +242,22 @@ fn check_transport_socket(at: &At<'_>, cluster: &pb::Cluster) {
 }
 
 impl Discovery {
+    /// How names are looked up, if names there are.
+    #[must_use]
+    pub fn dns(&self) -> Option<&DnsResolution> {
+        match self {
+            Discovery::Static => None,
+            Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => Some(dns),
+        }
+    }
+
     fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Discovery> {
         let kind = match &cluster.cluster_discovery_type {
             None => DiscoveryType::Static,
             Some(ClusterDiscoveryType::Type(number)) => DiscoveryType::try_from(*number).ok()?,
-            // The reader has refused it by name.
-            Some(ClusterDiscoveryType::ClusterType(_)) => return None,
+            Some(ClusterDiscoveryType::ClusterType(custom)) => {
+                return Discovery::from_custom(&at.field("cluster_type"), custom, at, cluster);
+            }
         };
         if at.field("type").is_unreadable() {
             return None;
@@ -263,28 +265,54 @@ impl Discovery {
         match kind {
             DiscoveryType::Static => Some(Discovery::Static),
             DiscoveryType::StrictDns => {
-                let rate = cluster.dns_refresh_rate.as_ref();
-                let rate = at.field("dns_refresh_rate").duration(rate);
-                Some(Discovery::StrictDns {
-                    refresh_rate: rate.unwrap_or(DEFAULT_DNS_REFRESH_RATE),
-                    respect_ttl: cluster.respect_dns_ttl,
-                    family: DnsLookupFamily::from_proto(cluster.dns_lookup_family()),
-                })
+                Some(Discovery::StrictDns(DnsResolution::from_cluster(at, cluster)))
+            }
+            DiscoveryType::LogicalDns => {
+                Some(Discovery::LogicalDns(DnsResolution::from_cluster(at, cluster)))
             }
             // Refused by name.
-            DiscoveryType::LogicalDns | DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
+            DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
         }
     }
-}
 
-impl DnsLookupFamily {
-    fn from_proto(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {
-        match family {
-            pb::cluster::DnsLookupFamily::Auto => DnsLookupFamily::Auto,
-            pb::cluster::DnsLookupFamily::V4Only => DnsLookupFamily::V4Only,
-            pb::cluster::DnsLookupFamily::V6Only => DnsLookupFamily::V6Only,
-            pb::cluster::DnsLookupFamily::V4Preferred => DnsLookupFamily::V4Preferred,
-            pb::cluster::DnsLookupFamily::All => DnsLookupFamily::All,
+    /// An extension, or one of the types above by the name that Envoy gives to it.
+    fn from_custom(
+        at: &At<'_>,
+        custom: &pb::cluster::CustomClusterType,
+        at_cluster: &At<'_>,
+        cluster: &pb::Cluster,
+    ) -> Option<Discovery> {
+        if let Some(any) = &custom.typed_config {
+            let at = at.field("typed_config");
+            let (dns, is_logical) = DnsResolution::from_typed(&at, any, cluster)?;
+            return Some(match is_logical {
+                true => Discovery::LogicalDns(dns),
+                false => Discovery::StrictDns(dns),
+            });
+        }
+        let dns = || DnsResolution::from_cluster(at_cluster, cluster);
+        match custom.name.as_str() {
+            "envoy.cluster.static" => Some(Discovery::Static),
+            "envoy.cluster.strict_dns" => Some(Discovery::StrictDns(dns())),
+            "envoy.cluster.logical_dns" => Some(Discovery::LogicalDns(dns())),
+            _ => {
+                at.missing("typed_config", Some("a DnsCluster, for example"));
+                None
+            }
+        }
+    }
+
+    /// What Envoy asks of the assignment of such a cluster.
+    fn check(&self, at: &At<'_>, assignment: Option<&pb_endpoint::ClusterLoadAssignment>) {
+        let Discovery::LogicalDns(_) = self else { return };
+        let endpoints = assignment.map_or(&[][..], |assignment| &assignment.endpoints);
+        let is_one = matches!(endpoints, [locality] if locality.lb_endpoints.len() == 1);
+        if !is_one && !at.has_unreadable() {
+            at.error_hint(
+                "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single \
+                 lb_endpoint",
+                "for several names set `type: STRICT_DNS`",
+            );
         }
     }
 }

@@ -27,6 +27,7 @@ impl Upstream {
         Upstream {
             socket,
             host: host.id,
+            address: host.address,
             host_stats: host.stats,
             cluster: entry.clone(),
             work: Work::Connecting,

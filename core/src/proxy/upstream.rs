@@ -12,6 +12,7 @@ use crate::sabotage::Sabotage;
 use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tidegate_http::h1::{Event, ResponseDecoder};
@@ -33,6 +34,8 @@ pub enum Work {
 pub struct Upstream {
     pub(crate) socket: Socket,
     pub(crate) host: HostId,
+    /// Where it goes to: a host of LOGICAL_DNS can have another address by now.
+    pub(super) address: SocketAddr,
     pub(super) host_stats: Scope,
     /// Its cluster, as of when it was made: for limits, counters and timeouts.
     pub(crate) cluster: Arc<ClusterEntry>,
@@ -161,6 +164,7 @@ impl<I: Io> Shard<I> {
             }
             stream.counted = true;
         }
+        stream.upstream_address = Some(upstream.address);
         upstream.work = Work::Busy(stream_key);
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);

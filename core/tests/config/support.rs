@@ -132,7 +132,11 @@ fn every_field_that_is_accepted_without_effect_has_a_reason() {
                     assert!(reason.len() > 10, "{}.{}", message.message, field.name);
                 }
                 Support::Used => used += 1,
-                Support::Types(_) | Support::Only(_) | Support::Must(_) | Support::Refused => {}
+                Support::Types(_)
+                | Support::FirstOf(_)
+                | Support::Only(_)
+                | Support::Must(_)
+                | Support::Refused => {}
             }
         }
     }

@@ -27,7 +27,7 @@ impl Control {
     fn new() -> Control {
         let registry = Arc::new(Registry::new(1));
         Control {
-            resources: Resources::new(registry.clone()),
+            resources: Resources::new(registry.clone(), 1),
             registry,
             now: Instant::default(),
             snapshots: Vec::new(),

@@ -9,12 +9,12 @@ use std::time::Duration;
 use tidegate::config::{
     self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
     Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
-    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    Thresholds, VirtualHost, WeightedCluster,
+    LeastRequest, LoadBalancing, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteTarget, Thresholds, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
-    ListenerEntry, ListenerId, ListenerSockets, RouteTable, Snapshot,
+    ListenerEntry, ListenerId, ListenerSockets, RouteTable, SelectionRules, Snapshot,
 };
 use tidegate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry, Scope};
 use tidegate_io::sim::{Random, World};
@@ -157,7 +157,7 @@ impl Builder {
         let entry = Arc::new(ClusterEntry {
             id: ClusterId(index as u32),
             config: Arc::new(config),
-            endpoints: Arc::new(EndpointSet { hosts }),
+            endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
         });
@@ -174,6 +174,8 @@ impl Builder {
             weight: 1,
             health_status: HealthStatus::Healthy,
             locality: Default::default(),
+            locality_weight: 0,
+            priority: 0,
             stats: self.registry.scope(&prefix, HostStat::ALL),
         }
     }
@@ -251,7 +253,14 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: Duration::from_secs(3),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing {
+            policy: match random.between(0, 3) {
+                0 => LbPolicy::RoundRobin,
+                1 => LbPolicy::LeastRequest(LeastRequest::default()),
+                _ => LbPolicy::Random,
+            },
+            ..LoadBalancing::default()
+        },
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
@@ -273,6 +282,8 @@ fn endpoint(origin: usize) -> Endpoint {
         weight: 1,
         health_status: HealthStatus::Healthy,
         locality: Default::default(),
+        locality_weight: 0,
+        priority: 0,
     }
 }
 

@@ -209,7 +209,7 @@ impl<'r, 's> Reader<'r, 's> {
             return Some(scope);
         }
         match support::support(descriptor.full_name(), written.field.name()) {
-            Some(Support::Used | Support::Types(_)) => Some(Scope::Used),
+            Some(Support::Used | Support::Types(_) | Support::FirstOf(_)) => Some(Scope::Used),
             Some(Support::Kept(_)) => Some(Scope::Kept),
             Some(Support::Reported(reason)) => {
                 let reason = format!("`{}` has no effect: {reason}", written.key);
@@ -293,6 +293,7 @@ impl<'r, 's> Reader<'r, 's> {
         let mut values = Vec::new();
         let mut readable = true;
         let mut index = 0;
+        let mut choice = extension::first_of(field);
         for part in parts {
             // One value without a list is a list of it, as in Envoy.
             let items = match &part.value {
@@ -302,6 +303,7 @@ impl<'r, 's> Reader<'r, 's> {
             for item in items {
                 let length = self.path.len();
                 self.path.push_str(&format!("[{index}]"));
+                let scope = choice.as_mut().map_or(scope, |choice| choice.scope_of(item));
                 match self.value(field, &field.kind(), &[item], scope) {
                     Some(value) => values.push(value),
                     None => readable = false,

@@ -3,7 +3,7 @@
 //! What it leaves to others: building entries (`control`).
 
 use super::*;
-use crate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
+use crate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing};
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ fn config() -> Arc<Cluster> {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers::default(),
         max_requests_per_connection: None,
