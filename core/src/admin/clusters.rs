@@ -21,8 +21,11 @@ const COUNTERS: [(&str, HostStat); 6] = [
     ("rq_timeout", HostStat::RqTimeout),
     ("rq_total", HostStat::RqTotal),
 ];
-const GAUGES: [(&str, HostStat); 2] =
-    [("cx_active", HostStat::CxActive), ("rq_active", HostStat::RqActive)];
+const GAUGES: [(&str, HostStat); 3] = [
+    ("cx_active", HostStat::CxActive),
+    ("rq_active", HostStat::RqActive),
+    ("rq_pending_active", HostStat::RqPendingActive),
+];
 
 /// The page, as text or JSON.
 pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
@@ -79,7 +82,7 @@ fn text_host(
     let flags = match host.health_status {
         HealthStatus::Unknown | HealthStatus::Healthy => "healthy",
         HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
-        HealthStatus::Draining => "/failed_eds_health/eds_status_draining",
+        HealthStatus::Draining => "/eds_status_draining",
         HealthStatus::Degraded => "/degraded_eds_health",
     };
     writeln!(out, "{prefix}::hostname::{}", host.hostname)?;
@@ -142,9 +145,8 @@ fn json_host(registry: &Registry, host: &Arc<Host>) -> Value {
     }
     let health = match host.health_status {
         HealthStatus::Unknown | HealthStatus::Healthy => "HEALTHY",
-        HealthStatus::Unhealthy => "UNHEALTHY",
+        HealthStatus::Unhealthy | HealthStatus::Timeout => "UNHEALTHY",
         HealthStatus::Draining => "DRAINING",
-        HealthStatus::Timeout => "TIMEOUT",
         HealthStatus::Degraded => "DEGRADED",
     };
     let mut status = Map::new();

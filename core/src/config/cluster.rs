@@ -7,14 +7,14 @@
 use super::convert::At;
 use super::dns::DnsResolution;
 use super::endpoint::ClusterLoadAssignment;
-use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
+use super::http1::Http1Options;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::load_balancing::LoadBalancing;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
+use super::upstream_options::{HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// `HttpProtocolOptions.common_http_protocol_options.idle_timeout`, default 1 h; `None` never.
     pub idle_timeout: Option<Duration>,
+    /// `HttpProtocolOptions.common_http_protocol_options.max_connection_duration`
+    pub max_connection_duration: Option<Duration>,
     /// `max_headers_count` of responses, default 100.
     pub max_response_headers_count: u32,
     /// `HttpProtocolOptions.common_http_protocol_options.max_stream_duration`
@@ -48,6 +50,8 @@ pub struct Cluster {
     pub http1: Http1Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
+    /// `upstream_bind_config`, `upstream_connection_options`
+    pub connections: UpstreamConnectionOptions,
 }
 
 /// `Cluster.type` or `cluster_type`
@@ -69,6 +73,9 @@ pub struct CircuitBreakers {
     pub default: Thresholds,
     /// `thresholds` with priority HIGH (shown by `/clusters`).
     pub high: Thresholds,
+    /// `per_host_thresholds.max_connections` of priority DEFAULT. A shard without any connection to
+    /// a host gets one all the same.
+    pub max_connections_per_host: Option<u32>,
 }
 
 /// `config.cluster.v3.CircuitBreakers.Thresholds`; exact across shards.
@@ -95,9 +102,7 @@ impl Default for Thresholds {
     }
 }
 
-const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
@@ -124,6 +129,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_requests_per_connection"),
             used("circuit_breakers"),
             used("common_http_protocol_options"),
+            used("http_protocol_options"),
             types("typed_extension_protocol_options", &[HTTP_PROTOCOL_OPTIONS]),
             used("dns_refresh_rate"),
             used("respect_dns_ttl"),
@@ -136,27 +142,42 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("typed_dns_resolver_config"),
             used("wait_for_warm_on_init"),
             used("transport_socket"),
+            used("upstream_bind_config"),
+            used("upstream_connection_options"),
+            used("track_cluster_stats"),
             kept("metadata", "nothing reads a cluster's metadata"),
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
             refused("eds_cluster_config"),
-            refused("http_protocol_options"),
             refused("http2_protocol_options"),
             refused("upstream_http_protocol_options"),
             refused("transport_socket_matches"),
             refused("transport_socket_matcher"),
             refused("lb_subset_config"),
             refused("original_dst_lb_config"),
-            refused("upstream_bind_config"),
             refused("upstream_config"),
             refused("filters"),
+            refused("preconnect_policy"),
+            refused("lrs_server"),
+            refused("lrs_report_endpoint_metrics"),
             only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
             only("connection_pool_per_downstream_connection", &["false"]),
             only("track_timeout_budgets", &["false"]),
         ],
     ),
-    message("envoy.config.cluster.v3.CircuitBreakers", &[used("thresholds")]),
+    message(
+        "envoy.config.cluster.v3.TrackClusterStats",
+        &[
+            only("timeout_budgets", &["false"]),
+            only("request_response_sizes", &["false"]),
+            only("per_endpoint_stats", &["false"]),
+        ],
+    ),
+    message(
+        "envoy.config.cluster.v3.CircuitBreakers",
+        &[used("thresholds"), used("per_host_thresholds")],
+    ),
     message(
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         &[
@@ -167,24 +188,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_retries"),
             kept("max_connection_pools", "there is one pool per endpoint and shard"),
             only("track_remaining", &["false"]),
-        ],
-    ),
-    message(
-        HTTP_PROTOCOL_OPTIONS,
-        &[
-            used("common_http_protocol_options"),
-            used("explicit_http_config"),
-            refused("use_downstream_protocol_config"),
-            refused("auto_config"),
-            refused("http_filters"),
-        ],
-    ),
-    message(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
-        &[
-            used("http_protocol_options"),
-            refused("http2_protocol_options"),
-            refused("http3_protocol_options"),
         ],
     ),
 ];
@@ -225,12 +228,14 @@ impl Cluster {
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,
             idle_timeout: options.idle_timeout,
+            max_connection_duration: options.max_connection_duration,
             max_response_headers_count: options.max_response_headers_count,
             max_stream_duration: options.max_stream_duration,
             http1: options.http1,
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
+            connections: UpstreamConnectionOptions::from_proto(at, cluster),
         })
     }
 }
@@ -317,99 +322,9 @@ impl Discovery {
     }
 }
 
-/// What `HttpProtocolOptions`, or the deprecated fields of the cluster, say about connections.
-struct UpstreamOptions {
-    idle_timeout: Option<Duration>,
-    max_requests_per_connection: Option<u32>,
-    max_response_headers_count: u32,
-    max_stream_duration: Option<Duration>,
-    http1: Http1Options,
-}
-
-impl UpstreamOptions {
-    fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> UpstreamOptions {
-        let mut common = CommonOptions::of_upstream(
-            &at.field("common_http_protocol_options"),
-            cluster.common_http_protocol_options.as_ref(),
-        );
-        if let Some(requests) = cluster.max_requests_per_connection {
-            common.max_requests_per_connection = Some(requests.value).filter(|count| *count > 0);
-        }
-        let mut http1 = Http1Options::default();
-        let at = at.field("typed_extension_protocol_options");
-        // A map has no order; errors should come in the same one each time.
-        let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
-        extensions.sort_by_key(|(name, _)| name.as_str());
-        for (name, any) in extensions {
-            let at = at.key(name);
-            if name != HTTP_PROTOCOL_OPTIONS {
-                let hint = format!("the key must be {HTTP_PROTOCOL_OPTIONS}");
-                at.error_hint(format!("no extension is called `{name}`"), hint);
-            }
-            let Some(options) =
-                at.unpack::<upstream_http::HttpProtocolOptions>(any, HTTP_PROTOCOL_OPTIONS)
-            else {
-                continue;
-            };
-            http1 = explicit_http1(&at, &options);
-            common = CommonOptions::of_upstream(
-                &at.field("common_http_protocol_options"),
-                options.common_http_protocol_options.as_ref(),
-            );
-        }
-        UpstreamOptions {
-            idle_timeout: common.idle_timeout,
-            max_requests_per_connection: common.max_requests_per_connection,
-            max_response_headers_count: common
-                .max_headers_count
-                .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
-            max_stream_duration: common.max_stream_duration,
-            http1,
-        }
-    }
-}
-
-impl CommonOptions {
-    fn of_upstream(at: &At<'_>, options: Option<&core::HttpProtocolOptions>) -> CommonOptions {
-        let options = options.cloned().unwrap_or_default();
-        let common = CommonOptions::from_proto(at, &options);
-        if common.max_connection_duration.is_some() {
-            at.field("max_connection_duration")
-                .error("`max_connection_duration` of upstream connections is not supported yet");
-        }
-        if common.underscores != UnderscoresAction::Allow {
-            at.field("headers_with_underscores_action").warning("it has no effect upstream");
-        }
-        common
-    }
-}
-
-/// What of the HTTP/1 options concerns requests that are sent upstream.
-fn explicit_http1(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Http1Options {
-    use upstream_http::http_protocol_options::UpstreamProtocolOptions;
-    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
-        &options.upstream_protocol_options
-    else {
-        return Http1Options::default();
-    };
-    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else {
-        return Http1Options::default();
-    };
-    let at = at.field("explicit_http_config");
-    let at = at.field("http_protocol_options");
-    if http1.accept_http_10 {
-        at.field("accept_http_10").warning("`accept_http_10` has no effect upstream");
-    }
-    if http1.enable_trailers {
-        at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
-    }
-    Http1Options::from_proto(&at, Some(http1))
-}
-
 impl CircuitBreakers {
-    fn from_proto(at: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
-        let at = at.field("thresholds");
+    fn from_proto(at_breakers: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
+        let at = at_breakers.field("thresholds");
         let mut converted = CircuitBreakers::default();
         let (mut default_seen, mut high_seen) = (false, false);
         for (index, thresholds) in breakers.thresholds.iter().enumerate() {
@@ -424,8 +339,29 @@ impl CircuitBreakers {
             }
             *slot = Thresholds::from_proto(thresholds);
         }
+        converted.max_connections_per_host = max_connections_per_host(at_breakers, breakers);
         converted
     }
+}
+
+fn max_connections_per_host(at: &At<'_>, breakers: &pb::CircuitBreakers) -> Option<u32> {
+    let at = at.field("per_host_thresholds");
+    let mut max = None;
+    for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
+        let others = [
+            thresholds.max_pending_requests.is_some(),
+            thresholds.max_requests.is_some(),
+            thresholds.max_retries.is_some(),
+            thresholds.max_connection_pools.is_some(),
+        ];
+        if others.contains(&true) {
+            at.index(index).error("only `max_connections` counts for each host");
+        }
+        if thresholds.priority() == core::RoutingPriority::Default {
+            max = max.or(thresholds.max_connections.map(|max| max.value));
+        }
+    }
+    max
 }
 
 impl Thresholds {

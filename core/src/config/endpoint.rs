@@ -77,6 +77,8 @@ pub enum Availability {
     Degraded,
     /// Takes requests in panic only.
     Unavailable,
+    /// The same, but it is not missed either: health is that of the other hosts.
+    Excluded,
 }
 
 const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
@@ -209,9 +211,8 @@ impl HealthStatus {
         match self {
             HealthStatus::Unknown | HealthStatus::Healthy => Availability::Healthy,
             HealthStatus::Degraded => Availability::Degraded,
-            HealthStatus::Unhealthy | HealthStatus::Draining | HealthStatus::Timeout => {
-                Availability::Unavailable
-            }
+            HealthStatus::Unhealthy | HealthStatus::Timeout => Availability::Unavailable,
+            HealthStatus::Draining => Availability::Excluded,
         }
     }
 

@@ -31,6 +31,7 @@ pub mod route_action;
 pub mod route_match;
 pub mod string_matcher;
 pub mod substitution_format;
+pub mod upstream_options;
 pub mod uri_template;
 
 mod ast;
@@ -80,4 +81,5 @@ pub use route_match::{
 pub use string_matcher::{StringMatcher, StringPattern};
 pub use substitution_format::LogFormat;
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};
+pub use upstream_options::{TcpKeepalive, UpstreamConnectionOptions};
 pub use uri_template::{RewritePart, UriTemplate, UriTemplateRewrite};

@@ -123,6 +123,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::redirect::SUPPORTED,
         super::cluster::SUPPORTED,
         super::dns::SUPPORTED,
+        super::upstream_options::SUPPORTED,
         super::load_balancing::SUPPORTED,
         super::endpoint::SUPPORTED,
         super::address::SUPPORTED,

@@ -144,6 +144,7 @@ fn endpoints(
         .flat_map(|entry| &entry.endpoints.hosts)
         .map(|host| (host.address, host))
         .collect();
+    let is_limited = config.circuit_breakers.max_connections_per_host.is_some();
     let mut seen = HashSet::new();
     let mut hosts = Vec::new();
     for Found { endpoint, address, name, key } in addresses(config, names) {
@@ -158,20 +159,26 @@ fn endpoints(
                 && host.locality == endpoint.locality
                 && host.locality_weight == endpoint.locality_weight
                 && host.priority == endpoint.priority
+                && host.connections.is_some() == is_limited
         });
         hosts.push(match unchanged {
             Some(host) => Arc::clone(host),
-            None => Arc::new(Host {
-                stats: registry.scope(&format!("host.{}.{key}", config.stat_name), HostStat::ALL),
-                id: identities.host(id, key),
-                address,
-                hostname: hostname.to_owned(),
-                weight: endpoint.weight,
-                health_status: endpoint.health_status,
-                locality: endpoint.locality.clone(),
-                locality_weight: endpoint.locality_weight,
-                priority: endpoint.priority,
-            }),
+            None => {
+                let prefix = format!("host.{}.{key}", config.stat_name);
+                let id = identities.host(id, key);
+                Arc::new(Host {
+                    id,
+                    address,
+                    hostname: hostname.to_owned(),
+                    weight: endpoint.weight,
+                    health_status: endpoint.health_status,
+                    locality: endpoint.locality.clone(),
+                    locality_weight: endpoint.locality_weight,
+                    priority: endpoint.priority,
+                    connections: is_limited.then(|| identities.connections(id)),
+                    stats: registry.scope(&prefix, HostStat::ALL),
+                })
+            }
         });
     }
     let rules = SelectionRules::of(config);

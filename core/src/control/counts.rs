@@ -94,6 +94,7 @@ impl Counts {
             (MembershipStat::MembershipTotal, hosts.len() as u64),
             (MembershipStat::MembershipHealthy, healthy),
             (MembershipStat::MembershipDegraded, of(Availability::Degraded)),
+            (MembershipStat::MembershipExcluded, of(Availability::Excluded)),
         ] {
             self.cells.set(scope, stat, count);
         }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// What makes a listener the same listener after an update: its address, so that one that is
 /// renamed keeps its sockets and the connections that wait in them. Where the kernel chooses the
@@ -55,6 +56,8 @@ pub struct Identities {
     clusters: HashMap<String, ClusterId>,
     breakers: Vec<Arc<Breakers>>,
     hosts: HashMap<(ClusterId, HostKey), HostId>,
+    /// Of hosts whose connections have had a limit.
+    connections: HashMap<HostId, Arc<AtomicU32>>,
     listeners: HashMap<ListenerKey, ListenerId>,
     listeners_numbered: u32,
 }
@@ -82,6 +85,11 @@ impl Identities {
     pub fn host(&mut self, cluster: ClusterId, key: HostKey) -> HostId {
         let id = HostId(next(&self.hosts));
         *self.hosts.entry((cluster, key)).or_insert(id)
+    }
+
+    /// The counter of the connections to a host.
+    pub fn connections(&mut self, host: HostId) -> Arc<AtomicU32> {
+        self.connections.entry(host).or_default().clone()
     }
 
     /// The number of a listener.

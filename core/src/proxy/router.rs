@@ -11,7 +11,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
     Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
-use crate::stats::{ClusterStat, HttpStat};
+use crate::stats::{ClusterStat, HostStat, HttpStat};
 use std::sync::Arc;
 use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
@@ -144,6 +144,7 @@ impl<I: Io> Shard<I> {
         }
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
+        self.stats.inc(host.stats, HostStat::RqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
             let mut backlog = self.io.output();
             if !stream.terminates_connect {

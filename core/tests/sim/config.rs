@@ -2,15 +2,17 @@
 //!
 //! What it leaves to others: when to publish them (`operator.rs`).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tidegate::config::{
     self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
     Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
     LeastRequest, LoadBalancing, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RouteTarget, Thresholds, VirtualHost, WeightedCluster,
+    RouteMatch, RouteTarget, Thresholds, UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
@@ -89,6 +91,8 @@ pub struct Builder {
     pub registry: Arc<Registry>,
     sockets: Arc<ListenerSockets>,
     breakers: Vec<Arc<Breakers>>,
+    /// Connections to each host, where they have a limit.
+    connections: BTreeMap<u32, Arc<AtomicU32>>,
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
@@ -103,6 +107,7 @@ impl Builder {
             registry: Arc::new(Registry::new(weather.shards)),
             sockets: Arc::new(ListenerSockets { address, sockets }),
             breakers: (0..CLUSTERS).map(|_| Arc::default()).collect(),
+            connections: BTreeMap::new(),
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
@@ -117,8 +122,11 @@ impl Builder {
             [&breakers.connections, &breakers.pending, &breakers.requests]
                 .map(|counter| counter.load(Relaxed))
         });
+        let of_hosts = self.connections.values().map(|counter| counter.load(Relaxed));
+        let of_hosts = of_hosts.filter(|held| *held != 0);
         held.filter(|held| *held != [0; 3])
             .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+            .chain(of_hosts.map(|held| format!("{held} connections of a host are counted")))
             .collect()
     }
 
@@ -165,10 +173,12 @@ impl Builder {
         Some(entry)
     }
 
-    fn host(&self, cluster: usize, origin: usize) -> Host {
+    fn host(&mut self, cluster: usize, origin: usize) -> Host {
         let prefix = format!("cluster.c{cluster}.o{origin}");
+        let id = HostId((cluster * 16 + origin) as u32);
+        let is_limited = self.cluster.circuit_breakers.max_connections_per_host.is_some();
         Host {
-            id: HostId((cluster * 16 + origin) as u32),
+            id,
             address: origin_address(origin),
             hostname: String::new(),
             weight: 1,
@@ -176,6 +186,7 @@ impl Builder {
             locality: Default::default(),
             locality_weight: 0,
             priority: 0,
+            connections: is_limited.then(|| self.connections.entry(id.0).or_default().clone()),
             stats: self.registry.scope(&prefix, HostStat::ALL),
         }
     }
@@ -248,6 +259,8 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_retries: 3,
     };
     let short = Duration::from_millis(random.between(1, 300));
+    let per_host = random.between(0, 3) as u32;
+    let per_host = (weather.small_breakers && random.chance(500)).then_some(per_host);
     Cluster {
         name: String::new(),
         stat_name: String::new(),
@@ -265,13 +278,16 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
             high: Thresholds::default(),
+            max_connections_per_host: per_host,
         },
         max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
         idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
+        max_connection_duration: random.chance(200).then_some(short * 10),
         max_response_headers_count: 100,
         max_stream_duration: None,
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        connections: UpstreamConnectionOptions::default(),
     }
 }
 

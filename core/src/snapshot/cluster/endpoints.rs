@@ -9,6 +9,7 @@ use crate::config::{Availability, HealthStatus};
 use crate::stats::Scope;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// The hosts of a cluster.
 #[derive(Debug, Default)]
@@ -49,6 +50,8 @@ pub struct Host {
     pub locality_weight: u32,
     /// 0 first.
     pub priority: u32,
+    /// How many connections there are to it from all shards, where they have a limit.
+    pub connections: Option<Arc<AtomicU32>>,
     /// Its stats.
     pub stats: Scope,
 }

@@ -101,7 +101,9 @@ const LOCALITY_SCALE: u64 = 1 << 16;
 #[derive(Clone, Debug, Default)]
 struct Priority {
     hosts: Vec<u32>,
-    /// Hosts, or their weights: healthy, degraded, all.
+    /// Hosts that are healthy, degraded, and all but the excluded ones.
+    hosts_counted: [u64; 3],
+    /// The same, or their weights.
     counts: [u64; 3],
     /// What it can take with healthy hosts and with degraded ones, of 100.
     availability: [u32; 2],
@@ -139,12 +141,16 @@ fn priorities_of(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Priority> {
     for (index, host) in hosts.iter().enumerate() {
         let priority = &mut priorities[host.priority as usize];
         priority.hosts.push(index as u32);
-        let value = if rules.weighted_priority_health { u64::from(host.weight) } else { 1 };
-        priority.counts[2] += value;
-        match host.availability() {
-            Availability::Healthy => priority.counts[0] += value,
-            Availability::Degraded => priority.counts[1] += value,
-            Availability::Unavailable => {}
+        let weight = if rules.weighted_priority_health { host.weight } else { 1 };
+        let places: &[usize] = match host.availability() {
+            Availability::Healthy => &[0, 2],
+            Availability::Degraded => &[1, 2],
+            Availability::Unavailable => &[2],
+            Availability::Excluded => &[],
+        };
+        for place in places {
+            priority.hosts_counted[*place] += 1;
+            priority.counts[*place] += u64::from(weight);
         }
     }
     for priority in &mut priorities {
@@ -153,15 +159,9 @@ fn priorities_of(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Priority> {
         let share = |count: u64| (factor * count).checked_div(all).unwrap_or(0).min(100) as u32;
         priority.availability = [share(healthy), share(degraded)];
         // Panic looks at hosts, whatever they weigh.
-        let of = |wanted| {
-            let available = |index: &&u32| hosts[**index as usize].availability() == wanted;
-            priority.hosts.iter().filter(available).count()
-        };
-        let available = of(Availability::Healthy) + of(Availability::Degraded);
-        priority.panics = match priority.hosts.len() {
-            0 => rules.healthy_panic_percent > 0,
-            all => available * 100 < rules.healthy_panic_percent as usize * all,
-        };
+        let [healthy, degraded, all] = priority.hosts_counted;
+        let threshold = u64::from(rules.healthy_panic_percent);
+        priority.panics = (healthy + degraded) * 100 < threshold * all.max(1);
     }
     priorities
 }
@@ -237,8 +237,10 @@ fn groups(
     if rules.is_locality_weighted && kind != SourceKind::Panic {
         for members in localities(hosts, priority) {
             let eligible = members.iter().filter(|index| takes_part(**index)).count();
+            let counts = |index: &&u32| host(**index).availability() != Availability::Excluded;
+            let all = members.iter().filter(counts).count();
             let weight = members.iter().map(|index| host(*index).locality_weight).max();
-            let weight = effective(weight.unwrap_or(0), eligible, members.len(), rules);
+            let weight = effective(weight.unwrap_or(0), eligible, all, rules);
             if weight > 0 {
                 groups.extend(group(&mut members.into_iter(), weight));
             }
@@ -253,7 +255,7 @@ fn groups(
 
 /// A locality's weight, less what its unavailable hosts cannot take.
 fn effective(weight: u32, eligible: usize, all: usize, rules: &SelectionRules) -> u64 {
-    let full = 100 * all as u128;
+    let full = 100 * all.max(1) as u128;
     let share = (u128::from(rules.overprovisioning_factor) * eligible as u128).min(full);
     (u128::from(weight) * u128::from(LOCALITY_SCALE) * share / full) as u64
 }

@@ -3,7 +3,10 @@
 //! What it leaves to others: building entries (`control`).
 
 use super::*;
-use crate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing};
+use crate::config::{
+    Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing,
+    UpstreamConnectionOptions,
+};
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -21,10 +24,12 @@ fn config() -> Arc<Cluster> {
         circuit_breakers: config::CircuitBreakers::default(),
         max_requests_per_connection: None,
         idle_timeout: None,
+        max_connection_duration: None,
         max_response_headers_count: 100,
         max_stream_duration: None,
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        connections: UpstreamConnectionOptions::default(),
     })
 }
 

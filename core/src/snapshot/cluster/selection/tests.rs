@@ -23,6 +23,7 @@ fn hosts(rows: &[Row], locality_weights: &[u32]) -> Vec<Arc<Host>> {
             locality: [String::new(), zone.to_string(), String::new()],
             locality_weight: locality_weights.get(usize::from(zone)).copied().unwrap_or(0),
             priority,
+            connections: None,
             stats,
         })
     };
@@ -88,6 +89,17 @@ fn rules_change_the_shares() {
     let weighted = SelectionRules { weighted_priority_health: true, ..rules };
     assert_eq!(of(&[rows.to_vec()], weighted), [(0, Healthy, 100)]);
     assert_eq!(of(&[rows.to_vec()], rules), [(0, Healthy, 70), (1, Healthy, 30)]);
+}
+
+#[test]
+fn hosts_that_drain_are_not_missed() {
+    let rules = SelectionRules::default();
+    let rows = [(0, Draining, 1, 0), (0, Draining, 1, 0), (0, Healthy, 1, 0)];
+    assert_eq!(shares(&[rows.to_vec()], &rules), [(0, SourceKind::Healthy, 100)]);
+    let sources = select(&hosts(&rows, &[]), &rules);
+    assert_eq!(sources[0].groups[0].hosts, [2]);
+    let rows = [(0, Draining, 1, 0)];
+    assert_eq!(shares(&[rows.to_vec()], &rules), [(0, SourceKind::Panic, 100)]);
 }
 
 #[test]
