@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 
-from rig import Client, config, get, limit
+from rig import Client, config, get, limit, only
 
 NAME = "app.test"
 REFRESH_S = 0.2
@@ -125,8 +125,10 @@ def moved(rig, kind):
     return port, origins, resolver
 
 
+@only("tidegate")
 def test_logical_host_keeps_its_connections(rig):
-    """New connections go to the new address, and those that there are stay in use."""
+    """New connections go to the new address, and those that there are stay in use: so says Envoy's
+    documentation, but Envoy 1.40 closes them whenever the answer is another one."""
     port, origins, _ = moved(rig, "LOGICAL_DNS")
     assert get(port).body == b"127.0.0.1", "the idle connection is not used any more"
     origins.hang_up()
