@@ -8,6 +8,7 @@ use super::convert::At;
 use super::support::{SupportedMessage, kept, message, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
+use std::collections::HashSet;
 
 /// `config.endpoint.v3.ClusterLoadAssignment`
 #[derive(Clone, PartialEq, Debug)]
@@ -146,13 +147,18 @@ impl ClusterLoadAssignment {
                 factor.map_or(DEFAULT_OVERPROVISIONING_FACTOR, |factor| factor.value);
             converted.weighted_priority_health = policy.weighted_priority_health;
         }
+        let mut seen = HashSet::new();
         for (group_index, group) in assignment.endpoints.iter().enumerate() {
             let at = at.index(group_index);
             let at = at.field("lb_endpoints");
             for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
                 let at = at.index(index);
                 let endpoint = Endpoint::from_proto(&at, lb_endpoint, group, discovery);
-                converted.endpoints.extend(at.converted(endpoint));
+                let Some(endpoint) = at.converted(endpoint) else { continue };
+                if !seen.insert(endpoint.address.clone()) {
+                    at.warning(format!("{} is there twice and counts once", endpoint.address));
+                }
+                converted.endpoints.push(endpoint);
             }
         }
         converted

@@ -100,9 +100,12 @@ impl Counts {
         }
     }
 
-    /// The hosts of a cluster are others than before.
-    pub fn membership_change(&self, cluster: &config::Cluster) {
-        self.cells.inc(self.membership(cluster), MembershipStat::MembershipChange);
+    /// The hosts of so many priorities of a cluster are others than before.
+    pub fn membership_change(&self, cluster: &config::Cluster, priorities: u64) {
+        if priorities > 0 {
+            let stat = MembershipStat::MembershipChange;
+            self.cells.add(self.membership(cluster), stat, priorities);
+        }
     }
 
     /// All shards run.

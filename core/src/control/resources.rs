@@ -16,7 +16,9 @@ use super::identity::{Identities, ListenerKey};
 use super::names::{Answer, Change, DnsName, Names, Refresh};
 use crate::config::{self, Address};
 use crate::log::{Component, Level};
-use crate::snapshot::{ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot};
+use crate::snapshot::{
+    ClusterEntry, ClusterTable, HostId, ListenerEntry, ListenerSockets, Snapshot,
+};
 use crate::stats::Registry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -296,9 +298,7 @@ impl Resources {
         for config in &pending.clusters {
             let previous = before.get(config.name.as_str()).copied();
             let new = self.cluster(config, previous);
-            if previous.is_none_or(|entry| !Arc::ptr_eq(&entry.endpoints, &new.endpoints)) {
-                self.counts.membership_change(config);
-            }
+            self.counts.membership_change(config, changed_priorities(previous, &new));
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
                 self.counts.members(&new);
                 table.insert(new.clone());
@@ -341,16 +341,13 @@ impl Resources {
             if Arc::ptr_eq(&new, &previous) {
                 continue;
             }
-            let ids = |entry: &ClusterEntry| -> Vec<_> {
-                entry.endpoints.hosts.iter().map(|host| host.id).collect()
-            };
-            let (before, after) = (ids(&previous), ids(&new));
+            let changed = changed_priorities(Some(&previous), &new);
             // A logical host whose address changed is the same host.
-            if before != after {
-                let (before, after) = (before.len(), after.len());
+            if changed > 0 {
+                let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
                 let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
                 self.log(Level::Info, Component::Upstream, text);
-                self.counts.membership_change(&new.config);
+                self.counts.membership_change(&new.config, changed);
                 self.counts.members(&new);
             }
             self.active.table.insert(new.clone());
@@ -391,6 +388,23 @@ impl Pending {
         };
         self.clusters.iter().filter(cold)
     }
+}
+
+/// How many priorities have other hosts than before.
+fn changed_priorities(before: Option<&Arc<ClusterEntry>>, after: &Arc<ClusterEntry>) -> u64 {
+    if before.is_some_and(|before| Arc::ptr_eq(&before.endpoints, &after.endpoints)) {
+        return 0;
+    }
+    let hosts = |entry: &Arc<ClusterEntry>| {
+        let mut priorities: BTreeMap<u32, BTreeSet<HostId>> = BTreeMap::new();
+        for host in &entry.endpoints.hosts {
+            priorities.entry(host.priority).or_default().insert(host.id);
+        }
+        priorities
+    };
+    let (before, after) = (before.map(hosts).unwrap_or_default(), hosts(after));
+    let priorities: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    priorities.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
 }
 
 fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {

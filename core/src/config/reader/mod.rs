@@ -8,6 +8,7 @@
 
 mod extension;
 mod hints;
+mod mistakes;
 mod rules;
 mod scalar;
 mod well_known;
@@ -101,9 +102,14 @@ impl<'r, 's> Reader<'r, 's> {
         for entries in mappings {
             self.collect(entries, descriptor, &mut written);
         }
+        let mistaken = if scope == Scope::Used { self.mistake(descriptor, &written) } else { &[] };
         for part in &written {
             let length = self.enter(part.field.name());
-            if let Some(scope) = self.scope_of(part, descriptor, scope) {
+            let scope = match mistaken.contains(&part.field.name()) {
+                true => Some(Scope::Kept),
+                false => self.scope_of(part, descriptor, scope),
+            };
+            if let Some(scope) = scope {
                 let field_at = part.parts.last().map(|node| node.at);
                 match self.field(&part.field, &part.parts, scope) {
                     Some(value) => {
