@@ -83,7 +83,14 @@ impl<I: Io> Shard<I> {
         }
         let host_permit = match self.host_permit(entry, host) {
             Ok(permit) => permit,
-            Err(HostIsFull) => return,
+            Err(HostIsFull) => {
+                // Who waits beside an idle connection needs one that is new, which is made in the
+                // place of that.
+                if let Some(idle) = self.pools.of(host).idle.first().copied() {
+                    self.close_upstream(idle);
+                }
+                return;
+            }
         };
         let thresholds = &entry.config.circuit_breakers.default;
         if Breakers::acquire(&entry.breakers.connections, thresholds.max_connections)

@@ -93,6 +93,8 @@ pub struct Builder {
     breakers: Vec<Arc<Breakers>>,
     /// Connections to each host, where they have a limit.
     connections: BTreeMap<u32, Arc<AtomicU32>>,
+    /// Origins have two priorities, two weights and two states of health.
+    ranked: bool,
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
@@ -108,6 +110,7 @@ impl Builder {
             sockets: Arc::new(ListenerSockets { address, sockets }),
             breakers: (0..CLUSTERS).map(|_| Arc::default()).collect(),
             connections: BTreeMap::new(),
+            ranked: weather.origins == 3,
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
@@ -181,11 +184,14 @@ impl Builder {
             id,
             address: origin_address(origin),
             hostname: String::new(),
-            weight: 1,
-            health_status: HealthStatus::Healthy,
+            weight: if self.ranked { 1 + origin as u32 % 2 } else { 1 },
+            health_status: match self.ranked && origin % 3 == 1 {
+                true => HealthStatus::Degraded,
+                false => HealthStatus::Healthy,
+            },
             locality: Default::default(),
             locality_weight: 0,
-            priority: 0,
+            priority: if self.ranked { origin as u32 / 2 } else { 0 },
             connections: is_limited.then(|| self.connections.entry(id.0).or_default().clone()),
             stats: self.registry.scope(&prefix, HostStat::ALL),
         }
@@ -259,8 +265,6 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_retries: 3,
     };
     let short = Duration::from_millis(random.between(1, 300));
-    let per_host = random.between(0, 3) as u32;
-    let per_host = (weather.small_breakers && random.chance(500)).then_some(per_host);
     Cluster {
         name: String::new(),
         stat_name: String::new(),
@@ -278,7 +282,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
             high: Thresholds::default(),
-            max_connections_per_host: per_host,
+            max_connections_per_host: weather.host_limit,
         },
         max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
         idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),

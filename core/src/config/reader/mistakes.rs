@@ -68,7 +68,10 @@ fn table_size(written: &[Written<'_>]) -> Option<u64> {
 
 /// Tables have at most 5,000,011 places, so this ends soon.
 fn is_prime(number: u64) -> bool {
-    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|it| number % it != 0)
+    number > 1
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|it| !number.is_multiple_of(it))
 }
 
 #[cfg(test)]
