@@ -81,7 +81,7 @@ static_resources:
 fn snapshot(yaml: String, registry: &Arc<Registry>) -> Snapshot {
     let source = Source { name: "test.yaml".to_owned(), text: yaml };
     let (bootstrap, _) = config::load(&[source], &config::Options::default()).unwrap();
-    let mut resources = Resources::new(registry.clone());
+    let mut resources = Resources::new(registry.clone(), 1);
     let sockets = open_all(&bootstrap.listeners, &resources.sockets(), 1).unwrap();
     let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
     resources.handle_update(&prepared, Instant::default());

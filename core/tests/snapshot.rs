@@ -5,7 +5,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
+use tidegate::config::{
+    Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing,
+    UpstreamConnectionOptions,
+};
 use tidegate::snapshot::{
     Adopted, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Publisher, Snapshot,
 };
@@ -21,15 +24,17 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: Default::default(),
         max_requests_per_connection: None,
         idle_timeout: None,
+        max_connection_duration: None,
         max_response_headers_count: 100,
         max_stream_duration: None,
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        connections: UpstreamConnectionOptions::default(),
     });
     let entry = |id| {
         Arc::new(ClusterEntry {

@@ -48,6 +48,7 @@ pub use clock::{Instant, Now};
 pub use interfaces::host_address;
 pub use options::IoOptions;
 pub use output::Output;
+pub use socket::{ConnectOptions, Keepalive};
 
 /// Names the owner of a socket in every completion of that socket.
 ///
@@ -188,7 +189,17 @@ pub trait Io {
     /// Creates a non-blocking TCP socket with `TCP_NODELAY` and starts to connect it.
     ///
     /// An error (no descriptors left, unsupported address family) is returned at once.
-    fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket>;
+    fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
+        self.connect_with(address, &ConnectOptions::default(), token)
+    }
+
+    /// The same, with options. An address that cannot be bound to is an error at once, too.
+    fn connect_with(
+        &mut self,
+        address: &SocketAddr,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Socket>;
 
     /// Changes the owner that completions of `socket` name.
     fn set_token(&mut self, socket: Socket, token: Token);

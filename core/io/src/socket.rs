@@ -28,6 +28,28 @@ impl Default for ListenOptions {
     }
 }
 
+/// How to make a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ConnectOptions {
+    /// Where it comes from; port 0 leaves the port to the kernel. Envoy: `upstream_bind_config`.
+    pub source: Option<SocketAddr>,
+    /// `IP_FREEBIND`: the source need not be an address of this host (yet).
+    pub freebind: bool,
+    /// `SO_KEEPALIVE`. Envoy: `tcp_keepalive`.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// When the kernel asks a silent peer whether it is still there; what is absent is the kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Keepalive {
+    /// `TCP_KEEPCNT`: unanswered questions that end the connection.
+    pub probes: Option<u32>,
+    /// `TCP_KEEPIDLE`: seconds of silence before the first.
+    pub time_s: Option<u32>,
+    /// `TCP_KEEPINTVL`: seconds between them.
+    pub interval_s: Option<u32>,
+}
+
 /// A TCP socket, bound to `address` and listening.
 ///
 /// `SO_REUSEADDR` is set, so that a restart is not refused while old connections linger, and

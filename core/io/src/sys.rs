@@ -5,10 +5,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket as RawSocket, TcpKeepalive, Type};
 
-use crate::Errno;
+use crate::{ConnectOptions, Errno, Keepalive};
 
 /// The error of the system call that just failed on this thread.
 pub(crate) fn last_errno() -> Errno {
@@ -41,19 +42,69 @@ pub(crate) fn set_nonblocking_raw(fd: RawFd, nonblocking: bool) {
 }
 
 /// A TCP socket for connecting to `address`, with `TCP_NODELAY` and close-on-exec.
-pub(crate) fn connecting_socket(address: &SocketAddr, nonblocking: bool) -> io::Result<OwnedFd> {
+pub(crate) fn connecting_socket(
+    address: &SocketAddr,
+    options: &ConnectOptions,
+    nonblocking: bool,
+) -> io::Result<OwnedFd> {
     let kind = if nonblocking { Type::STREAM.nonblocking() } else { Type::STREAM };
     let socket =
         RawSocket::new_raw(Domain::for_address(*address), kind.cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(keepalive) = &options.keepalive {
+        set_keepalive(&socket, keepalive)?;
+    }
+    if let Some(source) = &options.source {
+        if options.freebind {
+            match source {
+                SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+                SocketAddr::V6(_) => socket.set_freebind_v6(true)?,
+            }
+        }
+        if source.port() == 0 {
+            leave_port_to_connect(socket.as_raw_fd());
+        }
+        socket.bind(&(*source).into())?;
+    }
     Ok(socket.into())
+}
+
+fn set_keepalive(socket: &RawSocket, keepalive: &Keepalive) -> io::Result<()> {
+    socket.set_keepalive(true)?;
+    let mut wanted = TcpKeepalive::new();
+    if let Some(probes) = keepalive.probes {
+        wanted = wanted.with_retries(probes);
+    }
+    if let Some(seconds) = keepalive.time_s {
+        wanted = wanted.with_time(Duration::from_secs(seconds.into()));
+    }
+    if let Some(seconds) = keepalive.interval_s {
+        wanted = wanted.with_interval(Duration::from_secs(seconds.into()));
+    }
+    socket.set_tcp_keepalive(&wanted)
+}
+
+/// The port is chosen when the peer is known: bound before, each would be taken for all peers.
+fn leave_port_to_connect(fd: RawFd) {
+    let on: libc::c_int = 1;
+    // SAFETY: a valid pointer to an int of the given length, which the kernel copies. Where it
+    // fails, a port is chosen at once, as without it.
+    unsafe {
+        libc::setsockopt(
+            fd,
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            std::ptr::from_ref(&on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        );
+    }
 }
 
 /// Makes the coming close send a reset and drop what is unsent.
 pub(crate) fn set_reset_on_close(fd: RawFd) {
     // A failure (the socket is already dead) leaves an ordinary close, which is all that is left to
     // do.
-    let _ = with_socket(fd, |socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+    let _ = with_socket(fd, |socket| socket.set_linger(Some(Duration::ZERO)));
 }
 
 /// Sends FIN.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tidegate_io::epoll::Epoll;
 use tidegate_io::socket::{ListenOptions, listen};
 use tidegate_io::uring::{Uring, probe};
-use tidegate_io::{Completion, Io, IoOptions, Outcome, Socket, Token};
+use tidegate_io::{Completion, ConnectOptions, Io, IoOptions, Keepalive, Outcome, Socket, Token};
 
 const LISTENER: Token = Token(1);
 
@@ -421,4 +421,28 @@ fn queues_that_overflow_lose_nothing() {
 fn uring_pause_and_recv(uring: &mut dyn Io, socket: Socket) {
     uring.pause(socket);
     uring.recv(socket);
+}
+
+#[test]
+fn a_connection_comes_from_the_address_that_it_is_bound_to() {
+    for_both(|make| {
+        let mut io = make(&IoOptions::default());
+        let mut seen = Vec::new();
+        let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = peer.local_addr().unwrap();
+        let source = Some("127.0.0.7:0".parse().unwrap());
+        let keepalive = Keepalive { probes: Some(3), time_s: Some(10), interval_s: Some(5) };
+        let options = ConnectOptions { source, keepalive: Some(keepalive), freebind: true };
+        let socket = io.connect_with(&to, &options, Token(9)).unwrap();
+        turn_until(&mut *io, &mut seen, |_, seen| !seen.is_empty());
+        assert!(matches!(seen[0].outcome, Outcome::Connected(Ok(()))), "{seen:?}");
+        let (_, from) = peer.accept().unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.7");
+        io.close(socket);
+        let source = Some("192.0.2.1:0".parse().unwrap());
+        let error = io
+            .connect_with(&to, &ConnectOptions { source, ..ConnectOptions::default() }, Token(9))
+            .unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
+    });
 }

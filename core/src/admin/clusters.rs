@@ -21,8 +21,11 @@ const COUNTERS: [(&str, HostStat); 6] = [
     ("rq_timeout", HostStat::RqTimeout),
     ("rq_total", HostStat::RqTotal),
 ];
-const GAUGES: [(&str, HostStat); 2] =
-    [("cx_active", HostStat::CxActive), ("rq_active", HostStat::RqActive)];
+const GAUGES: [(&str, HostStat); 3] = [
+    ("cx_active", HostStat::CxActive),
+    ("rq_active", HostStat::RqActive),
+    ("rq_pending_active", HostStat::RqPendingActive),
+];
 
 /// The page, as text or JSON.
 pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
@@ -77,8 +80,9 @@ fn text_host(
     }
     let [region, zone, sub_zone] = &host.locality;
     let flags = match host.health_status {
-        HealthStatus::Healthy => "healthy",
-        HealthStatus::Unhealthy => "/failed_eds_health",
+        HealthStatus::Unknown | HealthStatus::Healthy => "healthy",
+        HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
+        HealthStatus::Draining => "/eds_status_draining",
         HealthStatus::Degraded => "/degraded_eds_health",
     };
     writeln!(out, "{prefix}::hostname::{}", host.hostname)?;
@@ -88,7 +92,7 @@ fn text_host(
     writeln!(out, "{prefix}::zone::{zone}")?;
     writeln!(out, "{prefix}::sub_zone::{sub_zone}")?;
     writeln!(out, "{prefix}::canary::false")?;
-    writeln!(out, "{prefix}::priority::0")?;
+    writeln!(out, "{prefix}::priority::{}", host.priority)?;
     writeln!(out, "{prefix}::success_rate::-1")?;
     writeln!(out, "{prefix}::local_origin_success_rate::-1")
 }
@@ -140,8 +144,9 @@ fn json_host(registry: &Registry, host: &Arc<Host>) -> Value {
         }
     }
     let health = match host.health_status {
-        HealthStatus::Healthy => "HEALTHY",
-        HealthStatus::Unhealthy => "UNHEALTHY",
+        HealthStatus::Unknown | HealthStatus::Healthy => "HEALTHY",
+        HealthStatus::Unhealthy | HealthStatus::Timeout => "UNHEALTHY",
+        HealthStatus::Draining => "DRAINING",
         HealthStatus::Degraded => "DEGRADED",
     };
     let mut status = Map::new();
@@ -155,6 +160,9 @@ fn json_host(registry: &Registry, host: &Arc<Host>) -> Value {
     let names = ["region", "zone", "sub_zone"];
     let locality = names.iter().zip(&host.locality).filter(|(_, value)| !value.is_empty());
     let locality = locality.map(|(name, value)| ((*name).to_owned(), json!(value)));
+    if host.priority != 0 {
+        status.insert("priority".into(), json!(host.priority));
+    }
     status.insert("locality".into(), Value::Object(locality.collect()));
     Value::Object(status)
 }

@@ -64,7 +64,11 @@ impl Address {
             // What is there and is no socket address was refused by name.
             return None;
         };
-        let at = at.field("socket_address");
+        Address::of_socket(&at.field("socket_address"), socket)
+    }
+
+    /// The same of a socket address that stands alone.
+    pub(super) fn of_socket(at: &At<'_>, socket: &pb::SocketAddress) -> Option<Address> {
         let port = match &socket.port_specifier {
             Some(PortSpecifier::PortValue(port)) => match Port::try_from(*port) {
                 Ok(port) => port,

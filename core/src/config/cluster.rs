@@ -5,13 +5,16 @@
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
 use super::convert::At;
+use super::dns::DnsResolution;
 use super::endpoint::ClusterLoadAssignment;
-use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
+use super::http1::Http1Options;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
+use super::load_balancing::LoadBalancing;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
+use super::upstream_options::{HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
+use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
 use std::time::Duration;
 
@@ -26,8 +29,8 @@ pub struct Cluster {
     pub discovery: Discovery,
     /// `connect_timeout`, default 5 s.
     pub connect_timeout: Duration,
-    /// `lb_policy`
-    pub lb_policy: LbPolicy,
+    /// `lb_policy`, `load_balancing_policy`, `common_lb_config`
+    pub load_balancing: LoadBalancing,
     /// `load_assignment`
     pub load_assignment: ClusterLoadAssignment,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
@@ -37,6 +40,8 @@ pub struct Cluster {
     pub max_requests_per_connection: Option<u32>,
     /// `HttpProtocolOptions.common_http_protocol_options.idle_timeout`, default 1 h; `None` never.
     pub idle_timeout: Option<Duration>,
+    /// `HttpProtocolOptions.common_http_protocol_options.max_connection_duration`
+    pub max_connection_duration: Option<Duration>,
     /// `max_headers_count` of responses, default 100.
     pub max_response_headers_count: u32,
     /// `HttpProtocolOptions.common_http_protocol_options.max_stream_duration`
@@ -45,46 +50,20 @@ pub struct Cluster {
     pub http1: Http1Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
+    /// `upstream_bind_config`, `upstream_connection_options`
+    pub connections: UpstreamConnectionOptions,
 }
 
-/// `Cluster.type`
+/// `Cluster.type` or `cluster_type`
 #[derive(Clone, PartialEq, Debug)]
 pub enum Discovery {
     /// `STATIC`
     Static,
     /// `STRICT_DNS`: every address of every name is an endpoint.
-    StrictDns {
-        /// `dns_refresh_rate`, default 5 s.
-        refresh_rate: Duration,
-        /// `respect_dns_ttl`
-        respect_ttl: bool,
-        /// `dns_lookup_family`
-        family: DnsLookupFamily,
-    },
-}
-
-/// `dns_lookup_family`
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub enum DnsLookupFamily {
-    /// `AUTO`: IPv6 if there is any, else IPv4.
-    #[default]
-    Auto,
-    /// `V4_ONLY`
-    V4Only,
-    /// `V6_ONLY`
-    V6Only,
-    /// `V4_PREFERRED`
-    V4Preferred,
-    /// `ALL`
-    All,
-}
-
-/// `lb_policy`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LbPolicy {
-    /// `ROUND_ROBIN`
-    #[default]
-    RoundRobin,
+    StrictDns(DnsResolution),
+    /// `LOGICAL_DNS`: one endpoint; new connections go to the first address of the last answer, and
+    /// those that there are stay.
+    LogicalDns(DnsResolution),
 }
 
 /// `config.cluster.v3.CircuitBreakers`
@@ -94,6 +73,9 @@ pub struct CircuitBreakers {
     pub default: Thresholds,
     /// `thresholds` with priority HIGH (shown by `/clusters`).
     pub high: Thresholds,
+    /// `per_host_thresholds.max_connections` of priority DEFAULT. A shard without any connection to
+    /// a host gets one all the same.
+    pub max_connections_per_host: Option<u32>,
 }
 
 /// `config.cluster.v3.CircuitBreakers.Thresholds`; exact across shards.
@@ -120,10 +102,7 @@ impl Default for Thresholds {
     }
 }
 
-const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_DNS_REFRESH_RATE: Duration = Duration::from_secs(5);
-const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
@@ -132,43 +111,70 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("name"),
             used("alt_stat_name"),
-            must("type", &["STATIC", "STRICT_DNS"]),
+            must("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS"]),
+            used("cluster_type"),
             used("connect_timeout"),
             used("per_connection_buffer_limit_bytes"),
-            only("lb_policy", &["ROUND_ROBIN"]),
+            only(
+                "lb_policy",
+                &["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "LOAD_BALANCING_POLICY_CONFIG"],
+            ),
+            used("load_balancing_policy"),
+            used("common_lb_config"),
+            used("least_request_lb_config"),
+            used("round_robin_lb_config"),
+            refused("ring_hash_lb_config"),
+            refused("maglev_lb_config"),
             used("load_assignment"),
             used("max_requests_per_connection"),
             used("circuit_breakers"),
             used("common_http_protocol_options"),
+            used("http_protocol_options"),
             types("typed_extension_protocol_options", &[HTTP_PROTOCOL_OPTIONS]),
             used("dns_refresh_rate"),
             used("respect_dns_ttl"),
             used("dns_lookup_family"),
+            used("dns_failure_refresh_rate"),
+            used("dns_jitter"),
+            used("dns_resolvers"),
+            used("use_tcp_for_dns_lookups"),
+            used("dns_resolution_config"),
+            used("typed_dns_resolver_config"),
+            used("wait_for_warm_on_init"),
             used("transport_socket"),
+            used("upstream_bind_config"),
+            used("upstream_connection_options"),
+            used("track_cluster_stats"),
             kept("metadata", "nothing reads a cluster's metadata"),
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
-            refused("cluster_type"),
             refused("eds_cluster_config"),
-            refused("http_protocol_options"),
             refused("http2_protocol_options"),
             refused("upstream_http_protocol_options"),
             refused("transport_socket_matches"),
             refused("transport_socket_matcher"),
             refused("lb_subset_config"),
             refused("original_dst_lb_config"),
-            refused("upstream_bind_config"),
             refused("upstream_config"),
             refused("filters"),
-            only("wait_for_warm_on_init", &["true"]),
             only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
             only("connection_pool_per_downstream_connection", &["false"]),
             only("track_timeout_budgets", &["false"]),
-            only("use_tcp_for_dns_lookups", &["false"]),
         ],
     ),
-    message("envoy.config.cluster.v3.CircuitBreakers", &[used("thresholds")]),
+    message(
+        "envoy.config.cluster.v3.TrackClusterStats",
+        &[
+            only("timeout_budgets", &["false"]),
+            only("request_response_sizes", &["false"]),
+            only("per_endpoint_stats", &["false"]),
+        ],
+    ),
+    message(
+        "envoy.config.cluster.v3.CircuitBreakers",
+        &[used("thresholds"), used("per_host_thresholds")],
+    ),
     message(
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         &[
@@ -181,30 +187,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             only("track_remaining", &["false"]),
         ],
     ),
-    message(
-        HTTP_PROTOCOL_OPTIONS,
-        &[
-            used("common_http_protocol_options"),
-            used("explicit_http_config"),
-            refused("use_downstream_protocol_config"),
-            refused("auto_config"),
-            refused("http_filters"),
-        ],
-    ),
-    message(
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
-        &[
-            used("http_protocol_options"),
-            refused("http2_protocol_options"),
-            refused("http3_protocol_options"),
-        ],
-    ),
 ];
 
 impl Cluster {
     /// Converts a cluster; what is wrong is reported.
     pub(super) fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Cluster> {
         let discovery = Discovery::from_proto(at, cluster);
+        if let Some(discovery) = &discovery {
+            discovery.check(&at.field("load_assignment"), cluster.load_assignment.as_ref());
+        }
         let connect_timeout =
             at.field("connect_timeout").duration(cluster.connect_timeout.as_ref());
         let load_assignment = cluster.load_assignment.clone().unwrap_or_default();
@@ -214,6 +205,7 @@ impl Cluster {
             discovery.as_ref(),
         );
         check_transport_socket(at, cluster);
+        let load_balancing = LoadBalancing::from_proto(at, cluster);
         let options = UpstreamOptions::from_proto(at, cluster);
         let circuit_breakers = cluster
             .circuit_breakers
@@ -228,17 +220,19 @@ impl Cluster {
             stat_name: stat_name.to_owned(),
             discovery: discovery?,
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
-            lb_policy: LbPolicy::RoundRobin,
+            load_balancing,
             load_assignment,
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,
             idle_timeout: options.idle_timeout,
+            max_connection_duration: options.max_connection_duration,
             max_response_headers_count: options.max_response_headers_count,
             max_stream_duration: options.max_stream_duration,
             http1: options.http1,
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
+            connections: UpstreamConnectionOptions::from_proto(at, cluster),
         })
     }
 }
@@ -250,12 +244,22 @@ fn check_transport_socket(at: &At<'_>, cluster: &pb::Cluster) {
 }
 
 impl Discovery {
+    /// How names are looked up, if names there are.
+    #[must_use]
+    pub fn dns(&self) -> Option<&DnsResolution> {
+        match self {
+            Discovery::Static => None,
+            Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => Some(dns),
+        }
+    }
+
     fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<Discovery> {
         let kind = match &cluster.cluster_discovery_type {
             None => DiscoveryType::Static,
             Some(ClusterDiscoveryType::Type(number)) => DiscoveryType::try_from(*number).ok()?,
-            // The reader has refused it by name.
-            Some(ClusterDiscoveryType::ClusterType(_)) => return None,
+            Some(ClusterDiscoveryType::ClusterType(custom)) => {
+                return Discovery::from_custom(&at.field("cluster_type"), custom, at, cluster);
+            }
         };
         if at.field("type").is_unreadable() {
             return None;
@@ -263,125 +267,61 @@ impl Discovery {
         match kind {
             DiscoveryType::Static => Some(Discovery::Static),
             DiscoveryType::StrictDns => {
-                let rate = cluster.dns_refresh_rate.as_ref();
-                let rate = at.field("dns_refresh_rate").duration(rate);
-                Some(Discovery::StrictDns {
-                    refresh_rate: rate.unwrap_or(DEFAULT_DNS_REFRESH_RATE),
-                    respect_ttl: cluster.respect_dns_ttl,
-                    family: DnsLookupFamily::from_proto(cluster.dns_lookup_family()),
-                })
+                Some(Discovery::StrictDns(DnsResolution::from_cluster(at, cluster)))
+            }
+            DiscoveryType::LogicalDns => {
+                Some(Discovery::LogicalDns(DnsResolution::from_cluster(at, cluster)))
             }
             // Refused by name.
-            DiscoveryType::LogicalDns | DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
+            DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
         }
     }
-}
 
-impl DnsLookupFamily {
-    fn from_proto(family: pb::cluster::DnsLookupFamily) -> DnsLookupFamily {
-        match family {
-            pb::cluster::DnsLookupFamily::Auto => DnsLookupFamily::Auto,
-            pb::cluster::DnsLookupFamily::V4Only => DnsLookupFamily::V4Only,
-            pb::cluster::DnsLookupFamily::V6Only => DnsLookupFamily::V6Only,
-            pb::cluster::DnsLookupFamily::V4Preferred => DnsLookupFamily::V4Preferred,
-            pb::cluster::DnsLookupFamily::All => DnsLookupFamily::All,
+    /// An extension, or one of the types above by the name that Envoy gives to it.
+    fn from_custom(
+        at: &At<'_>,
+        custom: &pb::cluster::CustomClusterType,
+        at_cluster: &At<'_>,
+        cluster: &pb::Cluster,
+    ) -> Option<Discovery> {
+        if let Some(any) = &custom.typed_config {
+            let at = at.field("typed_config");
+            let (dns, is_logical) = DnsResolution::from_typed(&at, any, cluster)?;
+            return Some(match is_logical {
+                true => Discovery::LogicalDns(dns),
+                false => Discovery::StrictDns(dns),
+            });
         }
-    }
-}
-
-/// What `HttpProtocolOptions`, or the deprecated fields of the cluster, say about connections.
-struct UpstreamOptions {
-    idle_timeout: Option<Duration>,
-    max_requests_per_connection: Option<u32>,
-    max_response_headers_count: u32,
-    max_stream_duration: Option<Duration>,
-    http1: Http1Options,
-}
-
-impl UpstreamOptions {
-    fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> UpstreamOptions {
-        let mut common = CommonOptions::of_upstream(
-            &at.field("common_http_protocol_options"),
-            cluster.common_http_protocol_options.as_ref(),
-        );
-        if let Some(requests) = cluster.max_requests_per_connection {
-            common.max_requests_per_connection = Some(requests.value).filter(|count| *count > 0);
-        }
-        let mut http1 = Http1Options::default();
-        let at = at.field("typed_extension_protocol_options");
-        // A map has no order; errors should come in the same one each time.
-        let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
-        extensions.sort_by_key(|(name, _)| name.as_str());
-        for (name, any) in extensions {
-            let at = at.key(name);
-            if name != HTTP_PROTOCOL_OPTIONS {
-                let hint = format!("the key must be {HTTP_PROTOCOL_OPTIONS}");
-                at.error_hint(format!("no extension is called `{name}`"), hint);
+        let dns = || DnsResolution::from_cluster(at_cluster, cluster);
+        match custom.name.as_str() {
+            "envoy.cluster.static" => Some(Discovery::Static),
+            "envoy.cluster.strict_dns" => Some(Discovery::StrictDns(dns())),
+            "envoy.cluster.logical_dns" => Some(Discovery::LogicalDns(dns())),
+            _ => {
+                at.missing("typed_config", Some("a DnsCluster, for example"));
+                None
             }
-            let Some(options) =
-                at.unpack::<upstream_http::HttpProtocolOptions>(any, HTTP_PROTOCOL_OPTIONS)
-            else {
-                continue;
-            };
-            http1 = explicit_http1(&at, &options);
-            common = CommonOptions::of_upstream(
-                &at.field("common_http_protocol_options"),
-                options.common_http_protocol_options.as_ref(),
+        }
+    }
+
+    /// What Envoy asks of the assignment of such a cluster.
+    fn check(&self, at: &At<'_>, assignment: Option<&pb_endpoint::ClusterLoadAssignment>) {
+        let Discovery::LogicalDns(_) = self else { return };
+        let endpoints = assignment.map_or(&[][..], |assignment| &assignment.endpoints);
+        let is_one = matches!(endpoints, [locality] if locality.lb_endpoints.len() == 1);
+        if !is_one && !at.has_unreadable() {
+            at.error_hint(
+                "LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single \
+                 lb_endpoint",
+                "for several names set `type: STRICT_DNS`",
             );
         }
-        UpstreamOptions {
-            idle_timeout: common.idle_timeout,
-            max_requests_per_connection: common.max_requests_per_connection,
-            max_response_headers_count: common
-                .max_headers_count
-                .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
-            max_stream_duration: common.max_stream_duration,
-            http1,
-        }
     }
-}
-
-impl CommonOptions {
-    fn of_upstream(at: &At<'_>, options: Option<&core::HttpProtocolOptions>) -> CommonOptions {
-        let options = options.cloned().unwrap_or_default();
-        let common = CommonOptions::from_proto(at, &options);
-        if common.max_connection_duration.is_some() {
-            at.field("max_connection_duration")
-                .error("`max_connection_duration` of upstream connections is not supported yet");
-        }
-        if common.underscores != UnderscoresAction::Allow {
-            at.field("headers_with_underscores_action").warning("it has no effect upstream");
-        }
-        common
-    }
-}
-
-/// What of the HTTP/1 options concerns requests that are sent upstream.
-fn explicit_http1(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Http1Options {
-    use upstream_http::http_protocol_options::UpstreamProtocolOptions;
-    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
-        &options.upstream_protocol_options
-    else {
-        return Http1Options::default();
-    };
-    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else {
-        return Http1Options::default();
-    };
-    let at = at.field("explicit_http_config");
-    let at = at.field("http_protocol_options");
-    if http1.accept_http_10 {
-        at.field("accept_http_10").warning("`accept_http_10` has no effect upstream");
-    }
-    if http1.enable_trailers {
-        at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
-    }
-    Http1Options::from_proto(&at, Some(http1))
 }
 
 impl CircuitBreakers {
-    fn from_proto(at: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
-        let at = at.field("thresholds");
+    fn from_proto(at_breakers: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
+        let at = at_breakers.field("thresholds");
         let mut converted = CircuitBreakers::default();
         let (mut default_seen, mut high_seen) = (false, false);
         for (index, thresholds) in breakers.thresholds.iter().enumerate() {
@@ -396,8 +336,29 @@ impl CircuitBreakers {
             }
             *slot = Thresholds::from_proto(thresholds);
         }
+        converted.max_connections_per_host = max_connections_per_host(at_breakers, breakers);
         converted
     }
+}
+
+fn max_connections_per_host(at: &At<'_>, breakers: &pb::CircuitBreakers) -> Option<u32> {
+    let at = at.field("per_host_thresholds");
+    let mut max = None;
+    for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
+        let others = [
+            thresholds.max_pending_requests.is_some(),
+            thresholds.max_requests.is_some(),
+            thresholds.max_retries.is_some(),
+            thresholds.max_connection_pools.is_some(),
+        ];
+        if others.contains(&true) {
+            at.index(index).error("only `max_connections` counts for each host");
+        }
+        if thresholds.priority() == core::RoutingPriority::Default {
+            max = max.or(thresholds.max_connections.map(|max| max.value));
+        }
+    }
+    max
 }
 
 impl Thresholds {

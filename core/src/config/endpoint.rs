@@ -5,15 +5,31 @@
 use super::Address;
 use super::cluster::Discovery;
 use super::convert::At;
-use super::support::{SupportedMessage, kept, message, only, refused, used};
+use super::support::{SupportedMessage, kept, message, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
+use std::collections::HashSet;
 
-/// `config.endpoint.v3.ClusterLoadAssignment`: endpoints of priority 0, localities joined.
-#[derive(Clone, PartialEq, Debug, Default)]
+/// `config.endpoint.v3.ClusterLoadAssignment`
+#[derive(Clone, PartialEq, Debug)]
 pub struct ClusterLoadAssignment {
-    /// All `lb_endpoints`, in order.
+    /// All `lb_endpoints` of all localities and priorities, in order.
     pub endpoints: Vec<Endpoint>,
+    /// `policy.overprovisioning_factor` in percent, default 140, above 0: 72 % of hosts are enough
+    /// for all requests.
+    pub overprovisioning_factor: u32,
+    /// `policy.weighted_priority_health`: the health of a priority counts weights, not hosts.
+    pub weighted_priority_health: bool,
+}
+
+impl Default for ClusterLoadAssignment {
+    fn default() -> ClusterLoadAssignment {
+        ClusterLoadAssignment {
+            endpoints: Vec::new(),
+            overprovisioning_factor: DEFAULT_OVERPROVISIONING_FACTOR,
+            weighted_priority_health: false,
+        }
+    }
 }
 
 /// `config.endpoint.v3.LbEndpoint`
@@ -29,19 +45,44 @@ pub struct Endpoint {
     pub health_status: HealthStatus,
     /// Locality: region, zone, sub-zone.
     pub locality: [String; 3],
+    /// The locality's `load_balancing_weight`; 0 if it has none.
+    pub locality_weight: u32,
+    /// The locality's `priority`, 0 first.
+    pub priority: u32,
 }
 
-/// `config.core.v3.HealthStatus`, as far as balancing cares.
+/// `config.core.v3.HealthStatus`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum HealthStatus {
-    /// `UNKNOWN` and `HEALTHY`
+    /// `UNKNOWN`: healthy, as nobody has said otherwise.
     #[default]
+    Unknown,
+    /// `HEALTHY`
     Healthy,
-    /// `UNHEALTHY`, `DRAINING` and `TIMEOUT`
+    /// `UNHEALTHY`
     Unhealthy,
+    /// `DRAINING`
+    Draining,
+    /// `TIMEOUT`
+    Timeout,
     /// `DEGRADED`
     Degraded,
 }
+
+/// What a health status means to a balancer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Availability {
+    /// Takes requests.
+    Healthy,
+    /// Takes what the healthy ones cannot.
+    Degraded,
+    /// Takes requests in panic only.
+    Unavailable,
+    /// The same, but it is not missed either: health is that of the other hosts.
+    Excluded,
+}
+
+const DEFAULT_OVERPROVISIONING_FACTOR: u32 = 140;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
@@ -49,8 +90,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.config.endpoint.v3.ClusterLoadAssignment",
         &[used("cluster_name"), used("endpoints"), used("policy")],
     ),
-    // Nothing of it: an empty one changes nothing.
-    message("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &[]),
+    message(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
+        &[
+            used("overprovisioning_factor"),
+            used("weighted_priority_health"),
+            refused("drop_overloads"),
+            refused("endpoint_stale_after"),
+        ],
+    ),
     message(
         "envoy.config.endpoint.v3.LocalityLbEndpoints",
         &[
@@ -59,9 +107,9 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             refused("load_balancer_endpoints"),
             refused("leds_cluster_locality_config"),
             kept("metadata", "nothing reads a locality's metadata"),
-            kept("load_balancing_weight", "it concerns locality weighted balancing only"),
+            used("load_balancing_weight"),
             kept("proximity", "Envoy has no use for it either"),
-            only("priority", &["0"]),
+            used("priority"),
         ],
     ),
     message("envoy.config.core.v3.Locality", &[used("region"), used("zone"), used("sub_zone")]),
@@ -92,19 +140,28 @@ impl ClusterLoadAssignment {
         discovery: Option<&Discovery>,
     ) -> ClusterLoadAssignment {
         let at = at.field("endpoints");
-        let mut endpoints = Vec::new();
+        let mut converted = ClusterLoadAssignment::default();
+        if let Some(policy) = &assignment.policy {
+            let factor = policy.overprovisioning_factor;
+            converted.overprovisioning_factor =
+                factor.map_or(DEFAULT_OVERPROVISIONING_FACTOR, |factor| factor.value);
+            converted.weighted_priority_health = policy.weighted_priority_health;
+        }
+        let mut seen = HashSet::new();
         for (group_index, group) in assignment.endpoints.iter().enumerate() {
             let at = at.index(group_index);
             let at = at.field("lb_endpoints");
-            let locality = group.locality.clone().unwrap_or_default();
-            let locality = [locality.region, locality.zone, locality.sub_zone];
             for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
                 let at = at.index(index);
-                let endpoint = Endpoint::from_proto(&at, lb_endpoint, &locality, discovery);
-                endpoints.extend(at.converted(endpoint));
+                let endpoint = Endpoint::from_proto(&at, lb_endpoint, group, discovery);
+                let Some(endpoint) = at.converted(endpoint) else { continue };
+                if !seen.insert(endpoint.address.clone()) {
+                    at.warning(format!("{} is there twice and counts once", endpoint.address));
+                }
+                converted.endpoints.push(endpoint);
             }
         }
-        ClusterLoadAssignment { endpoints }
+        converted
     }
 }
 
@@ -112,7 +169,7 @@ impl Endpoint {
     fn from_proto(
         at: &At<'_>,
         lb_endpoint: &pb::LbEndpoint,
-        locality: &[String; 3],
+        group: &pb::LocalityLbEndpoints,
         discovery: Option<&Discovery>,
     ) -> Option<Endpoint> {
         use pb::lb_endpoint::HostIdentifier;
@@ -140,24 +197,39 @@ impl Endpoint {
                 .field("port_value")
                 .warning("port 0 cannot be reached");
         }
+        let locality = group.locality.clone().unwrap_or_default();
         Some(Endpoint {
             address,
             hostname: found.hostname.clone(),
             weight: lb_endpoint.load_balancing_weight.map_or(1, |weight| weight.value),
             health_status: HealthStatus::from_proto(lb_endpoint.health_status()),
-            locality: locality.clone(),
+            locality: [locality.region, locality.zone, locality.sub_zone],
+            locality_weight: group.load_balancing_weight.map_or(0, |weight| weight.value),
+            priority: group.priority,
         })
     }
 }
 
 impl HealthStatus {
+    /// What it means to a balancer.
+    #[must_use]
+    pub fn availability(self) -> Availability {
+        match self {
+            HealthStatus::Unknown | HealthStatus::Healthy => Availability::Healthy,
+            HealthStatus::Degraded => Availability::Degraded,
+            HealthStatus::Unhealthy | HealthStatus::Timeout => Availability::Unavailable,
+            HealthStatus::Draining => Availability::Excluded,
+        }
+    }
+
     fn from_proto(status: core::HealthStatus) -> HealthStatus {
         match status {
-            core::HealthStatus::Unknown | core::HealthStatus::Healthy => HealthStatus::Healthy,
+            core::HealthStatus::Unknown => HealthStatus::Unknown,
+            core::HealthStatus::Healthy => HealthStatus::Healthy,
+            core::HealthStatus::Unhealthy => HealthStatus::Unhealthy,
+            core::HealthStatus::Draining => HealthStatus::Draining,
+            core::HealthStatus::Timeout => HealthStatus::Timeout,
             core::HealthStatus::Degraded => HealthStatus::Degraded,
-            core::HealthStatus::Unhealthy
-            | core::HealthStatus::Draining
-            | core::HealthStatus::Timeout => HealthStatus::Unhealthy,
         }
     }
 }

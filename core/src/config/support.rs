@@ -36,6 +36,9 @@ pub enum Support {
     Used,
     /// A `google.protobuf.Any` that can contain these messages.
     Types(&'static [&'static str]),
+    /// A list of extensions of which the first that is one of these messages counts; what the
+    /// others say is not looked at.
+    FirstOf(&'static [&'static str]),
     /// Carried out for these values only.
     Only(&'static [&'static str]),
     /// Carried out for these values only; the others are refused even where unsupported fields are
@@ -71,6 +74,13 @@ pub(super) const fn used(name: &'static str) -> SupportedField {
 
 pub(super) const fn types(name: &'static str, messages: &'static [&'static str]) -> SupportedField {
     SupportedField { name, support: Support::Types(messages) }
+}
+
+pub(super) const fn first_of(
+    name: &'static str,
+    messages: &'static [&'static str],
+) -> SupportedField {
+    SupportedField { name, support: Support::FirstOf(messages) }
 }
 
 pub(super) const fn only(name: &'static str, values: &'static [&'static str]) -> SupportedField {
@@ -112,6 +122,9 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::regex_rewrite::SUPPORTED,
         super::redirect::SUPPORTED,
         super::cluster::SUPPORTED,
+        super::dns::SUPPORTED,
+        super::upstream_options::SUPPORTED,
+        super::load_balancing::SUPPORTED,
         super::endpoint::SUPPORTED,
         super::address::SUPPORTED,
         super::access_log::SUPPORTED,
@@ -157,7 +170,7 @@ mod tests {
                 let place = format!("{}.{}", entry.message, field.name);
                 assert!(descriptor.get_field_by_name(field.name).is_some(), "{place}");
                 assert!(fields.insert(field.name), "{place} is there twice");
-                if let Support::Types(types) = field.support {
+                if let Support::Types(types) | Support::FirstOf(types) = field.support {
                     for name in types {
                         assert!(pool.get_message_by_name(name).is_some(), "{place}: {name}");
                     }

@@ -3,7 +3,9 @@
 //! What it leaves to others: which of them makes sense where (each noun checks the type).
 
 use super::client_address::{CUSTOM_HEADER, XFF};
+use super::dns::{CARES, GETADDRINFO, HICKORY};
 use super::http1::PRESERVE_CASE;
+use super::load_balancing::{LEAST_REQUEST, RANDOM, ROUND_ROBIN};
 use super::route_action::TEMPLATE_REWRITE;
 use super::route_match::TEMPLATE_MATCH;
 use super::support::{SupportedMessage, kept, message, types};
@@ -15,7 +17,19 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[message(
         kept("name", "the type in `@type` decides"),
         types(
             "typed_config",
-            &[XFF, CUSTOM_HEADER, PRESERVE_CASE, TEMPLATE_MATCH, TEMPLATE_REWRITE],
+            &[
+                XFF,
+                CUSTOM_HEADER,
+                PRESERVE_CASE,
+                TEMPLATE_MATCH,
+                TEMPLATE_REWRITE,
+                ROUND_ROBIN,
+                LEAST_REQUEST,
+                RANDOM,
+                CARES,
+                GETADDRINFO,
+                HICKORY,
+            ],
         ),
     ],
 )];

@@ -3,17 +3,17 @@
 //!
 //! What it leaves to others: when to build (`resources`).
 
-use super::identity::{Identities, ListenerKey};
+use super::identity::{HostKey, Identities, ListenerKey};
 use super::names::{DnsName, Names};
 use crate::access_log::AccessLogger;
-use crate::config::{self, Address, Bootstrap, Discovery, DnsLookupFamily, NetworkFilter};
+use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter};
 use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
-    LocalReplies, RouteTable,
+    LocalReplies, RouteTable, SelectionRules,
 };
 use crate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry};
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A bootstrap, and what had to be opened for it, which could fail.
@@ -144,9 +144,10 @@ fn endpoints(
         .flat_map(|entry| &entry.endpoints.hosts)
         .map(|host| (host.address, host))
         .collect();
+    let is_limited = config.circuit_breakers.max_connections_per_host.is_some();
     let mut seen = HashSet::new();
     let mut hosts = Vec::new();
-    for (endpoint, address, name) in addresses(config, names) {
+    for Found { endpoint, address, name, key } in addresses(config, names) {
         if !seen.insert(address) {
             continue;
         }
@@ -156,46 +157,71 @@ fn endpoints(
                 && host.weight == endpoint.weight
                 && host.health_status == endpoint.health_status
                 && host.locality == endpoint.locality
+                && host.locality_weight == endpoint.locality_weight
+                && host.priority == endpoint.priority
+                && host.connections.is_some() == is_limited
         });
         hosts.push(match unchanged {
             Some(host) => Arc::clone(host),
-            None => Arc::new(Host {
-                id: identities.host(id, address),
-                address,
-                hostname: hostname.to_owned(),
-                weight: endpoint.weight,
-                health_status: endpoint.health_status,
-                locality: endpoint.locality.clone(),
-                stats: registry
-                    .scope(&format!("host.{}.{address}", config.stat_name), HostStat::ALL),
-            }),
+            None => {
+                let prefix = format!("host.{}.{key}", config.stat_name);
+                let id = identities.host(id, key);
+                Arc::new(Host {
+                    id,
+                    address,
+                    hostname: hostname.to_owned(),
+                    weight: endpoint.weight,
+                    health_status: endpoint.health_status,
+                    locality: endpoint.locality.clone(),
+                    locality_weight: endpoint.locality_weight,
+                    priority: endpoint.priority,
+                    connections: is_limited.then(|| identities.connections(id)),
+                    stats: registry.scope(&prefix, HostStat::ALL),
+                })
+            }
         });
     }
+    let rules = SelectionRules::of(config);
     match previous {
-        Some(entry) if same(&entry.endpoints.hosts, &hosts) => entry.endpoints.clone(),
-        _ => Arc::new(EndpointSet { hosts }),
+        Some(entry) if entry.endpoints.rules == rules && same(&entry.endpoints.hosts, &hosts) => {
+            entry.endpoints.clone()
+        }
+        _ => Arc::new(EndpointSet::new(hosts, rules)),
     }
 }
 
-/// Every address of every endpoint with the name that it was resolved from, if it was.
-fn addresses<'a>(
-    config: &'a config::Cluster,
-    names: &'a Names,
-) -> impl Iterator<Item = (&'a config::Endpoint, SocketAddr, &'a str)> {
-    let family = match &config.discovery {
-        Discovery::StrictDns { family, .. } => *family,
-        Discovery::Static => DnsLookupFamily::default(),
-    };
+/// A host that an endpoint becomes.
+struct Found<'a> {
+    endpoint: &'a config::Endpoint,
+    address: SocketAddr,
+    /// The name that was resolved, if there was one.
+    name: &'a str,
+    key: HostKey,
+}
+
+/// The hosts of every endpoint: one for an address, one for each address of a name, or one for the
+/// first address of a logical name.
+fn addresses<'a>(config: &'a config::Cluster, names: &'a Names) -> impl Iterator<Item = Found<'a>> {
+    let is_logical = matches!(config.discovery, Discovery::LogicalDns(_));
     config.load_assignment.endpoints.iter().flat_map(move |endpoint| {
-        let resolved: Vec<_> = match &endpoint.address {
-            Address::Socket(address) => vec![(endpoint, *address, "")],
-            Address::Name { host, port } => {
-                let name = DnsName { host: host.clone(), family };
-                let addresses = names.addresses(&name).iter();
-                addresses.map(|ip| (endpoint, SocketAddr::new(*ip, *port), host.as_str())).collect()
-            }
+        let found = |address, name| {
+            let key = HostKey::Address(address);
+            Found { endpoint, address, name, key }
         };
-        resolved
+        match (&endpoint.address, config.discovery.dns()) {
+            (Address::Socket(address), _) => vec![found(*address, "")],
+            // A cluster without lookups has no names.
+            (Address::Name { .. }, None) => Vec::new(),
+            (Address::Name { host, port }, Some(dns)) => {
+                let name = DnsName::of(host, dns);
+                let of = |ip: &IpAddr| found(SocketAddr::new(*ip, *port), host.as_str());
+                if !is_logical {
+                    return names.addresses(&name).iter().map(of).collect();
+                }
+                let key = HostKey::Name(host.clone(), *port);
+                names.first(&name).iter().map(|ip| Found { key: key.clone(), ..of(ip) }).collect()
+            }
+        }
     })
 }
 

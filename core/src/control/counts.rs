@@ -7,7 +7,7 @@ use super::names::Change;
 use super::stats::{
     AccessLogStat, ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat,
 };
-use crate::config::{self, HealthStatus};
+use crate::config::{self, Availability};
 use crate::snapshot::{ClusterEntry, ListenerEntry};
 use crate::stats::{Registry, Scope, ShardStats};
 use std::collections::HashSet;
@@ -70,7 +70,7 @@ impl Counts {
         if empty {
             self.cells.inc(scope, MembershipStat::UpdateEmpty);
         }
-        if *change == Change::Nothing {
+        if matches!(change, Change::Nothing | Change::Order) {
             self.cells.inc(scope, MembershipStat::UpdateNoRebuild);
         }
     }
@@ -88,20 +88,24 @@ impl Counts {
     pub fn members(&self, entry: &ClusterEntry) {
         let scope = self.membership(&entry.config);
         let hosts = &entry.endpoints.hosts;
-        let of = |status| hosts.iter().filter(|host| host.health_status == status).count() as u64;
-        let healthy = of(HealthStatus::Healthy);
+        let of = |wanted| hosts.iter().filter(|host| host.availability() == wanted).count() as u64;
+        let healthy = of(Availability::Healthy);
         for (stat, count) in [
             (MembershipStat::MembershipTotal, hosts.len() as u64),
             (MembershipStat::MembershipHealthy, healthy),
-            (MembershipStat::MembershipDegraded, of(HealthStatus::Degraded)),
+            (MembershipStat::MembershipDegraded, of(Availability::Degraded)),
+            (MembershipStat::MembershipExcluded, of(Availability::Excluded)),
         ] {
             self.cells.set(scope, stat, count);
         }
     }
 
-    /// The hosts of a cluster are others than before.
-    pub fn membership_change(&self, cluster: &config::Cluster) {
-        self.cells.inc(self.membership(cluster), MembershipStat::MembershipChange);
+    /// The hosts of so many priorities of a cluster are others than before.
+    pub fn membership_change(&self, cluster: &config::Cluster, priorities: u64) {
+        if priorities > 0 {
+            let stat = MembershipStat::MembershipChange;
+            self.cells.add(self.membership(cluster), stat, priorities);
+        }
     }
 
     /// All shards run.

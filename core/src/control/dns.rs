@@ -4,14 +4,17 @@
 //! What it leaves to others: when to look up, and what an answer is good for (`names`).
 
 use super::names::{Answer, DnsName};
-use crate::config::DnsLookupFamily;
+use crate::config::{DnsLookupFamily, DnsResolver};
 use crate::log::{self, Component};
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::{Hosts, Resolver, TokioResolver};
+use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -27,13 +30,17 @@ const TRY_MAX: Duration = Duration::from_secs(2);
 /// Lookups under way at once; more wait their turn.
 const LOOKUPS_MAX: usize = 64;
 
+/// Resolvers that are kept at once; beyond that all are made anew.
+const RESOLVERS_MAX: usize = 64;
+
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 /// Looks names up on the runtime of the control thread and sends the answers into a channel.
 pub struct Dns {
-    /// Asked instead of those of `resolv.conf`.
+    /// Asked instead of those of `resolv.conf`, unless the cluster names others.
     server: Option<SocketAddr>,
-    sources: Option<Arc<Sources>>,
+    /// One for each resolver that clusters have asked for since the files were read.
+    sources: HashMap<DnsResolver, Arc<Sources>>,
     /// When [`FILES`] were changed last, as far as `sources` know.
     changed: [Option<SystemTime>; 2],
     permits: Arc<Semaphore>,
@@ -56,7 +63,7 @@ impl Dns {
     #[must_use]
     pub fn new(server: Option<SocketAddr>, answers: mpsc::Sender<(DnsName, Answer)>) -> Dns {
         let permits = Arc::new(Semaphore::new(LOOKUPS_MAX));
-        Dns { server, sources: None, changed: [None; 2], permits, answers }
+        Dns { server, sources: HashMap::new(), changed: [None; 2], permits, answers }
     }
 
     /// Starts a lookup. Its answer comes, whatever happens.
@@ -65,7 +72,7 @@ impl Dns {
     ///
     /// Outside a tokio runtime.
     pub fn resolve(&mut self, name: DnsName) {
-        let sources = self.sources();
+        let sources = self.sources(&name.resolver);
         let permits = self.permits.clone();
         let answers = self.answers.clone();
         tokio::spawn(async move {
@@ -86,34 +93,47 @@ impl Dns {
     }
 
     /// The resolver and the hosts file as they are now.
-    fn sources(&mut self) -> Result<Arc<Sources>, String> {
+    fn sources(&mut self, resolver: &DnsResolver) -> Result<Arc<Sources>, String> {
         let changed = FILES.map(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok());
-        if let Some(sources) = &self.sources
-            && changed == self.changed
-        {
+        if changed != self.changed || self.sources.len() > RESOLVERS_MAX {
+            self.sources.clear();
+            self.changed = changed;
+        }
+        if let Some(sources) = self.sources.get(resolver) {
             return Ok(sources.clone());
         }
-        let sources = Arc::new(Sources::read(self.server)?);
-        self.sources = Some(sources.clone());
-        self.changed = changed;
+        let sources = Arc::new(Sources::read(self.server, resolver)?);
+        self.sources.insert(resolver.clone(), sources.clone());
         Ok(sources)
     }
 }
 
 impl Sources {
-    fn read(server: Option<SocketAddr>) -> Result<Sources, String> {
-        let (config, mut options) = match server {
-            Some(server) => (one_server(server), ResolverOpts::default()),
-            None => hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
+    fn read(server: Option<SocketAddr>, resolver: &DnsResolver) -> Result<Sources, String> {
+        let servers = match resolver.servers.as_slice() {
+            [] => server.as_slice(),
+            servers => servers,
+        };
+        let (mut config, mut options) = match servers {
+            [] => hickory_resolver::system_conf::read_system_conf().unwrap_or_else(|error| {
                 // As the C library does.
                 let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 53);
                 log::warning(
                     Component::Dns,
                     format_args!("/etc/resolv.conf: {error}; asking the resolver at {local}"),
                 );
-                (one_server(local), ResolverOpts::default())
+                (these_servers(&[local]), ResolverOpts::default())
             }),
+            servers => (these_servers(servers), ResolverOpts::default()),
         };
+        if resolver.tcp_only {
+            let is_tcp = |connection: &ConnectionConfig| connection.protocol == ProtocolConfig::Tcp;
+            config.name_servers.iter_mut().for_each(|it| it.connections.retain(is_tcp));
+        }
+        if resolver.no_search_domain {
+            config.domain = None;
+            config.search.clear();
+        }
         options.timeout = options.timeout.min(TRY_MAX);
         // The refresh rate decides when to ask again, so nothing is remembered here.
         options.cache_size = 0;
@@ -187,13 +207,16 @@ impl Sources {
     }
 }
 
-fn one_server(server: SocketAddr) -> ResolverConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    let server = NameServerConfig::new(server.ip(), true, connections.into());
-    ResolverConfig::from_parts(None, Vec::new(), vec![server])
+fn these_servers(servers: &[SocketAddr]) -> ResolverConfig {
+    let server = |server: &SocketAddr| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        let connections = connections.map(|mut connection| {
+            connection.port = server.port();
+            connection
+        });
+        NameServerConfig::new(server.ip(), true, connections.into())
+    };
+    ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect())
 }
 
 /// What one question brought.

@@ -5,9 +5,11 @@
 use crate::config;
 use crate::snapshot::{Breakers, ClusterId, HostId, ListenerId};
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// What makes a listener the same listener after an update: its address, so that one that is
 /// renamed keeps its sockets and the connections that wait in them. Where the kernel chooses the
@@ -30,12 +32,32 @@ impl ListenerKey {
     }
 }
 
+/// What makes a host of a cluster the same host after an update.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum HostKey {
+    /// Its address.
+    Address(SocketAddr),
+    /// Its name and port: the one host of a LOGICAL_DNS cluster, whose address changes.
+    Name(String, u16),
+}
+
+impl fmt::Display for HostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostKey::Address(address) => address.fmt(f),
+            HostKey::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
 /// Who has which number, and what is kept by number across updates.
 #[derive(Debug, Default)]
 pub struct Identities {
     clusters: HashMap<String, ClusterId>,
     breakers: Vec<Arc<Breakers>>,
-    hosts: HashMap<(ClusterId, SocketAddr), HostId>,
+    hosts: HashMap<(ClusterId, HostKey), HostId>,
+    /// Of hosts whose connections have had a limit.
+    connections: HashMap<HostId, Arc<AtomicU32>>,
     listeners: HashMap<ListenerKey, ListenerId>,
     listeners_numbered: u32,
 }
@@ -60,9 +82,14 @@ impl Identities {
     }
 
     /// The number of a host.
-    pub fn host(&mut self, cluster: ClusterId, address: SocketAddr) -> HostId {
+    pub fn host(&mut self, cluster: ClusterId, key: HostKey) -> HostId {
         let id = HostId(next(&self.hosts));
-        *self.hosts.entry((cluster, address)).or_insert(id)
+        *self.hosts.entry((cluster, key)).or_insert(id)
+    }
+
+    /// The counter of the connections to a host.
+    pub fn connections(&mut self, host: HostId) -> Arc<AtomicU32> {
+        self.connections.entry(host).or_default().clone()
     }
 
     /// The number of a listener.
@@ -97,9 +124,9 @@ mod tests {
         let b = identities.cluster("b");
         assert_eq!((a, b), (ClusterId(0), ClusterId(1)));
         assert_eq!(identities.cluster("a"), a);
-        let address = "10.0.0.1:80".parse().unwrap();
-        let of_a = identities.host(a, address);
-        assert_ne!(identities.host(b, address), of_a, "a host belongs to one cluster");
+        let address = HostKey::Address("10.0.0.1:80".parse().unwrap());
+        let of_a = identities.host(a, address.clone());
+        assert_ne!(identities.host(b, address.clone()), of_a, "a host belongs to one cluster");
         assert_eq!(identities.host(a, address), of_a);
     }
 

@@ -38,6 +38,7 @@ use names::{Answer, DnsName};
 use resources::{Action, Resources};
 use signals::Received;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -178,8 +179,9 @@ impl Control {
     /// Every listener and every access log that cannot be opened.
     pub fn new(options: ControlOptions, bootstrap: Bootstrap) -> Result<Control, Vec<OpenError>> {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let seed = RandomState::new().build_hasher().finish();
         let mut control = Control {
-            resources: Resources::new(options.registry.clone()),
+            resources: Resources::new(options.registry.clone(), seed),
             counts: Counts::new(options.registry.clone()),
             shards: Vec::new(),
             access_logs: AccessLogs::default(),

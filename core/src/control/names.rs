@@ -3,7 +3,8 @@
 //!
 //! What it leaves to others: asking (`dns`), and what addresses are for (`resources`).
 
-use crate::config::DnsLookupFamily;
+use crate::config::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
+use crate::shard::Random;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,6 +17,16 @@ pub struct DnsName {
     pub host: String,
     /// Which families count.
     pub family: DnsLookupFamily,
+    /// Who is asked.
+    pub resolver: DnsResolver,
+}
+
+impl DnsName {
+    /// A name as a cluster asks for it.
+    #[must_use]
+    pub fn of(host: &str, dns: &DnsResolution) -> DnsName {
+        DnsName { host: host.to_owned(), family: dns.family, resolver: dns.resolver.clone() }
+    }
 }
 
 /// What a resolver answered.
@@ -23,7 +34,7 @@ pub struct DnsName {
 pub enum Answer {
     /// The addresses; none is an answer too, and empties a cluster.
     Addresses {
-        /// In any order.
+        /// In the order in which they came: the first is that of a LOGICAL_DNS cluster.
         addresses: Vec<IpAddr>,
         /// The smallest TTL in the answer; `None` when it came without one, as from `/etc/hosts`.
         ttl: Option<Duration>,
@@ -37,8 +48,68 @@ pub enum Answer {
 pub struct Refresh {
     /// `dns_refresh_rate`
     pub rate: Duration,
+    /// `dns_failure_refresh_rate`; without it a failure is repeated at `rate`.
+    pub failure_rate: Option<RefreshRate>,
     /// `respect_dns_ttl`: the answer's TTL counts instead, unless it is 0.
     pub respect_ttl: bool,
+    /// `dns_min_refresh_rate`: a TTL below counts as this.
+    pub min_ttl: Duration,
+    /// `dns_jitter`: at random, less than this is added.
+    pub jitter: Duration,
+}
+
+impl Refresh {
+    /// As a cluster asks for it.
+    #[must_use]
+    pub fn of(dns: &DnsResolution) -> Refresh {
+        Refresh {
+            rate: dns.refresh_rate,
+            failure_rate: dns.failure_refresh_rate,
+            respect_ttl: dns.respect_ttl,
+            min_ttl: dns.min_refresh_rate,
+            jitter: dns.jitter,
+        }
+    }
+
+    /// What two clusters with the same name need: no cluster waits longer than it asked for.
+    #[must_use]
+    pub fn both(self, other: Refresh) -> Refresh {
+        Refresh {
+            rate: self.rate.min(other.rate),
+            failure_rate: match (self.failure_rate, other.failure_rate) {
+                (Some(a), Some(b)) if a.base_interval < b.base_interval => Some(a),
+                (Some(_), Some(b)) => Some(b),
+                // One that wants the fixed rate gets it.
+                _ => None,
+            },
+            respect_ttl: self.respect_ttl && other.respect_ttl,
+            min_ttl: self.min_ttl.min(other.min_ttl),
+            jitter: self.jitter.min(other.jitter),
+        }
+    }
+
+    /// How long an answer is good for.
+    fn after_answer(&self, ttl: Option<Duration>, random: &mut Random) -> Duration {
+        let ttl = ttl.filter(|ttl| self.respect_ttl && !ttl.is_zero());
+        let rate = ttl.map_or(self.rate, |ttl| ttl.max(self.min_ttl));
+        rate + part_of(self.jitter, random)
+    }
+
+    /// How long to wait after the given number of failures in a row, the last one included: with a
+    /// failure rate at random, up to twice as long as the time before.
+    fn after_failure(&self, failures: u32, random: &mut Random) -> Duration {
+        let Some(RefreshRate { base_interval, max_interval }) = self.failure_rate else {
+            return self.rate;
+        };
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        part_of(base_interval.saturating_mul(doubled).min(max_interval), random)
+    }
+}
+
+/// A random part of a time, in milliseconds.
+fn part_of(time: Duration, random: &mut Random) -> Duration {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(random.draw().checked_rem(ms).unwrap_or(0))
 }
 
 /// What an answer changed.
@@ -46,6 +117,8 @@ pub struct Refresh {
 pub enum Change {
     /// Nothing that anybody needs to hear of.
     Nothing,
+    /// Which address is the first, of the same addresses.
+    Order,
     /// The addresses, or this was the first answer.
     Addresses {
         /// The name had failed before.
@@ -60,19 +133,29 @@ struct Resolution {
     refresh: Refresh,
     /// Sorted, none twice.
     addresses: Vec<IpAddr>,
+    /// The first of the last answer that was not empty.
+    first: Option<IpAddr>,
     answered: bool,
-    failing: bool,
+    /// Failures since the last answer.
+    failures: u32,
     /// When to ask next; `None` while the resolver is asked.
     due: Option<Instant>,
 }
 
 /// All names that clusters need now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     names: BTreeMap<DnsName, Resolution>,
+    random: Random,
 }
 
 impl Names {
+    /// No names. Processes give different seeds, so that they do not ask at the same times.
+    #[must_use]
+    pub fn new(seed: u64) -> Names {
+        Names { names: BTreeMap::new(), random: Random::new(seed) }
+    }
+
     /// Sets which names are needed. New ones are due at once, others keep what is known of them.
     pub fn set_wanted(&mut self, wanted: BTreeMap<DnsName, Refresh>, now: Instant) {
         self.names.retain(|name, _| wanted.contains_key(name));
@@ -80,8 +163,9 @@ impl Names {
             let resolution = self.names.entry(name).or_insert_with(|| Resolution {
                 refresh,
                 addresses: Vec::new(),
+                first: None,
                 answered: false,
-                failing: false,
+                failures: 0,
                 due: Some(now),
             });
             if refresh.rate < resolution.refresh.rate {
@@ -98,21 +182,26 @@ impl Names {
         let first = !std::mem::replace(&mut resolution.answered, true);
         match answer {
             Answer::Addresses { mut addresses, ttl } => {
-                let refresh = resolution.refresh;
-                let ttl = ttl.filter(|ttl| refresh.respect_ttl && !ttl.is_zero());
-                resolution.due = Some(now + ttl.unwrap_or(refresh.rate));
-                let recovered = std::mem::replace(&mut resolution.failing, false);
+                let wait = resolution.refresh.after_answer(ttl, &mut self.random);
+                resolution.due = Some(now + wait);
+                let recovered = std::mem::replace(&mut resolution.failures, 0) > 0;
+                let front = addresses.first().copied().or(resolution.first);
                 addresses.sort_unstable();
                 addresses.dedup();
-                if !first && !recovered && addresses == resolution.addresses {
-                    return Change::Nothing;
-                }
+                let is_same = addresses == resolution.addresses && !first && !recovered;
                 resolution.addresses = addresses;
-                Change::Addresses { recovered }
+                match std::mem::replace(&mut resolution.first, front) == front {
+                    true if is_same => Change::Nothing,
+                    false if is_same => Change::Order,
+                    _ => Change::Addresses { recovered },
+                }
             }
             Answer::Failed(reason) => {
-                resolution.due = Some(now + resolution.refresh.rate);
-                if std::mem::replace(&mut resolution.failing, true) {
+                let failures = resolution.failures.saturating_add(1);
+                let wait = resolution.refresh.after_failure(failures, &mut self.random);
+                resolution.due = Some(now + wait);
+                resolution.failures = failures;
+                if failures > 1 {
                     return Change::Nothing;
                 }
                 Change::Failed(reason)
@@ -144,6 +233,12 @@ impl Names {
         self.names.get(name).map_or(&[], |resolution| &resolution.addresses)
     }
 
+    /// The first address of the last answer that had one.
+    #[must_use]
+    pub fn first(&self, name: &DnsName) -> Option<IpAddr> {
+        self.names.get(name)?.first
+    }
+
     /// Whether a first answer for the name, good or bad, has come.
     #[must_use]
     pub fn answered(&self, name: &DnsName) -> bool {
@@ -155,19 +250,29 @@ impl Names {
 mod tests {
     use super::*;
 
-    const RATE: Refresh = Refresh { rate: Duration::from_secs(5), respect_ttl: false };
-    const BY_TTL: Refresh = Refresh { rate: Duration::from_secs(5), respect_ttl: true };
+    const RATE: Refresh = Refresh {
+        rate: Duration::from_secs(5),
+        failure_rate: None,
+        respect_ttl: false,
+        min_ttl: Duration::ZERO,
+        jitter: Duration::ZERO,
+    };
+    const BY_TTL: Refresh = Refresh { respect_ttl: true, ..RATE };
 
     fn at(seconds: u64) -> Instant {
         Instant::default() + Duration::from_secs(seconds)
     }
 
     fn name() -> DnsName {
-        DnsName { host: "app".to_owned(), family: DnsLookupFamily::All }
+        DnsName {
+            host: "app".to_owned(),
+            family: DnsLookupFamily::All,
+            resolver: DnsResolver::default(),
+        }
     }
 
     fn names(refresh: Refresh) -> Names {
-        let mut names = Names::default();
+        let mut names = Names::new(1);
         names.set_wanted(BTreeMap::from([(name(), refresh)]), at(0));
         assert_eq!(names.poll_due(at(0)), [name()]);
         assert_eq!(names.poll_due(at(0)), [], "a name is asked for once at a time");
@@ -192,7 +297,7 @@ mod tests {
         assert_eq!(names.poll_timeout(), Some(at(6)));
         assert_eq!(names.poll_due(at(5)), []);
         assert_eq!(names.poll_due(at(6)), [name()]);
-        let same = found(&["10.0.0.1", "10.0.0.2"], 60);
+        let same = found(&["10.0.0.2", "10.0.0.1"], 60);
         assert_eq!(names.handle_answer(&name(), same, at(7)), Change::Nothing);
     }
 
@@ -247,10 +352,62 @@ mod tests {
 
     #[test]
     fn a_shorter_rate_takes_effect_at_once() {
-        let mut names = names(Refresh { rate: Duration::from_secs(3600), respect_ttl: false });
+        let mut names = names(Refresh { rate: Duration::from_secs(3600), ..RATE });
         names.handle_answer(&name(), found(&["10.0.0.1"], 60), at(1));
         names.set_wanted(BTreeMap::from([(name(), RATE)]), at(2));
         assert_eq!(names.poll_timeout(), Some(at(7)));
         assert!(names.answered(&name()), "what is known of a name stays");
+    }
+
+    #[test]
+    fn the_first_address_is_that_of_the_last_answer_that_had_one() {
+        let mut names = names(RATE);
+        let first = |names: &Names| names.first(&name()).map(|ip| ip.to_string());
+        names.handle_answer(&name(), found(&["10.0.0.2", "10.0.0.1"], 60), at(1));
+        assert_eq!(first(&names).as_deref(), Some("10.0.0.2"));
+        let turned = names.handle_answer(&name(), found(&["10.0.0.1", "10.0.0.2"], 60), at(2));
+        assert_eq!(turned, Change::Order);
+        assert_eq!(first(&names).as_deref(), Some("10.0.0.1"));
+        names.handle_answer(&name(), found(&[], 60), at(3));
+        assert_eq!(first(&names).as_deref(), Some("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_short_ttl_counts_as_the_least_one() {
+        let mut names = names(Refresh { min_ttl: Duration::from_secs(20), ..BY_TTL });
+        names.handle_answer(&name(), found(&["10.0.0.1"], 3), at(1));
+        assert_eq!(names.poll_timeout(), Some(at(21)));
+        names.poll_due(at(21));
+        names.handle_answer(&name(), found(&["10.0.0.1"], 30), at(21));
+        assert_eq!(names.poll_timeout(), Some(at(51)));
+    }
+
+    #[test]
+    fn jitter_adds_less_than_itself() {
+        let mut names = names(Refresh { jitter: Duration::from_secs(2), ..RATE });
+        let mut times = std::collections::HashSet::new();
+        for _ in 0..50 {
+            names.handle_answer(&name(), found(&["10.0.0.1"], 60), at(0));
+            let due = names.poll_timeout().unwrap();
+            assert!((at(5)..at(7)).contains(&due), "{due:?}");
+            times.insert(due);
+        }
+        assert!(times.len() > 40, "{} times", times.len());
+    }
+
+    #[test]
+    fn failures_back_off_up_to_the_longest_interval() {
+        let seconds = Duration::from_secs;
+        let rate = RefreshRate { base_interval: seconds(2), max_interval: seconds(9) };
+        let mut names = names(Refresh { failure_rate: Some(rate), ..RATE });
+        for bound in [2, 4, 8, 9, 9] {
+            names.handle_answer(&name(), Answer::Failed("no".to_owned()), at(0));
+            let due = names.poll_timeout().unwrap();
+            assert!(due < at(bound), "{due:?} is not before {bound} s");
+        }
+        names.handle_answer(&name(), found(&["10.0.0.1"], 60), at(0));
+        assert_eq!(names.poll_timeout(), Some(at(5)));
+        names.handle_answer(&name(), Answer::Failed("no".to_owned()), at(0));
+        assert!(names.poll_timeout().unwrap() < at(2), "an answer ends the backing off");
     }
 }

@@ -14,9 +14,11 @@ use super::changes::Changes;
 use super::counts::Counts;
 use super::identity::{Identities, ListenerKey};
 use super::names::{Answer, Change, DnsName, Names, Refresh};
-use crate::config::{self, Address, Discovery};
+use crate::config::{self, Address};
 use crate::log::{Component, Level};
-use crate::snapshot::{ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot};
+use crate::snapshot::{
+    ClusterEntry, ClusterTable, HostId, ListenerEntry, ListenerSockets, Snapshot,
+};
 use crate::stats::Registry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -95,12 +97,14 @@ pub struct Resources {
 impl Resources {
     /// Nothing configured yet.
     #[must_use]
-    pub fn new(registry: Arc<Registry>) -> Resources {
+    ///
+    /// The seed makes processes look names up at different times.
+    pub fn new(registry: Arc<Registry>, seed: u64) -> Resources {
         Resources {
             counts: Counts::new(registry.clone()),
             registry,
             identities: Identities::default(),
-            names: Names::default(),
+            names: Names::new(seed),
             active: Generation::default(),
             pending: None,
             accepting: Accepting::Yes,
@@ -136,7 +140,12 @@ impl Resources {
             Accepting::Stopped | Accepting::Draining => Vec::new(),
         };
         let users = users_of(&clusters);
-        let cold = users.keys().filter(|name| !self.names.answered(name)).cloned().collect();
+        let cold = clusters
+            .iter()
+            .filter(|config| config.discovery.dns().is_some_and(|dns| dns.waits_for_warm))
+            .flat_map(|config| names_of(config).map(|(name, _)| name))
+            .filter(|name| !self.names.answered(name))
+            .collect();
         let deadline = now + WARMING_MAX;
         self.pending = Some(Pending { listeners, clusters, users, cold, deadline });
         self.want_names(now);
@@ -157,6 +166,7 @@ impl Resources {
         }
         match change {
             Change::Nothing => {}
+            Change::Order => self.refresh_endpoints(name),
             Change::Addresses { recovered } => {
                 if recovered {
                     let text = format!("`{}` resolves again", name.host);
@@ -250,9 +260,7 @@ impl Resources {
         let mut wanted: BTreeMap<DnsName, Refresh> = BTreeMap::new();
         for (name, refresh) in active.chain(pending).flat_map(|config| names_of(config)) {
             let entry = wanted.entry(name).or_insert(refresh);
-            entry.rate = entry.rate.min(refresh.rate);
-            // One cluster that wants the fixed rate gets it; the others lose nothing.
-            entry.respect_ttl &= refresh.respect_ttl;
+            *entry = entry.both(refresh);
         }
         self.names.set_wanted(wanted, now);
         self.resolve_due(now);
@@ -290,9 +298,7 @@ impl Resources {
         for config in &pending.clusters {
             let previous = before.get(config.name.as_str()).copied();
             let new = self.cluster(config, previous);
-            if previous.is_none_or(|entry| !Arc::ptr_eq(&entry.endpoints, &new.endpoints)) {
-                self.counts.membership_change(config);
-            }
+            self.counts.membership_change(config, changed_priorities(previous, &new));
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
                 self.counts.members(&new);
                 table.insert(new.clone());
@@ -335,11 +341,15 @@ impl Resources {
             if Arc::ptr_eq(&new, &previous) {
                 continue;
             }
-            let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
-            let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
-            self.log(Level::Info, Component::Upstream, text);
-            self.counts.membership_change(&new.config);
-            self.counts.members(&new);
+            let changed = changed_priorities(Some(&previous), &new);
+            // A logical host whose address changed is the same host.
+            if changed > 0 {
+                let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
+                let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
+                self.log(Level::Info, Component::Upstream, text);
+                self.counts.membership_change(&new.config, changed);
+                self.counts.members(&new);
+            }
             self.active.table.insert(new.clone());
             self.active.clusters[index] = new;
             self.stale = true;
@@ -380,6 +390,23 @@ impl Pending {
     }
 }
 
+/// How many priorities have other hosts than before.
+fn changed_priorities(before: Option<&Arc<ClusterEntry>>, after: &Arc<ClusterEntry>) -> u64 {
+    if before.is_some_and(|before| Arc::ptr_eq(&before.endpoints, &after.endpoints)) {
+        return 0;
+    }
+    let hosts = |entry: &Arc<ClusterEntry>| {
+        let mut priorities: BTreeMap<u32, BTreeSet<HostId>> = BTreeMap::new();
+        for host in &entry.endpoints.hosts {
+            priorities.entry(host.priority).or_default().insert(host.id);
+        }
+        priorities
+    };
+    let (before, after) = (before.map(hosts).unwrap_or_default(), hosts(after));
+    let priorities: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    priorities.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
+}
+
 fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
     clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
 }
@@ -399,15 +426,10 @@ fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
 
 /// The names that a cluster's endpoints have.
 fn names_of(config: &config::Cluster) -> impl Iterator<Item = (DnsName, Refresh)> {
-    let (family, refresh) = match &config.discovery {
-        Discovery::Static => (None, None),
-        Discovery::StrictDns { refresh_rate, respect_ttl, family } => {
-            (Some(*family), Some(Refresh { rate: *refresh_rate, respect_ttl: *respect_ttl }))
-        }
-    };
     config.load_assignment.endpoints.iter().filter_map(move |endpoint| match &endpoint.address {
         Address::Name { host, .. } => {
-            Some((DnsName { host: host.clone(), family: family? }, refresh?))
+            let dns = config.discovery.dns()?;
+            Some((DnsName::of(host, dns), Refresh::of(dns)))
         }
         Address::Socket(_) => None,
     })

@@ -67,6 +67,7 @@ control_stats! {
         MembershipTotal = Gauge "membership_total",
         MembershipHealthy = Gauge "membership_healthy",
         MembershipDegraded = Gauge "membership_degraded",
+        MembershipExcluded = Gauge "membership_excluded",
         UpdateAttempt = Counter "update_attempt",
         UpdateSuccess = Counter "update_success",
         UpdateFailure = Counter "update_failure",

@@ -1,4 +1,4 @@
-//! Making upstream connections, and those who wait for them.
+//! Making upstream connections, those who wait for them, and how long they may take or last.
 //!
 //! What it leaves to others: who gets a connection that is free (`upstream`).
 
@@ -7,14 +7,16 @@ use super::deadline::Alarm;
 use super::splice::Splice;
 use super::stream::Phase;
 use super::upstream::{Upstream, Work};
+use crate::config::UpstreamConnectionOptions;
 use crate::reply::LocalReply;
 use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_http::h1::ResponseDecoder;
-use tidegate_io::{Instant, Io, Socket};
+use tidegate_io::{ConnectOptions, Instant, Io, Keepalive, Socket};
 
 impl Upstream {
     /// A connection that is being made.
@@ -27,6 +29,7 @@ impl Upstream {
         Upstream {
             socket,
             host: host.id,
+            address: host.address,
             host_stats: host.stats,
             cluster: entry.clone(),
             work: Work::Connecting,
@@ -45,9 +48,29 @@ impl Upstream {
             requests: 0,
             answered: false,
             opened: now,
+            aged_at: None,
+            host_permit: None,
             since: now,
             alarm: Alarm::default(),
         }
+    }
+}
+
+/// The host has all the connections that it may have.
+struct HostIsFull;
+
+/// Where a connection to this address comes from, and how it is kept.
+fn connect_options(options: &UpstreamConnectionOptions, to: &SocketAddr) -> ConnectOptions {
+    let same_family = |source: &&SocketAddr| source.is_ipv4() == to.is_ipv4();
+    let source = options.sources.iter().find(same_family).or(options.sources.first());
+    ConnectOptions {
+        source: source.copied(),
+        freebind: options.freebind,
+        keepalive: options.keepalive.map(|keepalive| Keepalive {
+            probes: keepalive.probes,
+            time_s: keepalive.time_s,
+            interval_s: keepalive.interval_s,
+        }),
     }
 }
 
@@ -58,6 +81,17 @@ impl<I: Io> Shard<I> {
         if pool.connecting >= pool.waiting.len() {
             return;
         }
+        let host_permit = match self.host_permit(entry, host) {
+            Ok(permit) => permit,
+            Err(HostIsFull) => {
+                // Who waits beside an idle connection needs one that is new, which is made in the
+                // place of that.
+                if let Some(idle) = self.pools.of(host).idle.first().copied() {
+                    self.close_upstream(idle);
+                }
+                return;
+            }
+        };
         let thresholds = &entry.config.circuit_breakers.default;
         if Breakers::acquire(&entry.breakers.connections, thresholds.max_connections)
             == Permit::Refused
@@ -73,7 +107,8 @@ impl<I: Io> Shard<I> {
             }
             return;
         }
-        let socket = match self.io.connect(&host.address, Owner::Shard.token()) {
+        let options = connect_options(&entry.config.connections, &host.address);
+        let socket = match self.io.connect_with(&host.address, &options, Owner::Shard.token()) {
             Ok(socket) => socket,
             Err(_) => {
                 Breakers::release(&entry.breakers.connections);
@@ -87,7 +122,12 @@ impl<I: Io> Shard<I> {
                 return;
             }
         };
-        let key = self.upstreams.insert(Upstream::new(socket, host, entry, self.now.instant));
+        let mut upstream = Upstream::new(socket, host, entry, self.now.instant);
+        if let Some(permit) = host_permit {
+            permit.fetch_add(1, Ordering::Relaxed);
+            upstream.host_permit = Some(permit.clone());
+        }
+        let key = self.upstreams.insert(upstream);
         self.io.set_token(socket, Owner::Upstream(key).token());
         let pool = self.pools.of(host);
         pool.connecting += 1;
@@ -102,6 +142,25 @@ impl<I: Io> Shard<I> {
         self.stats.inc(host.stats, HostStat::CxTotal);
         self.stats.inc(host.stats, HostStat::CxActive);
         self.arm_upstream(key);
+    }
+
+    /// The counter of the host's connections, if they have a limit. Where it is reached, those who
+    /// wait get the connections that this shard has to the host in turn; if it has none, one is
+    /// made all the same, as in Envoy: no other shard's connection would ever come to them.
+    fn host_permit<'a>(
+        &mut self,
+        entry: &ClusterEntry,
+        host: &'a Arc<Host>,
+    ) -> Result<Option<&'a Arc<AtomicU32>>, HostIsFull> {
+        let limit = entry.config.circuit_breakers.max_connections_per_host;
+        let (Some(limit), Some(connections)) = (limit, &host.connections) else { return Ok(None) };
+        if connections.load(Ordering::Relaxed) >= limit {
+            self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
+            if self.pools.of(host).open > 0 {
+                return Err(HostIsFull);
+            }
+        }
+        Ok(Some(connections))
     }
 
     /// The cluster's connection limit is reached: an idle connection to another of its hosts gives
@@ -139,7 +198,9 @@ impl<I: Io> Shard<I> {
     }
 
     pub(crate) fn upstream_connected(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let duration = upstream.cluster.config.max_connection_duration;
+        upstream.aged_at = duration.map(|duration| self.now.instant + duration);
         let connect_ms = (self.now.instant - upstream.since).as_millis() as u64;
         self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
         self.io.recv(upstream.socket);
@@ -182,10 +243,44 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::Routing;
         if let Some(pool) = self.pools.get(host) {
             pool.waiting.retain(|waiting| *waiting != key);
+            self.stats.dec(pool.host.stats, HostStat::RqPendingActive);
         }
         if let Some(cluster) = stream.cluster() {
             Breakers::release(&cluster.breakers.pending);
             self.stats.dec(cluster.stats, ClusterStat::UpstreamRqPendingActive);
+        }
+    }
+
+    pub(crate) fn arm_upstream(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.alarm.arm(upstream.deadline(), Owner::Upstream(key).token(), &mut self.timers);
+    }
+
+    pub(crate) fn upstream_timer(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.alarm.fired();
+        let stats = upstream.cluster.stats;
+        if upstream.deadline().is_none_or(|deadline| deadline > self.now.instant) {
+            self.arm_upstream(key);
+            return;
+        }
+        match upstream.work {
+            Work::Connecting => {
+                self.stats.inc(stats, ClusterStat::UpstreamCxConnectTimeout);
+                self.connect_failed(key, LocalReply::CONNECTION_TIMEOUT);
+            }
+            Work::Idle => {
+                let is_aged = upstream.aged_at.is_some_and(|at| at <= self.now.instant);
+                self.stats.inc(
+                    stats,
+                    match is_aged {
+                        true => ClusterStat::UpstreamCxMaxDurationReached,
+                        false => ClusterStat::UpstreamCxIdleTimeout,
+                    },
+                );
+                self.close_upstream(key);
+            }
+            Work::Busy(_) => {}
         }
     }
 }

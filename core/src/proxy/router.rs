@@ -11,7 +11,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
     Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
-use crate::stats::{ClusterStat, HttpStat};
+use crate::stats::{ClusterStat, HostStat, HttpStat};
 use std::sync::Arc;
 use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
@@ -91,25 +91,23 @@ impl<I: Io> Shard<I> {
     /// Chooses a host and takes a connection to it, or waits for one.
     pub(crate) fn dispatch(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) else {
+        let Some((cluster, pick)) = stream.cluster.and_then(|id| self.pools.pick(id)) else {
             self.dispatch_to_former(key);
             return;
         };
         let stats = cluster.entry.stats;
-        let Some(pick) = cluster.balancer.pick() else {
+        if pick.panic {
+            self.stats.inc(stats, ClusterStat::LbHealthyPanic);
+        }
+        let Some(host) = pick.host.map(|index| &cluster.entry.endpoints.hosts[index]) else {
             self.stats.inc(stats, ClusterStat::UpstreamCxNoneHealthy);
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
-        if pick.panic {
-            self.stats.inc(stats, ClusterStat::LbHealthyPanic);
-        }
-        let host = &cluster.entry.endpoints.hosts[pick.host];
         if stream.auto_host_rewrite {
             rewrite_to_host(stream, &host.hostname);
         }
-        stream.upstream_address = Some(host.address);
-        let host_id = host.id;
+        let (host_id, index) = (host.id, pick.host.unwrap_or_default());
         if !stream.fresh_connection
             && let Some(upstream) = self.pools.get(host_id).and_then(|pool| pool.idle.pop())
         {
@@ -118,7 +116,7 @@ impl<I: Io> Shard<I> {
             }
         } else if let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) {
             let entry = cluster.entry.clone();
-            let host = entry.endpoints.hosts[pick.host].clone();
+            let host = entry.endpoints.hosts[index].clone();
             self.wait(key, &entry, &host);
         }
     }
@@ -132,9 +130,6 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.upstream_address = Some(host.address);
-        }
         self.pools.of(&host).gone = true;
         self.wait(key, &entry, &host);
     }
@@ -149,11 +144,13 @@ impl<I: Io> Shard<I> {
         }
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
+        self.stats.inc(host.stats, HostStat::RqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {
             let mut backlog = self.io.output();
             if !stream.terminates_connect {
                 write_request(stream, &entry.config, backlog.tail());
             }
+            stream.upstream_address = Some(host.address);
             stream.backlog = Some(backlog);
             stream.phase = Phase::Waiting(host.id);
         }

@@ -3,17 +3,18 @@
 //! What it leaves to others: which host (`upstream::balancer`), what the response's head becomes
 //! (`response`).
 
-use super::deadline::Alarm;
+use super::deadline::{Alarm, earliest};
 use super::encode::write_request;
 use super::splice::Splice;
 use super::stream::Phase;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
-use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
+use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
 use crate::stats::{ClusterStat, HostStat, Scope};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_http::h1::{Event, ResponseDecoder};
 use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
 
@@ -33,6 +34,8 @@ pub enum Work {
 pub struct Upstream {
     pub(crate) socket: Socket,
     pub(crate) host: HostId,
+    /// Where it goes to: a host of LOGICAL_DNS can have another address by now.
+    pub(super) address: SocketAddr,
     pub(super) host_stats: Scope,
     /// Its cluster, as of when it was made: for limits, counters and timeouts.
     pub(crate) cluster: Arc<ClusterEntry>,
@@ -56,6 +59,10 @@ pub struct Upstream {
     /// Some byte of the response under way has arrived.
     pub(super) answered: bool,
     pub(super) opened: Instant,
+    /// When it gets too old for another request.
+    pub(super) aged_at: Option<Instant>,
+    /// Counts it among the connections to its host, where these have a limit.
+    pub(super) host_permit: Option<Arc<AtomicU32>>,
     /// Since when it connects or is idle.
     pub(super) since: Instant,
     pub(super) alarm: Alarm,
@@ -71,7 +78,10 @@ impl Upstream {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.work {
             Work::Connecting => Some(self.since + self.cluster.config.connect_timeout),
-            Work::Idle => self.cluster.config.idle_timeout.map(|timeout| self.since + timeout),
+            Work::Idle => {
+                let idle = self.cluster.config.idle_timeout.map(|timeout| self.since + timeout);
+                earliest(idle, self.aged_at)
+            }
             Work::Busy(_) => None,
         }
     }
@@ -116,8 +126,14 @@ impl<I: Io> Shard<I> {
         upstream.answered = false;
         let limit = upstream.cluster.config.max_requests_per_connection;
         let host = upstream.host;
-        if limit.is_some_and(|max| upstream.requests >= max) {
-            self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxMaxRequests);
+        let limit_reached = if limit.is_some_and(|max| upstream.requests >= max) {
+            Some(ClusterStat::UpstreamCxMaxRequests)
+        } else {
+            let is_aged = upstream.aged_at.is_some_and(|at| at <= self.now.instant);
+            is_aged.then_some(ClusterStat::UpstreamCxMaxDurationReached)
+        };
+        if let Some(stat) = limit_reached {
+            self.stats.inc(upstream.cluster.stats, stat);
             self.close_upstream(key);
             return;
         }
@@ -161,6 +177,7 @@ impl<I: Io> Shard<I> {
             }
             stream.counted = true;
         }
+        stream.upstream_address = Some(upstream.address);
         upstream.work = Work::Busy(stream_key);
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);
@@ -399,6 +416,9 @@ impl<I: Io> Shard<I> {
         if !Sabotage::KeepPermit.strikes() {
             Breakers::release(&upstream.cluster.breakers.connections);
         }
+        if let Some(permit) = &upstream.host_permit {
+            Breakers::release(permit);
+        }
         let age_ms = (self.now.instant - upstream.opened).as_millis() as u64;
         self.stats.dec(stats, ClusterStat::UpstreamCxActive);
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroy);
@@ -461,31 +481,5 @@ impl<I: Io> Shard<I> {
             self.end_tunnel(stream);
         }
         self.resume_downstream(key);
-    }
-
-    pub(crate) fn arm_upstream(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        upstream.alarm.arm(upstream.deadline(), Owner::Upstream(key).token(), &mut self.timers);
-    }
-
-    pub(crate) fn upstream_timer(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        upstream.alarm.fired();
-        let stats = upstream.cluster.stats;
-        if upstream.deadline().is_none_or(|deadline| deadline > self.now.instant) {
-            self.arm_upstream(key);
-            return;
-        }
-        match upstream.work {
-            Work::Connecting => {
-                self.stats.inc(stats, ClusterStat::UpstreamCxConnectTimeout);
-                self.connect_failed(key, LocalReply::CONNECTION_TIMEOUT);
-            }
-            Work::Idle => {
-                self.stats.inc(stats, ClusterStat::UpstreamCxIdleTimeout);
-                self.close_upstream(key);
-            }
-            Work::Busy(_) => {}
-        }
     }
 }

@@ -327,6 +327,12 @@ impl Random {
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
+
+    /// A number below `end`, which is not 0 and fits into 32 bits.
+    #[inline]
+    pub fn below(&mut self, end: usize) -> usize {
+        (((self.draw() >> 32) * end as u64) >> 32) as usize
+    }
 }
 
 /// The value of the `date` field, made anew when the second changes (RFC 9110 5.6.7).

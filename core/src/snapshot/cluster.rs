@@ -3,11 +3,16 @@
 //! What it leaves to others: choosing a host (`upstream::balancer`), connections
 //! (`upstream::pool`).
 
-use crate::config::{self, HealthStatus, Thresholds};
+mod endpoints;
+mod selection;
+
+pub use endpoints::{EndpointSet, Host};
+pub use selection::{Group, SelectionRules, Source, SourceKind};
+
+use crate::config::{self, Thresholds};
 use crate::stats::Scope;
 use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -100,32 +105,6 @@ pub struct ClusterEntry {
     pub endpoints: Arc<EndpointSet>,
     /// Counters of its circuit breakers, shared by shards and by versions of the entry.
     pub breakers: Arc<Breakers>,
-    /// Its stats.
-    pub stats: Scope,
-}
-
-/// The hosts of a cluster.
-#[derive(Debug, Default)]
-pub struct EndpointSet {
-    /// In order of configuration, then of address; no address twice.
-    pub hosts: Vec<Arc<Host>>,
-}
-
-/// One host of a cluster.
-#[derive(Debug)]
-pub struct Host {
-    /// Its number.
-    pub id: HostId,
-    /// Where to connect.
-    pub address: SocketAddr,
-    /// `endpoint.hostname`, or the name that was resolved.
-    pub hostname: String,
-    /// At least 1.
-    pub weight: u32,
-    /// As configured.
-    pub health_status: HealthStatus,
-    /// Region, zone, sub-zone.
-    pub locality: [String; 3],
     /// Its stats.
     pub stats: Scope,
 }

@@ -15,7 +15,8 @@ pub mod publish;
 pub mod route_table;
 
 pub use cluster::{
-    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, Permit,
+    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Group, Host, HostId, Permit,
+    SelectionRules, Source, SourceKind,
 };
 pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
 pub use local_reply::{LocalReplies, Mapper};

@@ -6,10 +6,10 @@
 //! What it leaves to others: opening and closing connections, and what a limit's refusal means
 //! (`proxy::upstream`).
 
-use super::balancer::RoundRobin;
+use super::balancer::{LoadBalancer, Pick};
 use crate::proxy::Upstream;
 use crate::shard::slots::Slots;
-use crate::shard::{StreamKey, UpstreamKey};
+use crate::shard::{Random, StreamKey, UpstreamKey};
 use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct Pools {
     /// By [`HostId`].
     hosts: Vec<Option<Pool>>,
     seed: u64,
+    /// Which hosts are drawn.
+    random: Random,
 }
 
 /// A cluster as this shard balances it.
@@ -31,7 +33,7 @@ pub struct ClusterPool {
     /// The entry of the adopted snapshot.
     pub entry: Arc<ClusterEntry>,
     /// Where the next request goes.
-    pub balancer: RoundRobin,
+    pub balancer: LoadBalancer,
 }
 
 /// The connections to one host.
@@ -53,11 +55,19 @@ pub struct Pool {
     pub gone: bool,
 }
 
+impl Pool {
+    /// Requests that this shard has at the host: those under way and those that wait.
+    #[must_use]
+    pub fn active(&self) -> u32 {
+        (self.open - self.idle.len() - self.connecting + self.waiting.len()) as u32
+    }
+}
+
 impl Pools {
     /// No pools yet. The seed makes shards begin with different hosts.
     #[must_use]
     pub fn new(seed: u64) -> Pools {
-        Pools { clusters: Vec::new(), hosts: Vec::new(), seed }
+        Pools { clusters: Vec::new(), hosts: Vec::new(), seed, random: Random::new(!seed) }
     }
 
     /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
@@ -106,11 +116,13 @@ impl Pools {
         }
         match &mut self.clusters[index] {
             Some(cluster) => {
-                cluster.balancer.refresh(&entry.endpoints);
+                let policy = entry.config.load_balancing.policy;
+                cluster.balancer.refresh(&entry.endpoints, policy, &mut self.random);
                 cluster.entry = entry;
             }
             slot => {
-                let balancer = RoundRobin::new(&entry.endpoints, self.seed);
+                let policy = entry.config.load_balancing.policy;
+                let balancer = LoadBalancer::new(&entry.endpoints, policy, self.seed);
                 *slot = Some(ClusterPool { entry, balancer });
             }
         }
@@ -130,8 +142,22 @@ impl Pools {
     }
 
     /// The cluster with this number, as this shard balances it.
-    pub fn cluster(&mut self, id: ClusterId) -> Option<&mut ClusterPool> {
-        self.clusters.get_mut(id.0 as usize)?.as_mut()
+    #[must_use]
+    pub fn cluster(&self, id: ClusterId) -> Option<&ClusterPool> {
+        self.clusters.get(id.0 as usize)?.as_ref()
+    }
+
+    /// The cluster with this number, as this shard balances it, and where its next request goes.
+    #[inline]
+    pub fn pick(&mut self, id: ClusterId) -> Option<(&ClusterPool, Pick)> {
+        let Pools { clusters, hosts, random, .. } = self;
+        let cluster = clusters.get_mut(id.0 as usize)?.as_mut()?;
+        let active = |host: &Host| {
+            let pool = hosts.get(host.id.0 as usize).and_then(Option::as_ref);
+            pool.map_or(0, Pool::active)
+        };
+        let pick = cluster.balancer.pick(random, active);
+        Some((cluster, pick))
     }
 
     /// The pool of this host, made if there is none.

@@ -49,7 +49,7 @@ admin: { address: { socket_address: { address: 127.0.0.1, port_value: 9901 } } }
     assert_eq!(bootstrap.admin.unwrap().address.port(), 9901);
     let names: Vec<&str> = bootstrap.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     assert_eq!(names, ["c", "d"]);
-    assert_eq!(bootstrap.clusters[1].lb_policy, LbPolicy::RoundRobin);
+    assert_eq!(bootstrap.clusters[1].load_balancing.policy, LbPolicy::RoundRobin);
     assert_eq!(bootstrap.listeners.len(), 1);
 
     let admin = |port: u16| {

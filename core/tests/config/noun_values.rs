@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tidegate::config::{
     AccessLog, AccessLogFilter, AccessLogSink, Address, AddressSource, Discovery, DnsLookupFamily,
-    HealthStatus, HostRewrite, LogFormat, PathMatch, PathRewrite, RedirectPath, RouteTarget,
-    ServerHeader, WeightedCluster,
+    HeaderKeyFormat, HealthStatus, HostRewrite, LbPolicy, LogFormat, PathMatch, PathRewrite,
+    RedirectPath, RouteTarget, ServerHeader, WeightedCluster,
 };
 
 fn seconds(seconds: u64) -> Option<Duration> {
@@ -271,12 +271,10 @@ fn clusters_and_endpoints() {
     let bootstrap = loaded(&text);
     let cluster = &bootstrap.clusters[0];
     assert_eq!(cluster.stat_name, "other");
-    let expected = Discovery::StrictDns {
-        refresh_rate: Duration::from_secs(30),
-        respect_ttl: true,
-        family: DnsLookupFamily::V4Preferred,
-    };
-    assert_eq!(cluster.discovery, expected);
+    let Discovery::StrictDns(dns) = &cluster.discovery else { panic!() };
+    assert_eq!(dns.refresh_rate, Duration::from_secs(30));
+    assert!(dns.respect_ttl && dns.waits_for_warm);
+    assert_eq!(dns.family, DnsLookupFamily::V4Preferred);
     assert_eq!(cluster.per_connection_buffer_limit_bytes, 32768);
     let (default, high) = (cluster.circuit_breakers.default, cluster.circuit_breakers.high);
     assert_eq!((default.max_connections, default.max_pending_requests), (1, 2));
@@ -289,9 +287,9 @@ fn clusters_and_endpoints() {
     let host = "shop.example".to_owned();
     assert_eq!(endpoint.address, Address::Name { host, port: 81 });
     assert_eq!((endpoint.hostname.as_str(), endpoint.weight), ("h", 3));
-    assert_eq!(endpoint.health_status, HealthStatus::Unhealthy);
+    assert_eq!(endpoint.health_status, HealthStatus::Draining);
     assert_eq!(endpoint.locality, ["r", "z", "s"]);
-    assert_eq!(cluster.load_assignment.endpoints[1].health_status, HealthStatus::Healthy);
+    assert_eq!(cluster.load_assignment.endpoints[1].health_status, HealthStatus::Unknown);
 }
 
 #[test]
@@ -364,4 +362,113 @@ static_resources:\n",
     assert_eq!(admin.address.to_string(), "127.0.0.1:0");
     assert_eq!(admin.access_log[0].sink, AccessLogSink::File(PathBuf::from("/dev/null")));
     assert!(problems("admin: { address: {} }")[0].contains("is required"));
+}
+
+#[test]
+fn balancing_and_priorities() {
+    let text = with(&[
+        (
+            "    type: STATIC\n",
+            "    common_lb_config: { healthy_panic_threshold: { value: 12.9 } }
+    load_balancing_policy:
+      policies:
+      - typed_extension_config:
+          name: x
+          typed_config:
+            \"@type\": type.googleapis.com/envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest
+            choice_count: 5
+            active_request_bias: { default_value: 0.5, runtime_key: x }
+            locality_lb_config: { locality_weighted_lb_config: {} }
+",
+        ),
+        (
+            "      - lb_endpoints:\n",
+            "      - priority: 2
+        load_balancing_weight: 7
+        lb_endpoints:\n",
+        ),
+        (
+            "      endpoints:\n",
+            "      policy: { overprovisioning_factor: 200, weighted_priority_health: true }
+      endpoints:\n",
+        ),
+    ]);
+    let cluster = loaded(&text).clusters[0].clone();
+    let LbPolicy::LeastRequest(policy) = cluster.load_balancing.policy else { panic!() };
+    assert_eq!((policy.choice_count, policy.active_request_bias), (5, 0.5));
+    assert!(!policy.is_full_scan && cluster.load_balancing.is_locality_weighted);
+    assert_eq!(cluster.load_balancing.healthy_panic_percent, 12);
+    let assignment = &cluster.load_assignment;
+    assert_eq!(assignment.overprovisioning_factor, 200);
+    assert!(assignment.weighted_priority_health);
+    let endpoint = &assignment.endpoints[0];
+    assert_eq!((endpoint.priority, endpoint.locality_weight), (2, 7));
+}
+
+#[test]
+fn a_dns_cluster() {
+    let text = with(&[
+        (
+            "    type: STATIC\n",
+            "    wait_for_warm_on_init: false
+    cluster_type:
+      name: envoy.clusters.dns
+      typed_config:
+        \"@type\": type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster
+        dns_refresh_rate: 9s
+        dns_failure_refresh_rate: { base_interval: 2s }
+        dns_jitter: 1s
+        dns_min_refresh_rate: 3s
+        respect_dns_ttl: true
+        dns_lookup_family: ALL
+        all_addresses_in_single_endpoint: true
+        typed_dns_resolver_config:
+          name: x
+          typed_config:
+            \"@type\": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+            resolvers: [{ socket_address: { address: 10.0.0.53, port_value: 53 } }]
+            dns_resolver_options: { use_tcp_for_dns_lookups: true, no_default_search_domain: true }
+",
+        ),
+        ("address: 127.0.0.1, port_value: 80 }", "address: shop.example, port_value: 80 }"),
+    ]);
+    let cluster = loaded(&text).clusters[0].clone();
+    let Discovery::LogicalDns(dns) = &cluster.discovery else { panic!() };
+    assert_eq!((dns.family, dns.refresh_rate), (DnsLookupFamily::All, Duration::from_secs(9)));
+    let failure = dns.failure_refresh_rate.unwrap();
+    assert_eq!(failure.max_interval, Duration::from_secs(20));
+    assert_eq!((dns.jitter, dns.min_refresh_rate).1, Duration::from_secs(3));
+    assert!(dns.respect_ttl && !dns.waits_for_warm);
+    assert_eq!(dns.resolver.servers, ["10.0.0.53:53".parse().unwrap()]);
+    assert!(dns.resolver.tcp_only && dns.resolver.no_search_domain);
+}
+
+#[test]
+fn connections_of_a_cluster() {
+    let text = with(&[(
+        "    type: STATIC\n",
+        "    upstream_bind_config:
+      source_address: { address: 127.0.0.9, port_value: 0 }
+      extra_source_addresses: [{ address: { address: \"::1\", port_value: 0 } }]
+      freebind: true
+    upstream_connection_options: { tcp_keepalive: { keepalive_time: 30, keepalive_probes: 3 } }
+    circuit_breakers: { per_host_thresholds: [{ max_connections: 4 }] }
+    max_requests_per_connection: 8
+    http_protocol_options: { header_key_format: { proper_case_words: {} } }
+    common_http_protocol_options: { max_connection_duration: 60s }
+",
+    )]);
+    let cluster = loaded(&text).clusters[0].clone();
+    let connections = &cluster.connections;
+    assert_eq!(connections.sources.len(), 2);
+    assert!(connections.freebind);
+    let keepalive = connections.keepalive.unwrap();
+    assert_eq!(
+        (keepalive.time_s, keepalive.probes, keepalive.interval_s),
+        (Some(30), Some(3), None)
+    );
+    assert_eq!(cluster.circuit_breakers.max_connections_per_host, Some(4));
+    assert_eq!(cluster.max_requests_per_connection, Some(8));
+    assert_eq!(cluster.max_connection_duration, seconds(60));
+    assert_eq!(cluster.http1.header_key_format, HeaderKeyFormat::ProperCaseWords);
 }

@@ -36,7 +36,6 @@ fn a_tls_upstream_of_v2() {
         include_str!("../fixtures/v2-tls-upstream.yaml"),
         &[
             "10:20 Envoy has no message `envoy.config.filter.network.http_connection_manager.v2",
-            "24:11 `type: LOGICAL_DNS` is not supported yet",
             "27:5 unknown field `hosts`",
             "28:5 unknown field `tls_context` in envoy.config.cluster.v3.Cluster (v3 has",
         ],

@@ -89,7 +89,7 @@ fn what_decides_where_requests_go_is_never_ignored() {
     let rows = [
         ("match: { prefix: \"/\" }", "match: { prefix: \"/\", filter_state: [{ key: x }] }"),
         ("    - filters:", "    - filter_chain_match: { server_names: [a] }\n      filters:"),
-        ("    type: STATIC", "    type: EDS"),
+        ("    type: STATIC", "    type: EDS\n    eds_cluster_config: {}"),
         ("    type: STATIC", "    http2_protocol_options: {}"),
         (
             "envoy.extensions.filters.http.router.v3.Router",
@@ -132,7 +132,11 @@ fn every_field_that_is_accepted_without_effect_has_a_reason() {
                     assert!(reason.len() > 10, "{}.{}", message.message, field.name);
                 }
                 Support::Used => used += 1,
-                Support::Types(_) | Support::Only(_) | Support::Must(_) | Support::Refused => {}
+                Support::Types(_)
+                | Support::FirstOf(_)
+                | Support::Only(_)
+                | Support::Must(_)
+                | Support::Refused => {}
             }
         }
     }

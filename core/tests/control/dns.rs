@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidegate::config::DnsLookupFamily;
+use tidegate::config::{DnsLookupFamily, DnsResolver};
 use tidegate::control::dns::Dns;
 use tidegate::control::names::{Answer, DnsName};
 use tokio::net::UdpSocket;
@@ -80,7 +80,7 @@ impl Lookups {
     }
 
     async fn ask(&mut self, host: &str, family: DnsLookupFamily) -> Answer {
-        let name = DnsName { host: host.to_owned(), family };
+        let name = DnsName { host: host.to_owned(), family, resolver: DnsResolver::default() };
         self.dns.resolve(name.clone());
         let (asked, mut answer) = self.answers.recv().await.unwrap();
         assert_eq!(asked, name);

@@ -27,7 +27,7 @@ impl Control {
     fn new() -> Control {
         let registry = Arc::new(Registry::new(1));
         Control {
-            resources: Resources::new(registry.clone()),
+            resources: Resources::new(registry.clone(), 1),
             registry,
             now: Instant::default(),
             snapshots: Vec::new(),
@@ -380,4 +380,56 @@ fn draining_and_stopping_listeners() {
     assert!(control.last().draining);
     let versions: Vec<_> = control.snapshots.iter().map(|snapshot| snapshot.version).collect();
     assert_eq!(versions, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_logical_host_stays_the_same_host_when_its_address_changes() {
+    let mut control = Control::new();
+    let app = cluster("app", "LOGICAL_DNS", &["app"], "");
+    control.update(&bootstrap(&[listener("web", "app")], &[app]));
+    control.answer("app", found(&["10.0.0.2", "10.0.0.1"]));
+    assert_eq!(control.hosts("app"), ["10.0.0.2:80"], "the first address only");
+    let before = control.cluster("app").unwrap().endpoints.hosts[0].clone();
+    assert_eq!(before.hostname, "app");
+    assert_eq!(control.number("cluster.app.membership_change"), 1);
+    control.pass(Duration::from_secs(5));
+    control.answer("app", found(&["10.0.0.1", "10.0.0.2"]));
+    assert_eq!(control.hosts("app"), ["10.0.0.1:80"]);
+    let after = control.cluster("app").unwrap().endpoints.hosts[0].clone();
+    assert_eq!((after.id, after.stats), (before.id, before.stats));
+    assert_eq!(control.number("cluster.app.membership_change"), 1);
+    for answer in [found(&[]), failed()] {
+        control.pass(Duration::from_secs(5));
+        control.answer("app", answer);
+        assert_eq!(control.hosts("app"), ["10.0.0.1:80"], "it never loses its address");
+    }
+}
+
+#[test]
+fn a_cluster_that_does_not_wait_is_there_at_once() {
+    let mut control = Control::new();
+    let app = cluster("app", "STRICT_DNS", &["app"], "wait_for_warm_on_init: false");
+    control.update(&bootstrap(&[listener("web", "app")], &[app]));
+    assert_eq!(control.snapshots.len(), 1);
+    assert!(control.hosts("app").is_empty());
+    control.answer("app", found(&["10.0.0.2"]));
+    assert_eq!(control.hosts("app"), ["10.0.0.2:80"]);
+}
+
+#[test]
+fn an_update_of_the_rules_changes_who_is_picked() {
+    let mut control = Control::new();
+    let one = |more: &str| cluster("one", "STATIC", &["10.0.0.1", "10.0.0.2"], more);
+    control.update(&bootstrap(&[listener("web", "one")], &[one("")]));
+    let before = control.cluster("one").unwrap();
+    let calm = "common_lb_config: { healthy_panic_threshold: { value: 0 } }";
+    control.update(&bootstrap(&[listener("web", "one")], &[one(calm)]));
+    let after = control.cluster("one").unwrap();
+    assert_eq!(after.endpoints.rules.healthy_panic_percent, 0);
+    assert!(Arc::ptr_eq(&before.endpoints.hosts[0], &after.endpoints.hosts[0]));
+    let limited = "circuit_breakers: { per_host_thresholds: [{ max_connections: 1 }] }";
+    control.update(&bootstrap(&[listener("web", "one")], &[one(limited)]));
+    let host = control.cluster("one").unwrap().endpoints.hosts[0].clone();
+    assert_eq!(host.id, before.endpoints.hosts[0].id);
+    assert!(host.connections.is_some() && before.endpoints.hosts[0].connections.is_none());
 }

@@ -30,7 +30,7 @@ sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
 from harness.differences import Differences  # noqa: E402  (the path is set above)
-from harness.observation import ABSENT, differences  # noqa: E402
+from harness.observation import ABSENT, differences, level  # noqa: E402
 from harness.side import Side, both  # noqa: E402
 from harness.subject import Subject  # noqa: E402
 from rig.proxy import can_bind  # noqa: E402
@@ -40,6 +40,8 @@ PORTS_OF_A_SUBJECT = 150
 FIRST_PORT = 20000
 OUTCOMES = ["equal", "allowed", "not yet", "failed"]
 SHOWN_MAX = 160
+# Of 500 requests, two binomial shares of one half differ by more than this once in 100,000 runs.
+WITHIN_POINTS = 14
 
 
 def envoy_binary():
@@ -104,6 +106,7 @@ def judge(subject, cases, sides, allowed, partial):
         pair = [side.results.get(case.name, {"harness": f"did not run: {side.failed}"})
                 for side in (envoy, ours)]
         said = [result.pop("said", "") for result in pair]
+        level(*pair, case.given.get("within", WITHIN_POINTS))
         found = differences(*pair)
         if "harness" in pair[0]:
             found = [("harness", pair[0]["harness"], pair[1].get("harness", "ran"))]

@@ -2,19 +2,21 @@
 //!
 //! What it leaves to others: when to publish them (`operator.rs`).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tidegate::config::{
     self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
     Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
-    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    Thresholds, VirtualHost, WeightedCluster,
+    LeastRequest, LoadBalancing, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteTarget, Thresholds, UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
-    ListenerEntry, ListenerId, ListenerSockets, RouteTable, Snapshot,
+    ListenerEntry, ListenerId, ListenerSockets, RouteTable, SelectionRules, Snapshot,
 };
 use tidegate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry, Scope};
 use tidegate_io::sim::{Random, World};
@@ -89,6 +91,10 @@ pub struct Builder {
     pub registry: Arc<Registry>,
     sockets: Arc<ListenerSockets>,
     breakers: Vec<Arc<Breakers>>,
+    /// Connections to each host, where they have a limit.
+    connections: BTreeMap<u32, Arc<AtomicU32>>,
+    /// Origins have two priorities, two weights and two states of health.
+    ranked: bool,
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
@@ -103,6 +109,8 @@ impl Builder {
             registry: Arc::new(Registry::new(weather.shards)),
             sockets: Arc::new(ListenerSockets { address, sockets }),
             breakers: (0..CLUSTERS).map(|_| Arc::default()).collect(),
+            connections: BTreeMap::new(),
+            ranked: weather.origins == 3,
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
@@ -117,8 +125,11 @@ impl Builder {
             [&breakers.connections, &breakers.pending, &breakers.requests]
                 .map(|counter| counter.load(Relaxed))
         });
+        let of_hosts = self.connections.values().map(|counter| counter.load(Relaxed));
+        let of_hosts = of_hosts.filter(|held| *held != 0);
         held.filter(|held| *held != [0; 3])
             .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+            .chain(of_hosts.map(|held| format!("{held} connections of a host are counted")))
             .collect()
     }
 
@@ -157,7 +168,7 @@ impl Builder {
         let entry = Arc::new(ClusterEntry {
             id: ClusterId(index as u32),
             config: Arc::new(config),
-            endpoints: Arc::new(EndpointSet { hosts }),
+            endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
         });
@@ -165,15 +176,23 @@ impl Builder {
         Some(entry)
     }
 
-    fn host(&self, cluster: usize, origin: usize) -> Host {
+    fn host(&mut self, cluster: usize, origin: usize) -> Host {
         let prefix = format!("cluster.c{cluster}.o{origin}");
+        let id = HostId((cluster * 16 + origin) as u32);
+        let is_limited = self.cluster.circuit_breakers.max_connections_per_host.is_some();
         Host {
-            id: HostId((cluster * 16 + origin) as u32),
+            id,
             address: origin_address(origin),
             hostname: String::new(),
-            weight: 1,
-            health_status: HealthStatus::Healthy,
+            weight: if self.ranked { 1 + origin as u32 % 2 } else { 1 },
+            health_status: match self.ranked && origin % 3 == 1 {
+                true => HealthStatus::Degraded,
+                false => HealthStatus::Healthy,
+            },
             locality: Default::default(),
+            locality_weight: 0,
+            priority: if self.ranked { origin as u32 / 2 } else { 0 },
+            connections: is_limited.then(|| self.connections.entry(id.0).or_default().clone()),
             stats: self.registry.scope(&prefix, HostStat::ALL),
         }
     }
@@ -251,18 +270,28 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: Duration::from_secs(3),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing {
+            policy: match random.between(0, 3) {
+                0 => LbPolicy::RoundRobin,
+                1 => LbPolicy::LeastRequest(LeastRequest::default()),
+                _ => LbPolicy::Random,
+            },
+            ..LoadBalancing::default()
+        },
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
             high: Thresholds::default(),
+            max_connections_per_host: weather.host_limit,
         },
         max_requests_per_connection: random.chance(200).then(|| random.between(1, 4) as u32),
         idle_timeout: Some(if weather.short_idle { short } else { Duration::from_secs(3600) }),
+        max_connection_duration: random.chance(200).then_some(short * 10),
         max_response_headers_count: 100,
         max_stream_duration: None,
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        connections: UpstreamConnectionOptions::default(),
     }
 }
 
@@ -273,6 +302,8 @@ fn endpoint(origin: usize) -> Endpoint {
         weight: 1,
         health_status: HealthStatus::Healthy,
         locality: Default::default(),
+        locality_weight: 0,
+        priority: 0,
     }
 }
 

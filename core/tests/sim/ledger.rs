@@ -201,8 +201,8 @@ impl Ledger {
     /// the one descriptor that such a connection holds.
     fn waited_for_a_bad_origin(&self, record: &Record) -> bool {
         let weather = &self.weather;
-        weather.bad_origins
-            && (weather.small_breakers || weather.sockets_max.is_some() && !record.calm)
+        let few_connections = weather.small_breakers || weather.host_limit.is_some();
+        weather.bad_origins && (few_connections || weather.sockets_max.is_some() && !record.calm)
     }
 
     /// Whether the proxy had a reason to answer by itself.

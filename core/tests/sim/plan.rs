@@ -76,6 +76,8 @@ pub struct Weather {
     pub silent_closes: bool,
     /// Limits are so small that they are met.
     pub small_breakers: bool,
+    /// Connections that there may be to each host.
+    pub host_limit: Option<u32>,
     /// Idle timeouts are so short that they strike between requests.
     pub short_idle: bool,
     /// The configuration changes while requests run.
@@ -114,6 +116,7 @@ impl Weather {
             bad_clients: random.chance(400),
             silent_closes: random.chance(400),
             small_breakers: random.chance(200),
+            host_limit: random.chance(200).then(|| random.between(0, 3) as u32),
             short_idle: random.chance(200),
             swaps: if random.chance(500) { random.between(1, 12) as usize } else { 0 },
             early_drain: random.chance(150),

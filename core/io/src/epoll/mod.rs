@@ -26,7 +26,8 @@ use crate::slots::Slots;
 use crate::splice::{Pipes, Splice};
 use crate::wake::WakeEvent;
 use crate::{
-    Completion, Errno, Io, IoOptions, IoStats, Now, Outcome, Output, Socket, Token, Waker, sys,
+    Completion, ConnectOptions, Errno, Io, IoOptions, IoStats, Now, Outcome, Output, Socket, Token,
+    Waker, sys,
 };
 use ready::{Flags, Slot};
 
@@ -240,8 +241,13 @@ impl Io for Epoll {
         self.want_incoming(listener, 0);
     }
 
-    fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
-        let fd = sys::connecting_socket(address, true)?;
+    fn connect_with(
+        &mut self,
+        address: &SocketAddr,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Socket> {
+        let fd = sys::connecting_socket(address, options, true)?;
         let raw = fd.as_raw_fd();
         let socket = self.slots.insert(Slot::new(token, fd.into_raw_fd(), Flags::default()));
         let address = SockAddr::from(*address);

@@ -15,7 +15,7 @@ use super::NodeId;
 use super::endpoint::{Endpoint, EndpointId};
 use super::node::{Held, Wait};
 use super::world::State;
-use crate::{Completion, Io, IoStats, Now, Outcome, Output, Socket, Token, Waker};
+use crate::{Completion, ConnectOptions, Io, IoStats, Now, Outcome, Output, Socket, Token, Waker};
 
 /// Completion I/O over memory, in a [`super::World`].
 ///
@@ -101,7 +101,13 @@ impl Io for SimIo {
         self.change().accept(node, listener);
     }
 
-    fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
+    /// A node has one address, and its peers are never silent: options change nothing.
+    fn connect_with(
+        &mut self,
+        address: &SocketAddr,
+        _options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Socket> {
         let node = self.node.0;
         self.change().connect(node, *address, token)
     }

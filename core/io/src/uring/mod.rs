@@ -33,7 +33,9 @@ use crate::pool::Pool;
 use crate::slots::Slots;
 use crate::splice::Pipes;
 use crate::wake::WakeEvent;
-use crate::{Completion, Io, IoOptions, IoStats, Now, Output, Socket, Token, Waker, sys};
+use crate::{
+    Completion, ConnectOptions, Io, IoOptions, IoStats, Now, Output, Socket, Token, Waker, sys,
+};
 use provided::{BUFFER_GROUP, ProvidedRing};
 use ring::Ring;
 use slot::{Flags, Op, Slot, user_data};
@@ -332,8 +334,13 @@ impl Io for Uring {
         self.want_incoming(listener, 0);
     }
 
-    fn connect(&mut self, address: &SocketAddr, token: Token) -> io::Result<Socket> {
-        let fd = sys::connecting_socket(address, false)?;
+    fn connect_with(
+        &mut self,
+        address: &SocketAddr,
+        options: &ConnectOptions,
+        token: Token,
+    ) -> io::Result<Socket> {
+        let fd = sys::connecting_socket(address, options, false)?;
         let raw = fd.as_raw_fd();
         let flags = Flags::CONNECTING.with(Flags::POLL_FIRST);
         let mut slot = Slot::new(token, fd.into_raw_fd(), flags);

@@ -13,6 +13,45 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectM
 /// `value`.
 const TYPED_STRUCTS: &[&str] = &["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"];
 
+/// A list of extensions of which the first that is supported counts.
+pub(super) struct FirstOf {
+    supported: &'static [&'static str],
+    found: bool,
+}
+
+impl FirstOf {
+    /// How the next item is read: only the one that counts is looked at.
+    pub(super) fn scope_of(&mut self, item: &Node) -> Scope {
+        let is_first = !self.found && extension_type(item).is_none_or(|name| self.is(name));
+        self.found |= is_first;
+        if is_first { Scope::Used } else { Scope::Kept }
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.supported.contains(&name)
+    }
+}
+
+/// The message that an item with a `typed_extension_config` is.
+fn extension_type(item: &Node) -> Option<&str> {
+    let config = get(item, "typed_extension_config", "typedExtensionConfig")?;
+    let config = get(config, "typed_config", "typedConfig")?;
+    let name = type_name(config.get("@type")?)?;
+    match TYPED_STRUCTS.contains(&name) {
+        true => type_name(get(config, "type_url", "typeUrl")?),
+        false => Some(name),
+    }
+}
+
+fn get<'n>(node: &'n Node, snake: &str, camel: &str) -> Option<&'n Node> {
+    node.get(snake).or_else(|| node.get(camel))
+}
+
+fn type_name(url: &Node) -> Option<&str> {
+    let Tree::Scalar(url) = &url.value else { return None };
+    url.text.rsplit('/').next()
+}
+
 impl Reader<'_, '_> {
     /// Reads an `Any`. `field` says which messages can be in it.
     pub(super) fn any(
@@ -169,6 +208,14 @@ impl Reader<'_, '_> {
     fn extension_hint(&self, field: &FieldDescriptor) -> Option<String> {
         let first = supported_types(field).first()?;
         Some(format!("for example \"@type\": type.googleapis.com/{first}"))
+    }
+}
+
+/// The choice that a list of extensions is, if it is one.
+pub(super) fn first_of(field: &FieldDescriptor) -> Option<FirstOf> {
+    match support::support(field.parent_message().full_name(), field.name()) {
+        Some(Support::FirstOf(supported)) => Some(FirstOf { supported, found: false }),
+        _ => None,
     }
 }
 

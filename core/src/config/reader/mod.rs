@@ -8,6 +8,7 @@
 
 mod extension;
 mod hints;
+mod mistakes;
 mod rules;
 mod scalar;
 mod well_known;
@@ -101,9 +102,14 @@ impl<'r, 's> Reader<'r, 's> {
         for entries in mappings {
             self.collect(entries, descriptor, &mut written);
         }
+        let mistaken = if scope == Scope::Used { self.mistake(descriptor, &written) } else { &[] };
         for part in &written {
             let length = self.enter(part.field.name());
-            if let Some(scope) = self.scope_of(part, descriptor, scope) {
+            let scope = match mistaken.contains(&part.field.name()) {
+                true => Some(Scope::Kept),
+                false => self.scope_of(part, descriptor, scope),
+            };
+            if let Some(scope) = scope {
                 let field_at = part.parts.last().map(|node| node.at);
                 match self.field(&part.field, &part.parts, scope) {
                     Some(value) => {
@@ -209,7 +215,7 @@ impl<'r, 's> Reader<'r, 's> {
             return Some(scope);
         }
         match support::support(descriptor.full_name(), written.field.name()) {
-            Some(Support::Used | Support::Types(_)) => Some(Scope::Used),
+            Some(Support::Used | Support::Types(_) | Support::FirstOf(_)) => Some(Scope::Used),
             Some(Support::Kept(_)) => Some(Scope::Kept),
             Some(Support::Reported(reason)) => {
                 let reason = format!("`{}` has no effect: {reason}", written.key);
@@ -293,6 +299,7 @@ impl<'r, 's> Reader<'r, 's> {
         let mut values = Vec::new();
         let mut readable = true;
         let mut index = 0;
+        let mut choice = extension::first_of(field);
         for part in parts {
             // One value without a list is a list of it, as in Envoy.
             let items = match &part.value {
@@ -302,6 +309,7 @@ impl<'r, 's> Reader<'r, 's> {
             for item in items {
                 let length = self.path.len();
                 self.path.push_str(&format!("[{index}]"));
+                let scope = choice.as_mut().map_or(scope, |choice| choice.scope_of(item));
                 match self.value(field, &field.kind(), &[item], scope) {
                     Some(value) => values.push(value),
                     None => readable = false,

@@ -3,7 +3,10 @@
 //! What it leaves to others: building entries (`control`).
 
 use super::*;
-use crate::config::{Cluster, ClusterLoadAssignment, Discovery, Http1Options, LbPolicy};
+use crate::config::{
+    Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing,
+    UpstreamConnectionOptions,
+};
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -16,15 +19,17 @@ fn config() -> Arc<Cluster> {
         stat_name: String::new(),
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
-        lb_policy: LbPolicy::RoundRobin,
+        load_balancing: LoadBalancing::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers::default(),
         max_requests_per_connection: None,
         idle_timeout: None,
+        max_connection_duration: None,
         max_response_headers_count: 100,
         max_stream_duration: None,
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        connections: UpstreamConnectionOptions::default(),
     })
 }
 

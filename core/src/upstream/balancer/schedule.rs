@@ -13,9 +13,10 @@
 //! Times are kept as fractions, not as floating point numbers, so that a tie is a tie however long
 //! it runs: in every sum of the weights' picks, each host gets exactly its weight.
 //!
-//! What it leaves to others: which hosts are in the group (`round_robin`).
+//! What it leaves to others: which hosts are in the group (`snapshot::cluster`).
 
-use crate::snapshot::{EndpointSet, Host, HostId};
+use super::least_request::LeastRequests;
+use crate::snapshot::{EndpointSet, Group, HostId};
 use std::cmp::{Ordering, Reverse};
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
@@ -25,8 +26,10 @@ use std::collections::{BinaryHeap, HashMap};
 pub(super) enum Start<'a> {
     /// When this part of the cycle is over, in units of 2^-32.
     Fraction(u32),
-    /// Where this schedule of other hosts is now.
-    After(&'a Schedule, &'a EndpointSet),
+    /// Where this schedule of a group of other hosts is now.
+    After(&'a Schedule, &'a [u32], &'a EndpointSet),
+    /// Where `LEAST_REQUEST` over a group of other hosts is now.
+    AfterRequests(&'a LeastRequests, &'a EndpointSet),
 }
 
 /// A time, in cycles: the first number divided by the second, which is not 0.
@@ -41,33 +44,35 @@ impl Start<'_> {
     fn time(&self) -> Time {
         match *self {
             Start::Fraction(fraction) => (u64::from(fraction), 1 << 32),
-            Start::After(Schedule::Turns { hosts, next }, _) => {
+            Start::After(Schedule::Turns { next }, hosts, _) => {
                 (*next as u64, hosts.len().max(1) as u64)
             }
-            Start::After(Schedule::Deadlines { now, .. }, _) => *now,
+            Start::After(Schedule::Deadlines(deadlines), ..) => deadlines.now,
+            Start::AfterRequests(..) => (0, 1),
         }
     }
 
     /// The part of a cycle that is over, of `size`; less than `size`, or 0.
-    pub(super) fn scale(&self, size: usize) -> usize {
+    fn scale(&self, size: usize) -> usize {
         let (count, of) = self.time();
         whole((count % of, of), size as u64) as usize
     }
 
     /// The host whose turn it is, if hosts took turns.
     fn next(&self) -> Option<HostId> {
-        let Start::After(Schedule::Turns { hosts, next }, endpoints) = self else { return None };
+        let Start::After(Schedule::Turns { next }, hosts, endpoints) = self else { return None };
         Some(endpoints.hosts.get(*hosts.get(*next)? as usize)?.id)
     }
 
     /// The hosts that wait for their deadline, and how many were queued.
     fn waiting(&self) -> (HashMap<HostId, Due>, u64) {
-        let Start::After(Schedule::Deadlines { queue, queued, .. }, endpoints) = self else {
+        let Start::After(Schedule::Deadlines(deadlines), _, endpoints) = self else {
             return (HashMap::new(), 0);
         };
-        let host = |due: &Due| endpoints.hosts.get(due.host as usize).map(|host| host.id);
-        let waiting = queue.iter().filter_map(|Reverse(due)| Some((host(due)?, *due)));
-        (waiting.collect(), *queued)
+        let host = |due: &Due| endpoints.hosts.get(due.item as usize).map(|host| host.id);
+        let queue = deadlines.queue.iter();
+        let waiting = queue.filter_map(|Reverse(due)| Some((host(due)?, *due)));
+        (waiting.collect(), deadlines.queued)
     }
 }
 
@@ -76,67 +81,93 @@ fn whole((count, of): Time, factor: u64) -> u64 {
     (u128::from(count) * u128::from(factor) / u128::from(of)) as u64
 }
 
-/// The order of picks. Hosts are named by their place in the endpoint set.
+/// The order of picks.
 #[derive(Debug)]
 pub(super) enum Schedule {
-    /// Equal weights: in turn. `next < hosts.len()`, or both are 0.
-    Turns { hosts: Vec<u32>, next: usize },
+    /// Equal weights: in turn. `next` is below the number of hosts, or 0.
+    Turns { next: usize },
     /// Unequal weights.
-    Deadlines {
-        queue: BinaryHeap<Reverse<Due>>,
-        /// Counts what was queued; of hosts due at one time, the lowest is first.
-        queued: u64,
-        /// When the last pick was due.
-        now: Time,
-    },
+    Deadlines(Deadlines),
 }
 
-/// A host that is due at the time `count / weight`.
+/// Items with weights, by the earliest deadline.
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    queue: BinaryHeap<Reverse<Due>>,
+    /// Counts what was queued; of items due at one time, the lowest is first.
+    queued: u64,
+    /// When the last pick was due.
+    now: Time,
+}
+
+/// An item that is due at the time `count / weight`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
+struct Due {
     count: u64,
     /// At least 1.
-    weight: u32,
+    weight: u64,
     queued: u64,
-    host: u32,
+    /// A host by its place in the endpoint set, or a group by its place in its source.
+    item: u32,
 }
 
 impl Schedule {
-    /// A schedule of the hosts that `taken` takes.
-    pub(super) fn new(
-        endpoints: &EndpointSet,
-        start: Start<'_>,
-        taken: impl Fn(&Host) -> bool,
-    ) -> Schedule {
-        let hosts = || {
-            let all = endpoints.hosts.iter().enumerate();
-            all.filter(|(_, host)| taken(host)).map(|(index, host)| (index as u32, &**host))
-        };
-        let first = hosts().next().map_or(1, |(_, host)| host.weight);
-        if hosts().any(|(_, host)| host.weight != first) {
-            return Schedule::deadlines(start, hosts());
+    /// A schedule of this group's hosts.
+    pub(super) fn new(endpoints: &EndpointSet, group: &Group, start: Start<'_>) -> Schedule {
+        let host = |index: &u32| &endpoints.hosts[*index as usize];
+        if !group.is_weighted {
+            let same = |id| group.hosts.iter().position(|index| host(index).id == id);
+            let next = start.next().and_then(same);
+            return Schedule::Turns {
+                next: next.unwrap_or_else(|| start.scale(group.hosts.len())),
+            };
         }
-        let order: Vec<u32> = hosts().map(|(index, _)| index).collect();
-        let same = |id| hosts().position(|(_, host)| host.id == id);
-        let next = start.next().and_then(same).unwrap_or_else(|| start.scale(order.len()));
-        Schedule::Turns { hosts: order, next }
+        let (waiting, queued) = start.waiting();
+        let items = group
+            .hosts
+            .iter()
+            .map(|index| (*index, u64::from(host(index).weight), waiting.get(&host(index).id)));
+        Schedule::Deadlines(Deadlines::new(start.time(), queued, items))
     }
 
-    /// A host that waits already keeps its deadline and its place among those due at the same time:
-    /// else a host that is due once in a cycle would never be picked while hosts change more often
-    /// than that. Every other host gets its first deadline after the start, in the order in which
-    /// it would have been queued by then: that of the deadline before, then of the hosts.
-    fn deadlines<'a>(start: Start<'_>, hosts: impl Iterator<Item = (u32, &'a Host)>) -> Schedule {
-        let now = start.time();
-        let (waiting, mut queued) = start.waiting();
+    /// The next of the group's hosts.
+    #[inline]
+    pub(super) fn pick(&mut self, group: &[u32]) -> u32 {
+        match self {
+            Schedule::Turns { next } => {
+                let host = group[*next];
+                *next = if *next + 1 == group.len() { 0 } else { *next + 1 };
+                host
+            }
+            Schedule::Deadlines(deadlines) => deadlines.pick(),
+        }
+    }
+}
+
+impl Deadlines {
+    /// Items with these weights, none of which was queued before.
+    pub(super) fn fresh(start: Start<'_>, weights: impl Iterator<Item = u64>) -> Deadlines {
+        let items = weights.enumerate().map(|(item, weight)| (item as u32, weight, None));
+        Deadlines::new(start.time(), 0, items)
+    }
+
+    /// An item that waits already keeps its deadline and its place among those due at the same
+    /// time: else a host that is due once in a cycle would never be picked while hosts change more
+    /// often than that. Every other item gets its first deadline after the start, in the order in
+    /// which it would have been queued by then: that of the deadline before, then of the items.
+    fn new<'a>(
+        now: Time,
+        mut queued: u64,
+        items: impl Iterator<Item = (u32, u64, Option<&'a Due>)>,
+    ) -> Deadlines {
         let (mut queue, mut others) = (Vec::new(), Vec::new());
-        for (index, host) in hosts {
-            let weight = host.weight.max(1);
-            match waiting.get(&host.id) {
-                Some(due) if due.weight == weight => queue.push(Due { host: index, ..*due }),
+        for (item, weight, waiting) in items {
+            let weight = weight.max(1);
+            match waiting {
+                Some(due) if due.weight == weight => queue.push(Due { item, ..*due }),
                 _ => {
-                    let count = whole(now, u64::from(weight));
-                    others.push(Due { count, weight, queued: u64::from(index), host: index });
+                    let count = whole(now, weight);
+                    others.push(Due { count, weight, queued: u64::from(item), item });
                 }
             }
         }
@@ -147,31 +178,22 @@ impl Schedule {
             queued += 1;
             queue.push(due);
         }
-        Schedule::Deadlines { queue: queue.into_iter().map(Reverse).collect(), queued, now }
+        Deadlines { queue: queue.into_iter().map(Reverse).collect(), queued, now }
     }
 
-    /// The next host.
+    /// The next item; 0 if there is none.
     #[inline]
-    pub(super) fn pick(&mut self) -> Option<usize> {
-        match self {
-            Schedule::Turns { hosts, next } => {
-                let host = *hosts.get(*next)?;
-                *next = if *next + 1 == hosts.len() { 0 } else { *next + 1 };
-                Some(host as usize)
-            }
-            Schedule::Deadlines { queue, queued, now } => {
-                let mut first = queue.peek_mut()?;
-                let Reverse(due) = &mut *first;
-                let host = due.host as usize;
-                *now = (due.count, u64::from(due.weight));
-                due.count += 1;
-                due.queued = *queued;
-                *queued += 1;
-                // Moves the host to its new place in the queue; no memory is taken or given back.
-                drop::<PeekMut<'_, _>>(first);
-                Some(host)
-            }
-        }
+    pub(super) fn pick(&mut self) -> u32 {
+        let Some(mut first) = self.queue.peek_mut() else { return 0 };
+        let Reverse(due) = &mut *first;
+        let item = due.item;
+        self.now = (due.count, due.weight);
+        due.count += 1;
+        due.queued = self.queued;
+        self.queued += 1;
+        // Moves the item to its new place in the queue; no memory is taken or given back.
+        drop::<PeekMut<'_, _>>(first);
+        item
     }
 }
 

@@ -141,6 +141,8 @@ def steps(given):
     """The steps of a case, whichever short form it has."""
     if "steps" in given:
         return given["steps"]
+    if "spread" in given:
+        return [{"ask": "GET /"}] * given["spread"]
     if "raw" in given:
         return [{"raw": given["raw"]}, {"read": given.get("responses", 1)}]
     asked = given["ask"] if isinstance(given["ask"], list) else [given["ask"]]

@@ -51,6 +51,14 @@ class Tidy:
         return name, "<ms>" if name.lower() in known else self.text(value)
 
 
+def level(envoy, ours, points):
+    """Makes shares equal that differ by no more than so many percentage points, where both are more
+    than none."""
+    for name, share in envoy.get("spread", {}).items():
+        if abs(share - ours.get("spread", {}).get(name, float("inf"))) <= points:
+            ours["spread"][name] = share
+
+
 def differences(envoy, ours, path=""):
     """All places where two observations differ: [(path, Envoy's, ours)]."""
     if isinstance(envoy, dict) and isinstance(ours, dict):

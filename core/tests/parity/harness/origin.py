@@ -75,6 +75,9 @@ class Origins:
             number = self.connections.setdefault(id(connection), len(self.connections))
             record = message_record(head)
             record.update({"cluster": cluster, "connection": number})
+            peer = connection.sock.getpeername()[0]
+            if peer != "127.0.0.1":
+                record["from"] = peer
             self.seen.append(record)
         answer = answer if isinstance(answer, dict) else {"reply": answer}
         if answer.get("continue"):

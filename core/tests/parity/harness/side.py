@@ -134,6 +134,8 @@ class Side:
             r"\$\{([^}]*)\}", lambda found: str(self.ports[found[1]]), text)
         exchange = Exchange(self.ports[f"listener {case.setup}"], case, fill)
         messages, end = exchange.run()
+        if "spread" in case.given:
+            return self._spread(case, began, exchange, before)
         time.sleep(case.given.get("wait", 0))
         result = self.tidy.value({"response": messages, "end": end, "origin": self.origins.end()})
         if case.given.get("unordered"):
@@ -142,6 +144,14 @@ class Side:
             result["stats"] = self._stats_change(wanted, before)
         self.windows.append((case, began, str(exchange.client_port)))
         return result
+
+    def _spread(self, case, began, exchange, before):
+        """What share of the requests each origin got, in percent; how each went is not compared."""
+        requests = case.given["spread"]
+        names = [seen["cluster"] for seen in self.origins.end()]
+        shares = {name: 100 * names.count(name) / requests for name in sorted(set(names))}
+        self.windows.append((case, began, str(exchange.client_port)))
+        return {"spread": shares, "stats": self._stats_change(list(before), before)}
 
     def _admin(self, given):
         method, path = given["admin"].split(" ", 1)
@@ -223,6 +233,8 @@ class Side:
             mine = [text for at, name, text in lines
                     if began <= at < until and name == case.setup]
             result = self.results[case.name]
+            if "spread" in result:
+                continue
             result["log"] = [self._log_record(text, client_port) for text in mine]
             if case.given.get("unordered"):
                 without_order(result, "log")

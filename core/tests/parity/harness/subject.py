@@ -26,7 +26,7 @@ SEPARATOR = "\x1f"
 SETUP_KEYS = {"routes", "virtual_hosts", "route_config", "hcm", "listener", "clusters", "filters",
               "log", "log_format", "log_json", "bootstrap"}
 CASE_KEYS = {"name", "setup", "ask", "raw", "steps", "responses", "linger", "origin", "stats",
-             "admin", "compare", "validate", "edit", "wait", "unordered"}
+             "admin", "compare", "validate", "edit", "wait", "unordered", "spread", "within"}
 FILE_KEYS = {"about", "setups", "cases", "clusters", "stats"} | SETUP_KEYS
 FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
 
@@ -175,7 +175,35 @@ def cluster(name, fields, ports):
     port = ports["refused"] if refused else ports[f"cluster {name}"]
     whole = config.cluster(port, name)
     whole.pop("circuit_breakers")
+    if "hosts" in fields:
+        assignment = whole["load_assignment"]
+        assignment["endpoints"] = [locality(item) for item in localities(fields.pop("hosts"))]
     return merge(whole, fields)
+
+
+def localities(hosts):
+    """One locality when hosts are listed without any."""
+    return hosts if isinstance(hosts[0], dict) else [{"of": hosts}]
+
+
+def locality(given):
+    """A locality: its fields, and `of`, its hosts. `a*3 UNHEALTHY` is the origin a with the weight
+    3 and that health status."""
+    endpoints = []
+    for text in given["of"]:
+        name, _, status = text.partition(" ")
+        name, _, weight = name.partition("*")
+        address = {"address": "127.0.0.1", "port_value": f"${{cluster {name}}}"}
+        endpoint = {"endpoint": {"address": {"socket_address": address}}}
+        if weight:
+            endpoint["load_balancing_weight"] = int(weight)
+        if status:
+            endpoint["health_status"] = status
+        endpoints.append(endpoint)
+    fields = {key: value for key, value in given.items() if key not in ("of", "zone")}
+    if "zone" in given:
+        fields["locality"] = {"zone": given["zone"]}
+    return {**fields, "lb_endpoints": endpoints}
 
 
 def merge(base, over):

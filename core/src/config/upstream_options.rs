@@ -1,0 +1,258 @@
+//! Options of a cluster's connections: protocol, limits, where they come from
+//! (`HttpProtocolOptions`, `upstream_bind_config`, `upstream_connection_options`).
+//!
+//! What it leaves to others: making connections (`proxy`), TLS.
+
+#![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
+
+use super::address::Address;
+use super::convert::At;
+use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
+use super::support::{SupportedMessage, message, only, refused, used};
+use envoy_types::pb::envoy::config::cluster::v3 as pb;
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// `upstream_bind_config` and `upstream_connection_options`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct UpstreamConnectionOptions {
+    /// `source_address`, then `extra_source_addresses`: the first of the family of the host's
+    /// address is bound to, or else the first.
+    pub sources: Vec<SocketAddr>,
+    /// `freebind`
+    pub freebind: bool,
+    /// `tcp_keepalive`
+    pub keepalive: Option<TcpKeepalive>,
+}
+
+/// `config.core.v3.TcpKeepalive`; what is absent is the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TcpKeepalive {
+    /// `keepalive_probes`
+    pub probes: Option<u32>,
+    /// `keepalive_time`, in seconds
+    pub time_s: Option<u32>,
+    /// `keepalive_interval`, in seconds
+    pub interval_s: Option<u32>,
+}
+
+pub(super) const HTTP_PROTOCOL_OPTIONS: &str =
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
+
+/// What is implemented of it.
+pub(super) const SUPPORTED: &[SupportedMessage] = &[
+    message(
+        HTTP_PROTOCOL_OPTIONS,
+        &[
+            used("common_http_protocol_options"),
+            used("explicit_http_config"),
+            refused("upstream_http_protocol_options"),
+            refused("use_downstream_protocol_config"),
+            refused("auto_config"),
+            refused("http_filters"),
+        ],
+    ),
+    message(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        &[
+            used("http_protocol_options"),
+            refused("http2_protocol_options"),
+            refused("http3_protocol_options"),
+        ],
+    ),
+    message(
+        "envoy.config.core.v3.BindConfig",
+        &[
+            used("source_address"),
+            used("freebind"),
+            used("extra_source_addresses"),
+            refused("socket_options"),
+            refused("additional_source_addresses"),
+            refused("local_address_selector"),
+            only("validate_network_namespaces", &["false"]),
+        ],
+    ),
+    message(
+        "envoy.config.core.v3.ExtraSourceAddress",
+        &[used("address"), refused("socket_options")],
+    ),
+    message(
+        "envoy.config.cluster.v3.UpstreamConnectionOptions",
+        &[
+            used("tcp_keepalive"),
+            only("set_local_interface_name_on_upstream_connections", &["false"]),
+            refused("happy_eyeballs_config"),
+        ],
+    ),
+    message(
+        "envoy.config.core.v3.TcpKeepalive",
+        &[used("keepalive_probes"), used("keepalive_time"), used("keepalive_interval")],
+    ),
+];
+
+impl UpstreamConnectionOptions {
+    /// What the cluster here says of its connections.
+    pub(super) fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> UpstreamConnectionOptions {
+        let mut converted = UpstreamConnectionOptions::default();
+        if let Some(bind) = &cluster.upstream_bind_config {
+            let at = at.field("upstream_bind_config");
+            let source = bind.source_address.as_ref();
+            converted.sources.extend(source_address(&at.field("source_address"), source));
+            let at_extra = at.field("extra_source_addresses");
+            for (index, extra) in bind.extra_source_addresses.iter().enumerate() {
+                let at = at_extra.index(index);
+                let source = source_address(&at.field("address"), extra.address.as_ref());
+                converted.sources.extend(source);
+            }
+            converted.freebind = bind.freebind.is_some_and(|flag| flag.value);
+        }
+        let options = cluster.upstream_connection_options.as_ref();
+        let keepalive = options.and_then(|options| options.tcp_keepalive.as_ref());
+        converted.keepalive = keepalive.and_then(TcpKeepalive::from_proto);
+        converted
+    }
+}
+
+fn source_address(at: &At<'_>, address: Option<&core::SocketAddress>) -> Option<SocketAddr> {
+    match Address::of_socket(at, address?)? {
+        Address::Socket(address) => Some(address),
+        Address::Name { host, .. } => {
+            let hint = "connections come from an IP address of this host";
+            at.field("address").error_hint(format!("malformed IP address: {host}"), hint);
+            None
+        }
+    }
+}
+
+impl TcpKeepalive {
+    /// Any zero switches it off.
+    fn from_proto(keepalive: &core::TcpKeepalive) -> Option<TcpKeepalive> {
+        let seconds = |value: &Option<envoy_types::pb::google::protobuf::UInt32Value>| {
+            value.as_ref().map(|value| value.value)
+        };
+        let converted = TcpKeepalive {
+            probes: seconds(&keepalive.keepalive_probes),
+            time_s: seconds(&keepalive.keepalive_time),
+            interval_s: seconds(&keepalive.keepalive_interval),
+        };
+        let TcpKeepalive { probes, time_s, interval_s } = converted;
+        let is_on = [probes, time_s, interval_s].iter().all(|value| *value != Some(0));
+        is_on.then_some(converted)
+    }
+}
+
+/// What `HttpProtocolOptions`, or the deprecated fields of the cluster, say about connections.
+pub(super) struct UpstreamOptions {
+    pub idle_timeout: Option<Duration>,
+    pub max_connection_duration: Option<Duration>,
+    pub max_requests_per_connection: Option<u32>,
+    pub max_response_headers_count: u32,
+    pub max_stream_duration: Option<Duration>,
+    pub http1: Http1Options,
+}
+
+impl UpstreamOptions {
+    /// Where there are `HttpProtocolOptions`, the deprecated fields do not count, as in Envoy; but
+    /// for the number of requests, which they need not say.
+    pub(super) fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> UpstreamOptions {
+        let at_map = at.field("typed_extension_protocol_options");
+        // A map has no order; errors should come in the same one each time.
+        let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
+        extensions.sort_by_key(|(name, _)| name.as_str());
+        let mut typed = None;
+        for (name, any) in extensions {
+            let at = at_map.key(name);
+            if name != HTTP_PROTOCOL_OPTIONS {
+                let hint = format!("the key must be {HTTP_PROTOCOL_OPTIONS}");
+                at.error_hint(format!("no extension is called `{name}`"), hint);
+            }
+            if let Some(options) =
+                at.unpack::<upstream_http::HttpProtocolOptions>(any, HTTP_PROTOCOL_OPTIONS)
+            {
+                let at_common = at.field("common_http_protocol_options");
+                let options_common = options.common_http_protocol_options.as_ref();
+                let common = CommonOptions::of_upstream(&at_common, options_common);
+                typed = Some((common, explicit_http1(&at, &options)));
+            }
+        }
+        let field_max = cluster.max_requests_per_connection.map(|max| max.value);
+        let (common, http1) = match typed {
+            Some((common, http1)) => {
+                for (name, is_there) in [
+                    (
+                        "common_http_protocol_options",
+                        cluster.common_http_protocol_options.is_some(),
+                    ),
+                    ("http_protocol_options", cluster.http_protocol_options.is_some()),
+                ] {
+                    if is_there {
+                        at.field(name).warning("it has no effect beside HttpProtocolOptions");
+                    }
+                }
+                (common, http1)
+            }
+            None => {
+                let common = cluster.common_http_protocol_options.as_ref();
+                let at_common = at.field("common_http_protocol_options");
+                let http1 = cluster.http_protocol_options.as_ref();
+                (
+                    CommonOptions::of_upstream(&at_common, common),
+                    upstream_http1(&at.field("http_protocol_options"), http1),
+                )
+            }
+        };
+        UpstreamOptions {
+            idle_timeout: common.idle_timeout,
+            max_connection_duration: common.max_connection_duration,
+            max_requests_per_connection: common
+                .max_requests_per_connection
+                .or(field_max.filter(|max| *max > 0)),
+            max_response_headers_count: common
+                .max_headers_count
+                .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
+            max_stream_duration: common.max_stream_duration,
+            http1,
+        }
+    }
+}
+
+impl CommonOptions {
+    fn of_upstream(at: &At<'_>, options: Option<&core::HttpProtocolOptions>) -> CommonOptions {
+        let options = options.cloned().unwrap_or_default();
+        let common = CommonOptions::from_proto(at, &options);
+        if common.underscores != UnderscoresAction::Allow {
+            at.field("headers_with_underscores_action").warning("it has no effect upstream");
+        }
+        common
+    }
+}
+
+/// The HTTP/1 options of `explicit_http_config`.
+fn explicit_http1(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Http1Options {
+    use upstream_http::http_protocol_options::UpstreamProtocolOptions;
+    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
+        &options.upstream_protocol_options
+    else {
+        return Http1Options::default();
+    };
+    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else {
+        return Http1Options::default();
+    };
+    let at = at.field("explicit_http_config");
+    upstream_http1(&at.field("http_protocol_options"), Some(http1))
+}
+
+/// What of the HTTP/1 options concerns requests that are sent upstream.
+fn upstream_http1(at: &At<'_>, options: Option<&core::Http1ProtocolOptions>) -> Http1Options {
+    if options.is_some_and(|http1| http1.accept_http_10) {
+        at.field("accept_http_10").warning("`accept_http_10` has no effect upstream");
+    }
+    if options.is_some_and(|http1| http1.enable_trailers) {
+        at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
+    }
+    Http1Options::from_proto(at, options)
+}
