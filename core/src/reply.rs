@@ -208,6 +208,12 @@ local_replies! {
     /// The timeout of one try passed.
     PER_TRY_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT,
         "upstream_per_try_timeout";
+    /// A try had nothing to say for too long.
+    PER_TRY_IDLE_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT,
+        "upstream_per_try_idle_timeout";
+    /// The request's body became too long to keep it until the next attempt.
+    RETRY_BUFFER_EXCEEDED: 507, "exceeded request buffer limit while retrying upstream", NONE,
+        "request_payload_exceeded_retry_buffer_limit";
     /// `max_stream_duration` passed. 408 when the request is not complete.
     MAX_DURATION_TIMEOUT: 504, "downstream duration timeout", NONE, "max_duration_timeout";
     /// `max_stream_duration` of the upstream's side passed. 408 when the request is not complete.

@@ -3,15 +3,18 @@
 //! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
 
 use super::encode::write_request;
+use super::retry::Attempts;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
 use crate::config::{CONNECT, HttpConnectionManager, RouteAction};
 use crate::reply::LocalReply;
-use crate::shard::{Shard, StreamKey};
+use crate::shard::{Shard, StreamKey, limits};
 use crate::snapshot::{
     Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
 use crate::stats::{ClusterStat, HttpStat};
+use crate::upstream::ClusterPool;
+use crate::upstream::balancer::Pick;
 use std::sync::Arc;
 use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
@@ -96,7 +99,7 @@ impl<I: Io> Shard<I> {
             return;
         };
         let stats = cluster.entry.stats;
-        let Some(pick) = cluster.balancer.pick() else {
+        let Some(pick) = pick_host(cluster, &mut stream.attempts) else {
             self.stats.inc(stats, ClusterStat::UpstreamCxNoneHealthy);
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
@@ -160,6 +163,24 @@ impl<I: Io> Shard<I> {
         self.pools.of(host).waiting.push_back(key);
         self.connect(entry, host);
     }
+}
+
+/// The next host. A retry may have to avoid those of the attempts before, as far as few choices
+/// let it.
+fn pick_host(cluster: &mut ClusterPool, attempts: &mut Attempts) -> Option<Pick> {
+    let mut pick = cluster.balancer.pick()?;
+    let Some(retries) = attempts.retries.as_mut().filter(|it| it.host_selections_max > 0) else {
+        return Some(pick);
+    };
+    let hosts = &cluster.entry.endpoints.hosts;
+    for _ in 0..retries.host_selections_max.min(limits::HOST_SELECTIONS_MAX) {
+        if !retries.previous_hosts.contains(&hosts[pick.host].id) {
+            break;
+        }
+        pick = cluster.balancer.pick()?;
+    }
+    retries.previous_hosts.push(hosts[pick.host].id);
+    Some(pick)
 }
 
 /// What a route asks for, and what is counted for it.

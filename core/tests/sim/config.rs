@@ -244,6 +244,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_pending_requests: random.between(1, 3) as u32,
         max_requests: random.between(1, 4) as u32,
         max_retries: 3,
+        retry_budget: None,
     };
     let short = Duration::from_millis(random.between(1, 300));
     Cluster {
@@ -283,6 +284,7 @@ fn routes(shape: &Shape) -> RouteConfiguration {
         routes.push(Route {
             name: format!("r{index}"),
             matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
+            body_limit: Default::default(),
             mutations: Default::default(),
             target: RouteTarget::Forward(RouteAction {
                 clusters: vec![WeightedCluster {
