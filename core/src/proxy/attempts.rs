@@ -10,6 +10,7 @@ use super::retry::{self, BackOff, Failure, Retries, Verdict};
 use super::stream::{Phase, Stream};
 use super::upstream::Work;
 use crate::reply::{LocalReply, ResponseFlags};
+use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{
     Breakers, CompiledRetryPolicy, CompiledRoute, CompiledTarget, ListenerEntry, Permit, RouteId,
@@ -40,6 +41,7 @@ impl Stream {
     pub(super) fn end_attempts(&mut self) {
         if let Some(retries) = self.attempts.retries.take()
             && retries.permit
+            && !Sabotage::KeepRetryPermit.strikes()
             && let Some(cluster) = self.cluster()
         {
             Breakers::release(&cluster.breakers.retries);
@@ -229,7 +231,8 @@ impl<I: Io> Shard<I> {
         if chunked && !body.is_empty() {
             encode_chunk_start(body.len(), output.tail());
         }
-        output.tail().extend_from_slice(&body);
+        let forgotten = usize::from(Sabotage::ForgetKeptByte.strikes()).min(body.len());
+        output.tail().extend_from_slice(&body[forgotten..]);
         if chunked && !body.is_empty() {
             encode_chunk_end(output.tail());
         }

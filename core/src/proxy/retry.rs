@@ -14,14 +14,15 @@
 //! [`Verdict::LimitExceeded`] 3 [`Verdict::Replay`], [`Verdict::Again`] at once 4
 //! [`Verdict::Again`] after a back-off
 //!
-//! A replay needs no policy. It is for a request that died on a connection which had been idle,
-//! before any answer: its origin had closed the connection and has probably not seen it. It is not
-//! counted as an attempt. A policy that covers such an end governs it instead; then only the
-//! back-off is left out.
+//! A replay needs no policy and comes before one. It is for a request that may be repeated and died
+//! on a connection which had been idle, before any answer: its origin had closed the connection and
+//! has probably not seen it. So it is not counted as an attempt. For a request that may not be
+//! repeated there is a retry without back-off, if the policy wants it.
 //!
 //! What it leaves to others: doing it (`attempts`), circuit breakers, timers and randomness.
 
 use crate::config::{RateLimitedBackOff, RetryOn, RetryPolicy};
+use crate::sabotage::Sabotage;
 use crate::snapshot::{CompiledRetryPolicy, HostId};
 use std::time::Duration;
 use tidegate_http::{RequestHead, ResponseHead};
@@ -138,11 +139,11 @@ impl Attempts {
     ) -> Verdict {
         let fresh = failure == Failure::DiedIdle && !std::mem::replace(&mut self.replayed, true);
         match &mut self.retries {
+            _ if fresh && repeatable => Verdict::Replay,
             Some(retries) if retries.covers(failure, self.started) => match fresh {
                 true => retries.again(BackOff::None),
                 false => retries.again_later(&policy.config, draw),
             },
-            _ if fresh && repeatable => Verdict::Replay,
             _ => Verdict::Stands,
         }
     }
@@ -199,7 +200,9 @@ impl Retries {
     fn again(&mut self, back_off: BackOff) -> Verdict {
         match self.left.checked_sub(1) {
             Some(left) => {
-                self.left = left;
+                if !Sabotage::RetryWithoutLimit.strikes() {
+                    self.left = left;
+                }
                 Verdict::Again(back_off)
             }
             None => Verdict::LimitExceeded,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
-    Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
-    NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
-    Thresholds, VirtualHost, WeightedCluster,
+    self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
+    Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
+    NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+    RouteTarget, Thresholds, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
@@ -92,6 +92,8 @@ pub struct Builder {
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
+    retry: Option<RetryPolicy>,
+    kept_bytes: Option<u64>,
     version: u64,
 }
 
@@ -106,6 +108,8 @@ impl Builder {
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
+            retry: weather.retry.clone(),
+            kept_bytes: weather.kept_bytes,
             version: 0,
         }
     }
@@ -114,11 +118,11 @@ impl Builder {
     pub fn unreleased(&self) -> Vec<String> {
         use std::sync::atomic::Ordering::Relaxed;
         let held = self.breakers.iter().map(|breakers| {
-            [&breakers.connections, &breakers.pending, &breakers.requests]
+            [&breakers.connections, &breakers.pending, &breakers.requests, &breakers.retries]
                 .map(|counter| counter.load(Relaxed))
         });
-        held.filter(|held| *held != [0; 3])
-            .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+        held.filter(|held| *held != [0; 4])
+            .map(|held| format!("permits of connections, pending, requests, retries: {held:?}"))
             .collect()
     }
 
@@ -179,7 +183,7 @@ impl Builder {
     }
 
     fn listener_entry(&self, shape: &Shape) -> ListenerEntry {
-        let routes = Arc::new(routes(shape));
+        let routes = Arc::new(self.routes(shape));
         let known = |name: &str| {
             (0..CLUSTERS).find(|index| name == format!("c{index}")).map(|it| ClusterId(it as u32))
         };
@@ -204,6 +208,36 @@ impl Builder {
             http: Arc::new(http),
             stats: self.registry.scope("listener.sim", ListenerStat::ALL),
         }
+    }
+}
+
+impl Builder {
+    fn routes(&self, shape: &Shape) -> RouteConfiguration {
+        let mut routes = Vec::new();
+        for (index, cluster) in shape.routes.iter().enumerate() {
+            let Some(cluster) = cluster else { continue };
+            routes.push(Route {
+                name: format!("r{index}"),
+                matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
+                body_limit: BodyLimit { bytes: self.kept_bytes, per_request: None },
+                mutations: Default::default(),
+                target: RouteTarget::Forward(RouteAction {
+                    clusters: vec![WeightedCluster {
+                        name: format!("c{cluster}"),
+                        weight: 1,
+                        ..WeightedCluster::default()
+                    }],
+                    cluster_not_found_status: 503,
+                    timeout: Some(ROUTE_TIMEOUT),
+                    retry_policy: self.retry.clone(),
+                    ..RouteAction::default()
+                }),
+            });
+        }
+        let domains = vec!["*".into()];
+        let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
+        let name = "sim".to_owned();
+        RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
     }
 }
 
@@ -243,7 +277,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_connections: random.between(1, 3) as u32,
         max_pending_requests: random.between(1, 3) as u32,
         max_requests: random.between(1, 4) as u32,
-        max_retries: 3,
+        max_retries: random.between(0, 2) as u32,
         retry_budget: None,
     };
     let short = Duration::from_millis(random.between(1, 300));
@@ -275,31 +309,4 @@ fn endpoint(origin: usize) -> Endpoint {
         health_status: HealthStatus::Healthy,
         locality: Default::default(),
     }
-}
-
-fn routes(shape: &Shape) -> RouteConfiguration {
-    let mut routes = Vec::new();
-    for (index, cluster) in shape.routes.iter().enumerate() {
-        let Some(cluster) = cluster else { continue };
-        routes.push(Route {
-            name: format!("r{index}"),
-            matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
-            body_limit: Default::default(),
-            mutations: Default::default(),
-            target: RouteTarget::Forward(RouteAction {
-                clusters: vec![WeightedCluster {
-                    name: format!("c{cluster}"),
-                    weight: 1,
-                    ..WeightedCluster::default()
-                }],
-                cluster_not_found_status: 503,
-                timeout: Some(ROUTE_TIMEOUT),
-                ..RouteAction::default()
-            }),
-        });
-    }
-    let domains = vec!["*".into()];
-    let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
-    let name = "sim".to_owned();
-    RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
 }
