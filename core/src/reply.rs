@@ -21,9 +21,10 @@ macro_rules! response_flags {
     };
 }
 
-// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`.
+// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`, `UO,UC`.
 response_flags! {
     UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
+    UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     FAILED_LOCAL_HEALTH_CHECK = 0, "LH", "FailedLocalHealthCheck";
     NO_HEALTHY_UPSTREAM = 1, "UH", "NoHealthyUpstream";
     UPSTREAM_REQUEST_TIMEOUT = 2, "UT", "UpstreamRequestTimeout";
@@ -31,7 +32,6 @@ response_flags! {
     UPSTREAM_REMOTE_RESET = 4, "UR", "UpstreamRemoteReset";
     UPSTREAM_CONNECTION_FAILURE = 5, "UF", "UpstreamConnectionFailure";
     UPSTREAM_CONNECTION_TERMINATION = 6, "UC", "UpstreamConnectionTermination";
-    UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     NO_ROUTE_FOUND = 8, "NR", "NoRouteFound";
     NO_CLUSTER_FOUND = 10, "NC", "NoClusterFound";
     DURATION_TIMEOUT = 11, "DT", "DurationTimeout";

@@ -251,14 +251,15 @@ fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
     }
 }
 
-/// The limit of a route or a virtual host; the two fields exclude each other.
+/// The limit of a route or a virtual host.
 macro_rules! body_limit {
     ($at:expr, $of:expr) => {{
         let bytes = $of.request_body_buffer_limit.as_ref().map(|limit| limit.value);
         #[allow(deprecated, reason = "configurations still have the fields that Envoy deprecates")]
         let per_request = $of.per_request_buffer_limit_bytes.as_ref().map(|limit| limit.value);
         if bytes.is_some() && per_request.is_some() {
-            $at.error("only one of `request_body_buffer_limit`, `per_request_buffer_limit_bytes`");
+            $at.field("per_request_buffer_limit_bytes")
+                .warning("no effect beside `request_body_buffer_limit`");
         }
         BodyLimit { bytes, per_request }
     }};

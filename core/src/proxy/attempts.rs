@@ -90,10 +90,18 @@ impl<I: Io> Shard<I> {
                 self.send_again(key);
                 return;
             }
-            (Verdict::Again(back_off), _) if self.acquire_retry(key) => {
-                self.back_off(key, back_off, failure == Failure::Timeout);
-                return;
-            }
+            (Verdict::Again(back_off), Some(stats)) => match self.acquire_retry(key) {
+                true => {
+                    self.back_off(key, back_off, failure == Failure::Timeout);
+                    return;
+                }
+                false if back_off == BackOff::None && repeatable => {
+                    self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
+                    self.send_again(key);
+                    return;
+                }
+                false => self.flag(key, ResponseFlags::UPSTREAM_OVERFLOW),
+            },
             (Verdict::LimitExceeded, _) => self.limit_exceeded(key),
             _ => {}
         }
@@ -115,6 +123,7 @@ impl<I: Io> Shard<I> {
                 self.back_off(key, back_off, false);
                 return true;
             }
+            Verdict::Again(_) => self.flag(key, ResponseFlags::UPSTREAM_OVERFLOW),
             Verdict::LimitExceeded => self.limit_exceeded(key),
             Verdict::Stands if was_retry => {
                 if let Some(stats) = stats {
@@ -130,10 +139,15 @@ impl<I: Io> Shard<I> {
     }
 
     fn limit_exceeded(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        stream.flags.insert(ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
-        if let Some(cluster) = stream.cluster() {
+        self.flag(key, ResponseFlags::UPSTREAM_RETRY_LIMIT_EXCEEDED);
+        if let Some(cluster) = self.streams.get(key).and_then(Stream::cluster) {
             self.stats.inc(cluster.stats, ClusterStat::UpstreamRqRetryLimitExceeded);
+        }
+    }
+
+    fn flag(&mut self, key: StreamKey, flag: ResponseFlags) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.flags.insert(flag);
         }
     }
 
@@ -151,13 +165,13 @@ impl<I: Io> Shard<I> {
         retries.permit = Breakers::acquire(&breakers.retries, max) == Permit::Granted;
         let stat = match retries.permit {
             true => ClusterStat::UpstreamRqRetry,
-            false => {
-                stream.flags.insert(ResponseFlags::UPSTREAM_OVERFLOW);
-                ClusterStat::UpstreamRqRetryOverflow
-            }
+            false => ClusterStat::UpstreamRqRetryOverflow,
         };
         self.stats.inc(cluster.stats, stat);
-        stream.attempts.retries.as_ref().is_some_and(|retries| retries.permit)
+        if !retries.permit {
+            retries.refused();
+        }
+        retries.permit
     }
 
     /// The next attempt begins after a while.

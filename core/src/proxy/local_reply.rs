@@ -222,7 +222,11 @@ fn complete_for_grpc<'c>(
     if response.headers.get_name(b"grpc-status").is_none() {
         response.headers.append(b"grpc-status", status);
     }
-    let message = content.body.strip_suffix(b"\n").unwrap_or(content.body);
+    let message = match content.content_type {
+        // As in Envoy: without the line end of a JSON text.
+        Some("application/json") => content.body.trim_ascii_end(),
+        _ => content.body,
+    };
     if !message.is_empty() {
         response.headers.append(b"grpc-message", &percent_encoded(message));
     }

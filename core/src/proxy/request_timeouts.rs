@@ -8,7 +8,7 @@ use super::deadline::earliest;
 use super::mutate::decimal;
 use super::stream::Stream;
 use crate::config::{GrpcTimeout, HttpConnectionManager};
-use crate::snapshot::{CompiledRoute, CompiledTarget};
+use crate::snapshot::{CompiledRoute, CompiledTarget, is_grpc};
 use std::time::Duration;
 use tidegate_http::{Headers, Name};
 use tidegate_io::Instant;
@@ -18,6 +18,7 @@ const PER_TRY_TIMEOUT: &[u8] = b"x-envoy-upstream-rq-per-try-timeout-ms";
 const ALT_RESPONSE: &[u8] = b"x-envoy-upstream-rq-timeout-alt-response";
 const STREAM_DURATION: &[u8] = b"x-envoy-upstream-stream-duration-ms";
 const EXPECTED_TIMEOUT: &[u8] = b"x-envoy-expected-rq-timeout-ms";
+const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
 
 /// Timeouts of a stream that few streams have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -87,14 +88,18 @@ pub(super) fn settle(
     route: Option<&CompiledRoute>,
 ) {
     if let Some(CompiledTarget::Forward { action, retry, .. }) = route.map(|route| &route.target) {
-        if let Some(duration) = action.max_stream_duration {
+        let mut duration = action.max_stream_duration;
+        if let Some(grpc) = action.grpc_timeout {
+            let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
+            duration = told.map(|told| Some(grpc.applied_to(told))).or(duration);
+        }
+        if let Some(duration) = duration {
             stream.limits.duration = duration.map(|duration| stream.started + duration);
         }
-        if let Some(grpc) = action.grpc_timeout {
-            let told = stream.request.headers.get_name(b"grpc-timeout").and_then(grpc_timeout);
-            if let Some(told) = told {
-                stream.limits.duration = Some(stream.started + grpc.applied_to(told));
-            }
+        if let Some(Some(duration)) = duration
+            && is_grpc(&stream.request)
+        {
+            tell_grpc(&mut stream.request.headers, duration);
         }
         if let Some(policy) = retry {
             stream.limits.per_try_timeout = policy.config.per_try_timeout;
@@ -140,6 +145,17 @@ impl GrpcTimeout {
         let limited = if self.max.is_zero() { told } else { told.min(self.max) };
         limited.saturating_sub(self.offset)
     }
+}
+
+/// Tells a gRPC upstream how much time there is, in as many digits as there may be.
+fn tell_grpc(headers: &mut Headers, duration: Duration) {
+    let (ms, seconds) = (duration.as_millis(), u128::from(duration.as_secs()));
+    let units = [(ms, b'm'), (seconds, b'S'), (seconds / 60, b'M'), (seconds / 3600, b'H')];
+    let fits = |(value, _): &&(u128, u8)| *value < 100_000_000;
+    let (value, unit) = *units.iter().find(fits).unwrap_or(&(99_999_999, b'H'));
+    let text = &mut [0; 20];
+    let text = [decimal(value as u64, text), &[unit]].concat();
+    headers.set(GRPC_TIMEOUT, &text);
 }
 
 /// `grpc-timeout`: at most eight digits and a unit; in whole milliseconds, rounded up.

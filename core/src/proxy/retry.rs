@@ -14,10 +14,10 @@
 //! [`Verdict::LimitExceeded`] 3 [`Verdict::Replay`], [`Verdict::Again`] at once 4
 //! [`Verdict::Again`] after a back-off
 //!
-//! A replay needs no policy and comes before one. It is for a request that may be repeated and died
-//! on a connection which had been idle, before any answer: its origin had closed the connection and
-//! has probably not seen it. So it is not counted as an attempt. For a request that may not be
-//! repeated there is a retry without back-off, if the policy wants it.
+//! A request that died on a connection which had been idle, before any answer, has probably not been
+//! seen by its origin, which had closed the connection. Where a policy covers that, the retry has no
+//! back-off; where none does, or it allows no more, there is one replay, which is not counted as an
+//! attempt, if the request may be repeated.
 //!
 //! What it leaves to others: doing it (`attempts`), circuit breakers, timers and randomness.
 
@@ -138,13 +138,17 @@ impl Attempts {
         draw: u64,
     ) -> Verdict {
         let fresh = failure == Failure::DiedIdle && !std::mem::replace(&mut self.replayed, true);
-        match &mut self.retries {
-            _ if fresh && repeatable => Verdict::Replay,
+        let verdict = match &mut self.retries {
             Some(retries) if retries.covers(failure, self.started) => match fresh {
                 true => retries.again(BackOff::None),
                 false => retries.again_later(&policy.config, draw),
             },
             _ => Verdict::Stands,
+        };
+        match verdict {
+            Verdict::Again(_) => verdict,
+            _ if fresh && repeatable => Verdict::Replay,
+            _ => verdict,
         }
     }
 }
@@ -195,6 +199,11 @@ impl Retries {
             }
             None => self.again_later(&policy.config, draw),
         }
+    }
+
+    /// The circuit breaker did not let the retry.
+    pub fn refused(&mut self) {
+        self.left = self.left.saturating_add(1);
     }
 
     fn again(&mut self, back_off: BackOff) -> Verdict {

@@ -118,7 +118,7 @@ fn a_request_can_ask_for_more_than_its_route() {
 }
 
 #[test]
-fn a_replay_is_free_once_and_a_policy_comes_behind_it() {
+fn a_replay_is_free_once_where_no_policy_allows_a_retry() {
     let none = CompiledRetryPolicy::none();
     let mut free = attempts(none);
     assert_eq!(free.after_failure(Failure::DiedIdle, none, true, 0), Verdict::Replay);
@@ -128,9 +128,11 @@ fn a_replay_is_free_once_and_a_policy_comes_behind_it() {
     assert_eq!(verdict, Verdict::Stands);
 
     let covers = policy("reset", 2);
-    let mut repeatable = attempts(&covers);
-    let verdict = repeatable.after_failure(Failure::DiedIdle, &covers, true, 0);
-    assert_eq!(verdict, Verdict::Replay);
+    let allows_none = policy("reset", 0);
+    let mut repeatable = attempts(&allows_none);
+    let mut fail = |failure| repeatable.after_failure(failure, &allows_none, true, 0);
+    assert_eq!(fail(Failure::DiedIdle), Verdict::Replay);
+    assert_eq!(fail(Failure::DiedIdle), Verdict::LimitExceeded);
     let mut governed = attempts(&covers);
     let mut fail = |failure| governed.after_failure(failure, &covers, false, 0);
     assert_eq!(fail(Failure::DiedIdle), Verdict::Again(BackOff::None));

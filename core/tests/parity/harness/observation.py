@@ -3,7 +3,7 @@
 What it leaves to others: which differences are allowed (`differences.py`).
 
 Made equal, and nothing else: dates, the digits of UUIDs and of durations in milliseconds, what is
-left of a timeout of seconds (to a quarter of one), and the ports and files that were chosen for a
+left of a timeout of seconds (to a second), and the ports and files that were chosen for a
 run. Header lines are compared in their order, but for those
 of the codec (framing and `connection`), which it writes anew, each at a place of its own.
 """
@@ -51,7 +51,7 @@ class Tidy:
         """One header line."""
         known = MILLISECONDS if value.isdigit() else ()
         if name.lower() == LEFT and value.isdigit() and int(value) > 1000:
-            return name, str(250 * round(int(value) / 250))
+            return name, str(1000 * round(int(value) / 1000))
         return name, "<ms>" if name.lower() in known else self.text(value)
 
 
