@@ -163,13 +163,9 @@ impl<I: Io> Shard<I> {
         }
         let max = breakers.retries_max(&cluster.config.circuit_breakers.default);
         retries.permit = Breakers::acquire(&breakers.retries, max) == Permit::Granted;
-        let stat = match retries.permit {
-            true => ClusterStat::UpstreamRqRetry,
-            false => ClusterStat::UpstreamRqRetryOverflow,
-        };
-        self.stats.inc(cluster.stats, stat);
         if !retries.permit {
             retries.refused();
+            self.stats.inc(cluster.stats, ClusterStat::UpstreamRqRetryOverflow);
         }
         retries.permit
     }
@@ -220,6 +216,9 @@ impl<I: Io> Shard<I> {
                 let value: &[u8] = if timed_out { b"true" } else { b"false" };
                 headers.set(b"x-envoy-is-timeout-retry", value);
             }
+        }
+        if let Some(cluster) = stream.cluster() {
+            self.stats.inc(cluster.stats, ClusterStat::UpstreamRqRetry);
         }
         request_timeouts::settle_again(stream, &listener.http.config, self.now.instant);
         self.send_again(key);

@@ -14,10 +14,10 @@
 //! [`Verdict::LimitExceeded`] 3 [`Verdict::Replay`], [`Verdict::Again`] at once 4
 //! [`Verdict::Again`] after a back-off
 //!
-//! A request that died on a connection which had been idle, before any answer, has probably not been
-//! seen by its origin, which had closed the connection. Where a policy covers that, the retry has no
-//! back-off; where none does, or it allows no more, there is one replay, which is not counted as an
-//! attempt, if the request may be repeated.
+//! A request that died on a connection which had been idle, before any answer, has probably not
+//! been seen by its origin, which had closed the connection. Where a policy covers that, the retry
+//! has no back-off; where none does, or it allows no more, there is one replay, which is not
+//! counted as an attempt, if the request may be repeated.
 //!
 //! What it leaves to others: doing it (`attempts`), circuit breakers, timers and randomness.
 

@@ -179,7 +179,7 @@ impl Ledger {
             let mut sets = self.host_sets(route, sent_at, at);
             sets.any(|them| them.is_some_and(|them| them.contains(&origin)))
         };
-        if !self.shapes(sent_at, at).any(leads) && !(again && follows()) {
+        if !(self.shapes(sent_at, at).any(leads) || again && follows()) {
             self.violation(format!("request {id} of route {route} went to origin {origin}"));
         }
     }
