@@ -240,7 +240,15 @@ impl<I: Io> Shard<I> {
                 }
                 Event::Trailers => {}
                 Event::Tunnel => self.begin_tunnel(stream_key),
-                Event::End => self.response_end(stream_key, key),
+                Event::End => {
+                    // What follows must not answer who waits for the connection.
+                    if at + step.consumed < buffer.len() {
+                        stream.response.close = true;
+                        let stats = upstream.cluster.stats;
+                        self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
+                    }
+                    self.response_end(stream_key, key);
+                }
             }
             at += step.consumed;
         }
