@@ -33,6 +33,7 @@ fn main() {
         upstream_host: Some(([127, 0, 0, 1], 19_100).into()),
         upstream_cluster: Some("backend"),
         upstream_service_ms: Some(1),
+        attempts: 1,
         downstream_remote_address: None,
         downstream_direct_address: None,
         downstream_local_address: None,

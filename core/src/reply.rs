@@ -21,9 +21,10 @@ macro_rules! response_flags {
     };
 }
 
-// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`.
+// In the order in which Envoy 1.40 was seen to write them: `URX,UF`, `URX,UC`, `URX,UT`, `UO,UC`.
 response_flags! {
     UPSTREAM_RETRY_LIMIT_EXCEEDED = 9, "URX", "UpstreamRetryLimitExceeded";
+    UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     FAILED_LOCAL_HEALTH_CHECK = 0, "LH", "FailedLocalHealthCheck";
     NO_HEALTHY_UPSTREAM = 1, "UH", "NoHealthyUpstream";
     UPSTREAM_REQUEST_TIMEOUT = 2, "UT", "UpstreamRequestTimeout";
@@ -31,7 +32,6 @@ response_flags! {
     UPSTREAM_REMOTE_RESET = 4, "UR", "UpstreamRemoteReset";
     UPSTREAM_CONNECTION_FAILURE = 5, "UF", "UpstreamConnectionFailure";
     UPSTREAM_CONNECTION_TERMINATION = 6, "UC", "UpstreamConnectionTermination";
-    UPSTREAM_OVERFLOW = 7, "UO", "UpstreamOverflow";
     NO_ROUTE_FOUND = 8, "NR", "NoRouteFound";
     NO_CLUSTER_FOUND = 10, "NC", "NoClusterFound";
     DURATION_TIMEOUT = 11, "DT", "DurationTimeout";
@@ -208,6 +208,12 @@ local_replies! {
     /// The timeout of one try passed.
     PER_TRY_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT,
         "upstream_per_try_timeout";
+    /// A try had nothing to say for too long.
+    PER_TRY_IDLE_TIMEOUT: 504, "upstream request timeout", UPSTREAM_REQUEST_TIMEOUT,
+        "upstream_per_try_idle_timeout";
+    /// The request's body became too long to keep it until the next attempt.
+    RETRY_BUFFER_EXCEEDED: 507, "exceeded request buffer limit while retrying upstream", NONE,
+        "request_payload_exceeded_retry_buffer_limit";
     /// `max_stream_duration` passed. 408 when the request is not complete.
     MAX_DURATION_TIMEOUT: 504, "downstream duration timeout", NONE, "max_duration_timeout";
     /// `max_stream_duration` of the upstream's side passed. 408 when the request is not complete.

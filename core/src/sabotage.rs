@@ -23,11 +23,17 @@ pub enum Sabotage {
     NeverResume,
     /// A shard stays with the snapshot that it has.
     IgnoreSnapshot,
+    /// A policy's retries are not counted.
+    RetryWithoutLimit,
+    /// The first byte of a body that was kept is not sent again.
+    ForgetKeptByte,
+    /// A retry keeps its permit of the circuit breaker.
+    KeepRetryPermit,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 7] = [
+    pub const ALL: [Sabotage; 10] = [
         Sabotage::SkipBodyByte,
         Sabotage::ReplayAnything,
         Sabotage::KeepPermit,
@@ -35,6 +41,9 @@ impl Sabotage {
         Sabotage::ReverseHeld,
         Sabotage::NeverResume,
         Sabotage::IgnoreSnapshot,
+        Sabotage::RetryWithoutLimit,
+        Sabotage::ForgetKeptByte,
+        Sabotage::KeepRetryPermit,
     ];
 
     /// Whether this mistake is to be made, on this thread.

@@ -32,6 +32,7 @@ fn record(route_name: &str) -> Record<'_> {
         upstream_host: None,
         upstream_cluster: None,
         upstream_service_ms: None,
+        attempts: 0,
         downstream_remote_address: None,
         downstream_direct_address: None,
         downstream_local_address: None,

@@ -55,6 +55,8 @@ pub struct Record<'a> {
     pub upstream_cluster: Option<&'a str>,
     /// From the last byte of the request sent upstream to the first of the response.
     pub upstream_service_ms: Option<u64>,
+    /// How often the request was sent to an upstream, or would have been.
+    pub attempts: u32,
     /// The client.
     pub downstream_remote_address: Option<SocketAddr>,
     /// The peer of the connection: another proxy perhaps.
@@ -84,6 +86,7 @@ impl<'a> Record<'a> {
             upstream_host: None,
             upstream_cluster: None,
             upstream_service_ms: None,
+            attempts: 0,
             downstream_remote_address: None,
             downstream_direct_address: None,
             downstream_local_address: None,

@@ -29,6 +29,7 @@ pub(super) enum Operator {
     ResponseFlagsLong,
     BytesReceived,
     BytesSent,
+    Attempts,
     Duration,
     UpstreamCluster,
     RouteName,
@@ -126,7 +127,6 @@ const UNSUPPORTED: &[&str] = &[
     "UPSTREAM_LOCAL_PORT",
     "UPSTREAM_METADATA",
     "UPSTREAM_PROTOCOL",
-    "UPSTREAM_REQUEST_ATTEMPT_COUNT",
     "UPSTREAM_TRANSPORT_FAILURE_REASON",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
     "UPSTREAM_WIRE_BYTES_SENT",
@@ -179,6 +179,7 @@ impl Operator {
             "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
             "BYTES_RECEIVED" => Operator::BytesReceived,
             "BYTES_SENT" => Operator::BytesSent,
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::Attempts,
             "DURATION" => Operator::Duration,
             "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
             "ROUTE_NAME" => Operator::RouteName,
@@ -251,6 +252,7 @@ impl Operator {
             Operator::ResponseFlagsLong => record.flags.write_long(out),
             Operator::BytesReceived => write_number(out, record.bytes_received, 1),
             Operator::BytesSent => write_number(out, record.bytes_sent, 1),
+            Operator::Attempts => write_number(out, record.attempts.into(), 1),
             Operator::Duration => write_number(out, record.duration_us / 1_000, 1),
             Operator::Address(peer, part) => write_address(out, peer.address(record), *part),
             Operator::Response(fields) => {
@@ -288,6 +290,7 @@ impl Operator {
             Operator::ResponseCode
                 | Operator::BytesReceived
                 | Operator::BytesSent
+                | Operator::Attempts
                 | Operator::Duration
                 | Operator::Address(_, AddressPart::Port)
         )

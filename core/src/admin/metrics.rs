@@ -161,13 +161,13 @@ fn connections(metrics: &[Metric]) -> u64 {
 /// against those of priority HIGH.
 fn breakers(entry: &ClusterEntry, metrics: &mut Vec<Metric>) {
     let scope: Arc<str> = format!("cluster.{}", entry.config.stat_name).into();
-    let [connections, pending, requests] =
+    let [connections, pending, requests, retries] =
         entry.breakers.open(&entry.config.circuit_breakers.default);
     for (stat, open) in [
         ("circuit_breakers.default.cx_open", connections),
         ("circuit_breakers.default.rq_pending_open", pending),
         ("circuit_breakers.default.rq_open", requests),
-        ("circuit_breakers.default.rq_retry_open", false),
+        ("circuit_breakers.default.rq_retry_open", retries),
         ("circuit_breakers.default.cx_pool_open", false),
         ("circuit_breakers.high.cx_open", false),
         ("circuit_breakers.high.rq_pending_open", false),

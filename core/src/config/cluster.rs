@@ -89,6 +89,17 @@ pub struct Thresholds {
     pub max_requests: u32,
     /// `max_retries`, default 3.
     pub max_retries: u32,
+    /// `retry_budget`, in place of `max_retries`.
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// `CircuitBreakers.Thresholds.RetryBudget`: retries as a share of the requests under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetryBudget {
+    /// `budget_percent` in millionths, default 20 %.
+    pub millionths: u32,
+    /// `min_retry_concurrency`, default 3: so many are always allowed.
+    pub min_concurrency: u32,
 }
 
 impl Default for Thresholds {
@@ -98,6 +109,7 @@ impl Default for Thresholds {
             max_pending_requests: 1024,
             max_requests: 1024,
             max_retries: 3,
+            retry_budget: None,
         }
     }
 }
@@ -183,9 +195,14 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_pending_requests"),
             used("max_requests"),
             used("max_retries"),
+            used("retry_budget"),
             kept("max_connection_pools", "there is one pool per endpoint and shard"),
             only("track_remaining", &["false"]),
         ],
+    ),
+    message(
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+        &[used("budget_percent"), used("min_retry_concurrency")],
     ),
 ];
 
@@ -372,6 +389,11 @@ impl Thresholds {
             max_pending_requests: or(thresholds.max_pending_requests, default.max_pending_requests),
             max_requests: or(thresholds.max_requests, default.max_requests),
             max_retries: or(thresholds.max_retries, default.max_retries),
+            retry_budget: thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
+                // The reader has checked that it is from 0 to 100.
+                millionths: budget.budget_percent.map_or(200_000, |it| (it.value * 1e4) as u32),
+                min_concurrency: or(budget.min_retry_concurrency, 3),
+            }),
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod matcher;
 pub mod normalization;
 pub mod redirect;
 pub mod regex_rewrite;
+pub mod retry_policy;
 pub mod route;
 pub mod route_action;
 pub mod route_match;
@@ -54,7 +55,7 @@ pub use access_log_filter::{AccessLogFilter, Comparison, ComparisonOp};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node};
 pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
-pub use cluster::{CircuitBreakers, Cluster, Discovery, Thresholds};
+pub use cluster::{CircuitBreakers, Cluster, Discovery, RetryBudget, Thresholds};
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
 pub use endpoint::{Availability, ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
@@ -72,8 +73,11 @@ pub use places::RoutePlaces;
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
-pub use route::{Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
-pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
+pub use retry_policy::{RateLimitedBackOff, ResetHeader, RetryBackOff, RetryOn, RetryPolicy};
+pub use route::{BodyLimit, Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
+pub use route_action::{
+    CONNECT, GrpcTimeout, HostRewrite, PathRewrite, RouteAction, WeightedCluster,
+};
 pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,

@@ -8,9 +8,10 @@ use super::convert::At;
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::matcher::{Matcher, MatcherReader};
 use super::redirect::{DirectResponse, RedirectAction};
+use super::retry_policy::RetryPolicy;
 use super::route_action::RouteAction;
 use super::route_match::RouteMatch;
-use super::support::{SupportedMessage, kept, message, only, refused, reported, used};
+use super::support::{SupportedMessage, kept, message, refused, reported, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use std::collections::HashSet;
 
@@ -54,8 +55,24 @@ pub struct VirtualHost {
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response`: clients get `x-envoy-attempt-count`.
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header`: retries say whether a timeout of the try caused them.
+    pub include_is_timeout_retry_header: bool,
+    /// `retry_policy` of routes that have none.
+    pub retry_policy: Option<RetryPolicy>,
+    /// How much of a request's body is kept for retries.
+    pub body_limit: BodyLimit,
     /// Header fields of this virtual host's routes.
     pub mutations: LevelMutations,
+}
+
+/// How much of a request's body is kept for retries; what is not set leaves it to the virtual host,
+/// and that to `per_connection_buffer_limit_bytes` of the listener.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BodyLimit {
+    /// `request_body_buffer_limit`
+    pub bytes: Option<u64>,
+    /// `per_request_buffer_limit_bytes`, which can only make the listener's limit smaller.
+    pub per_request: Option<u32>,
 }
 
 /// `require_tls`: which requests without TLS are redirected to `https`.
@@ -79,6 +96,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// `route`, `redirect` or `direct_response`
     pub target: RouteTarget,
+    /// How much of a request's body is kept for retries.
+    pub body_limit: BodyLimit,
     /// Header fields of this route.
     pub mutations: LevelMutations,
 }
@@ -131,7 +150,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("require_tls"),
             used("include_request_attempt_count"),
             used("include_attempt_count_in_response"),
-            only("include_is_timeout_retry_header", &["false"]),
+            used("include_is_timeout_retry_header"),
+            used("retry_policy"),
+            refused("retry_policy_typed_config"),
+            used("request_body_buffer_limit"),
+            used("per_request_buffer_limit_bytes"),
             kept("metadata", "nothing reads a virtual host's metadata"),
         ],
     ),
@@ -147,6 +170,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("request_headers_to_remove"),
             used("response_headers_to_add"),
             used("response_headers_to_remove"),
+            used("request_body_buffer_limit"),
+            used("per_request_buffer_limit_bytes"),
             refused("filter_action"),
             refused("non_forwarding_action"),
             kept("metadata", "nothing reads a route's metadata"),
@@ -226,6 +251,20 @@ fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
     }
 }
 
+/// The limit of a route or a virtual host.
+macro_rules! body_limit {
+    ($at:expr, $of:expr) => {{
+        let bytes = $of.request_body_buffer_limit.as_ref().map(|limit| limit.value);
+        #[allow(deprecated, reason = "configurations still have the fields that Envoy deprecates")]
+        let per_request = $of.per_request_buffer_limit_bytes.as_ref().map(|limit| limit.value);
+        if bytes.is_some() && per_request.is_some() {
+            $at.field("per_request_buffer_limit_bytes")
+                .warning("no effect beside `request_body_buffer_limit`");
+        }
+        BodyLimit { bytes, per_request }
+    }};
+}
+
 impl VirtualHost {
     fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
         use pb::virtual_host::TlsRequirementType as Tls;
@@ -258,6 +297,12 @@ impl VirtualHost {
             },
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
+            include_is_timeout_retry_header: host.include_is_timeout_retry_header,
+            retry_policy: host.retry_policy.as_ref().and_then(|policy| {
+                let at = at.field("retry_policy");
+                at.converted(RetryPolicy::from_proto(&at, policy))
+            }),
+            body_limit: body_limit!(at, host),
             mutations,
         }
     }
@@ -291,7 +336,12 @@ impl Route {
             // The reader has refused the others by name, or has reported that there is none.
             Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) | None => None,
         };
-        let mutations = level_mutations!(at, route);
-        Some(Route { name: route.name.clone(), matches: matches?, target: target?, mutations })
+        Some(Route {
+            name: route.name.clone(),
+            matches: matches?,
+            target: target?,
+            body_limit: body_limit!(at, route),
+            mutations: level_mutations!(at, route),
+        })
     }
 }

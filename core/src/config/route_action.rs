@@ -6,6 +6,7 @@ use super::convert::{At, is_type};
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::http_connection_manager::upgrade_type;
 use super::regex_rewrite::RegexRewrite;
+use super::retry_policy::RetryPolicy;
 use super::route::RouteContext;
 use super::route_match::PathMatch;
 use super::support::{SupportedMessage, kept, message, only, refused, reported, used};
@@ -30,6 +31,8 @@ pub struct RouteAction {
     /// `max_stream_duration.max_stream_duration`: overrides that of the connection manager when
     /// set, and `timeout` has no effect; `Some(None)` is no limit.
     pub max_stream_duration: Option<Option<Duration>>,
+    /// `max_stream_duration.grpc_timeout_header_max`: `grpc-timeout` of a request counts instead.
+    pub grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
@@ -45,6 +48,17 @@ pub struct RouteAction {
     pub host_rewrite: HostRewrite,
     /// `append_x_forwarded_host`: the old host goes into `x-forwarded-host` when it is rewritten.
     pub append_x_forwarded_host: bool,
+    /// `retry_policy`; without it that of the virtual host counts.
+    pub retry_policy: Option<RetryPolicy>,
+}
+
+/// What is made of `grpc-timeout`, in `max_stream_duration`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrpcTimeout {
+    /// `grpc_timeout_header_max`; zero: no bound.
+    pub max: Duration,
+    /// `grpc_timeout_header_offset`: the timeout is shorter by this.
+    pub offset: Duration,
 }
 
 /// How forwarding changes the path; the query stays.
@@ -120,6 +134,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("idle_timeout"),
             used("max_stream_duration"),
             used("upgrade_configs"),
+            used("retry_policy"),
+            refused("retry_policy_typed_config"),
             refused("metadata_match"),
             refused("cluster_specifier_plugin"),
             refused("inline_cluster_specifier_plugin"),
@@ -160,7 +176,14 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[refused("proxy_protocol_config"), only("allow_post", &["false"])],
     ),
     message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
-    message("envoy.config.route.v3.RouteAction.MaxStreamDuration", &[used("max_stream_duration")]),
+    message(
+        "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+        &[
+            used("max_stream_duration"),
+            used("grpc_timeout_header_max"),
+            used("grpc_timeout_header_offset"),
+        ],
+    ),
 ];
 
 fn max_duration(
@@ -170,6 +193,21 @@ fn max_duration(
     let at = at.field("max_stream_duration");
     let duration = duration.max_stream_duration.as_ref()?;
     Some(at.field("max_stream_duration").timeout(Some(duration), None))
+}
+
+fn grpc_timeout(
+    at: &At<'_>,
+    duration: &pb::route_action::MaxStreamDuration,
+) -> Option<GrpcTimeout> {
+    let at = at.field("max_stream_duration");
+    let max = duration.grpc_timeout_header_max.as_ref();
+    let max = at.field("grpc_timeout_header_max").duration(max);
+    let at_offset = at.field("grpc_timeout_header_offset");
+    let offset = at_offset.duration(duration.grpc_timeout_header_offset.as_ref());
+    if max.is_none() && offset.is_some() {
+        at_offset.warning("no effect without `grpc_timeout_header_max`");
+    }
+    Some(GrpcTimeout { max: max?, offset: offset.unwrap_or_default() })
 }
 
 impl RouteAction {
@@ -189,6 +227,12 @@ impl RouteAction {
         let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
         let max_stream_duration =
             action.max_stream_duration.as_ref().and_then(|duration| max_duration(at, duration));
+        let grpc_timeout =
+            action.max_stream_duration.as_ref().and_then(|duration| grpc_timeout(at, duration));
+        let retry_policy = action.retry_policy.as_ref().and_then(|policy| {
+            let at = at.field("retry_policy");
+            at.converted(RetryPolicy::from_proto(&at, policy))
+        });
         let path_rewrite = PathRewrite::from_proto(at, action, path);
         let host_rewrite = HostRewrite::from_proto(at, action);
         let (clusters, random_value_header) = clusters(at, action, context)?;
@@ -203,6 +247,7 @@ impl RouteAction {
             // As in Envoy the message alone turns the other one off.
             timeout: timeout.filter(|_| action.max_stream_duration.is_none()),
             max_stream_duration,
+            grpc_timeout,
             idle_timeout,
             terminates_connect: action
                 .upgrade_configs
@@ -212,6 +257,7 @@ impl RouteAction {
             path_rewrite: path_rewrite?,
             host_rewrite: host_rewrite?,
             append_x_forwarded_host: action.append_x_forwarded_host,
+            retry_policy,
         })
     }
 }

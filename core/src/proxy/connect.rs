@@ -4,6 +4,7 @@
 
 use super::codec;
 use super::deadline::Alarm;
+use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
 use super::upstream::{Upstream, Work};
@@ -224,7 +225,7 @@ impl<I: Io> Shard<I> {
         {
             self.stop_waiting(stream);
             self.stats.inc(stats, ClusterStat::UpstreamRqPendingFailureEject);
-            self.local_reply(stream, reply);
+            self.attempt_failed(stream, Failure::Connect, reply);
         }
         self.close_upstream(key);
     }
@@ -232,7 +233,11 @@ impl<I: Io> Shard<I> {
     pub(crate) fn fail_waiting(&mut self, host: HostId, reply: LocalReply) {
         while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
             self.stop_waiting(stream);
-            self.local_reply(stream, reply);
+            match reply {
+                // Another attempt would only add to it.
+                LocalReply::OVERFLOW => self.local_reply(stream, reply),
+                _ => self.attempt_failed(stream, Failure::Connect, reply),
+            }
         }
     }
 
@@ -280,7 +285,7 @@ impl<I: Io> Shard<I> {
                 );
                 self.close_upstream(key);
             }
-            Work::Busy(_) => {}
+            Work::Busy(_) | Work::Draining => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::codec;
 use super::deadline::{Alarm, earliest};
 use super::request_timeouts::Limits;
+use super::retry::Attempts;
 use super::stream::{Phase, Stream};
 use crate::config::HttpConnectionManager;
 use crate::sabotage::Sabotage;
@@ -338,7 +339,7 @@ impl<I: Io> Shard<I> {
             backlog: None,
             request_complete: false,
             body_seen: false,
-            replayed: false,
+            attempts: Attempts::default(),
             fresh_connection: false,
             tunnel: false,
             terminates_connect: false,

@@ -4,7 +4,7 @@
 //! What it leaves to others: how a socket stops and starts to be read (`tidegate-io`).
 
 use super::splice::Splice;
-use super::stream::Stream;
+use super::stream::{Phase, Stream};
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use tidegate_http::BodyLength;
@@ -14,6 +14,10 @@ use tidegate_io::{Buffer, Io, Output};
 impl<I: Io> Shard<I> {
     /// Body bytes of the request: to the connection, or to the backlog while there is none.
     pub(crate) fn send_request_data(&mut self, key: StreamKey, data: Buffer) {
+        let Some(stream) = self.streams.get(key) else { return };
+        if stream.attempts.retries.is_some() && !self.keep_body(key, &data) {
+            return;
+        }
         let Some(stream) = self.streams.get(key) else { return };
         let chunked = stream.request_body == BodyLength::Chunked;
         let waiting = stream.upstream().is_none();
@@ -42,6 +46,9 @@ impl<I: Io> Shard<I> {
         if stream.upstream().is_some() {
             stream.request_sent = Some(self.now.instant);
         }
+        if matches!(stream.phase, Phase::BackingOff(_)) {
+            return;
+        }
         if stream.request_body == BodyLength::Chunked
             && let Some(output) = self.request_output(key)
         {
@@ -50,7 +57,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Where the request's bytes go; touches the connection.
-    fn request_output(&mut self, key: StreamKey) -> Option<&mut Output> {
+    pub(super) fn request_output(&mut self, key: StreamKey) -> Option<&mut Output> {
         if let Some(upstream_key) = self.streams.get(key)?.upstream() {
             self.touch_upstream(upstream_key);
             let upstream = self.upstreams.get_mut(upstream_key)?;

@@ -64,7 +64,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let Some(route) = stream.route.map(|id| listener.http.routes.get(id)) else { return };
-        let has_attempt = stream.cluster().is_some();
+        let attempts = stream.attempts.count;
         let headers = &mut stream.response.headers;
         let suppressed = listener.http.config.router.suppress_envoy_headers;
         if let Some(service_ms) = service_ms.filter(|_| !suppressed) {
@@ -72,8 +72,9 @@ impl<I: Io> Shard<I> {
             headers
                 .set(b"x-envoy-upstream-service-time", super::mutate::decimal(service_ms, digits));
         }
-        if route.include_attempt_count_in_response && has_attempt {
-            headers.set(b"x-envoy-attempt-count", b"1");
+        if route.include_attempt_count_in_response && attempts > 0 {
+            let digits = &mut [0; 20];
+            headers.set(b"x-envoy-attempt-count", super::mutate::decimal(attempts.into(), digits));
         }
         if let CompiledTarget::Forward { choices, .. } = &route.target
             && let Some(choice) = choices.get(stream.choice as usize)
@@ -121,6 +122,7 @@ impl Stream {
             upstream_host: self.upstream_address,
             upstream_cluster: self.cluster().map(|cluster| cluster.config.name.as_str()),
             upstream_service_ms: self.upstream_service_ms,
+            attempts: self.attempts.count,
             downstream_remote_address: self.remote_address.or(peer),
             downstream_direct_address: peer,
             downstream_local_address: local,

@@ -4,17 +4,20 @@
 
 use super::encode::write_response;
 use super::map_reply::{Content, map};
-use super::mutate::prepare_response;
+use super::mutate::{decimal, prepare_response};
 use super::request_id;
 use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
 use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
-use crate::snapshot::CompiledTarget;
+use crate::snapshot::{CompiledTarget, is_grpc};
 use crate::stats::{HttpStat, Scope};
 use tidegate_http::{BodyLength, Method, ResponseHead};
 use tidegate_io::Io;
+
+/// What Envoy says first when an upstream gives no response.
+const NO_RESPONSE: &str = "upstream connect error or disconnect/reset before headers. ";
 
 impl<I: Io> Shard<I> {
     /// Answers a request that gets no upstream answer. Does nothing when an answer has begun,
@@ -41,6 +44,22 @@ impl<I: Io> Shard<I> {
         let overloaded = reply.flags.contains(ResponseFlags::UPSTREAM_OVERFLOW);
         if overloaded && !config.router.suppress_envoy_headers {
             stream.response.headers.append(b"x-envoy-overloaded", b"true");
+        }
+        let route = stream.route.map(|id| stream.listener.http.routes.get(id));
+        if route.is_some_and(|route| route.include_attempt_count_in_response)
+            && stream.attempts.count > 0
+        {
+            // Behind what is here, and before what is common to all answers.
+            let count = &mut [0; 20];
+            let count = decimal(stream.attempts.count.into(), count);
+            stream.response.headers.append(b"x-envoy-attempt-count", count);
+        }
+        if stream.attempts.count > 1
+            && let Some(reason) = reply.body.strip_prefix(NO_RESPONSE)
+        {
+            let body = format!("{NO_RESPONSE}retried and the latest {reason}");
+            self.answer(key, reply.status, Content::text(body.as_bytes()));
+            return;
         }
         self.answer(key, reply.status, Content::text(reply.body.as_bytes()));
     }
@@ -69,6 +88,7 @@ impl<I: Io> Shard<I> {
     fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.response.status = status;
+        stream.end_attempts();
         let listener = stream.listener.clone();
         let Some(replies) = &listener.http.local_replies else {
             return self.send_answer(key, content);
@@ -82,8 +102,11 @@ impl<I: Io> Shard<I> {
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let response = &mut stream.response;
+        let body = match is_grpc(&stream.request) {
+            true => complete_for_grpc(response, content, stream.details),
+            false => complete(response, content),
+        };
         let status = response.status;
-        let body = complete(response, content);
         stream.status = status;
         if stream.changes_responses {
             self.finalize_response(key, None);
@@ -180,10 +203,69 @@ fn complete<'c>(response: &mut ResponseHead, content: Content<'c>) -> &'c [u8] {
     body
 }
 
+/// The same for a client of gRPC, which wants to know in its own way: there is no body.
+fn complete_for_grpc<'c>(
+    response: &mut ResponseHead,
+    content: Content<'c>,
+    details: &str,
+) -> &'c [u8] {
+    let status: &[u8] = match response.status {
+        _ if details == LocalReply::MAX_DURATION_TIMEOUT.details => b"4",
+        400 => b"13",
+        401 => b"16",
+        403 => b"7",
+        404 => b"12",
+        429 | 502 | 503 | 504 => b"14",
+        _ => b"2",
+    };
+    response.headers.set(b"content-type", b"application/grpc");
+    if response.headers.get_name(b"grpc-status").is_none() {
+        response.headers.append(b"grpc-status", status);
+    }
+    let message = match content.content_type {
+        // As in Envoy: without the line end of a JSON text.
+        Some("application/json") => content.body.trim_ascii_end(),
+        _ => content.body,
+    };
+    if !message.is_empty() {
+        response.headers.append(b"grpc-message", &percent_encoded(message));
+    }
+    response.status = 200;
+    response.content_length = Some(0);
+    response.body = BodyLength::None;
+    b""
+}
+
+/// As gRPC writes its messages: what is not printable, and the percent sign, as `%XX`.
+fn percent_encoded(text: &[u8]) -> Vec<u8> {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let mut encoded = Vec::with_capacity(text.len());
+    for byte in text {
+        match byte {
+            b'%' | ..b' ' | b'~'.. => {
+                let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+                encoded.extend_from_slice(&[b'%', high, low]);
+            }
+            byte => encoded.push(*byte),
+        }
+    }
+    encoded
+}
+
 impl Stream {
     /// Whether the request's body is still on its way.
     #[must_use]
     pub fn is_reading_body(&self) -> bool {
         !self.request_complete && self.request_body != BodyLength::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_grpc_are_encoded() {
+        assert_eq!(percent_encoded(b"a b%~\n\xff}"), b"a b%25%7E%0A%FF}");
     }
 }

@@ -7,6 +7,7 @@
 //! host (`upstream`).
 
 mod admit;
+mod attempts;
 mod client_address;
 mod closing;
 mod codec;
@@ -24,6 +25,7 @@ mod redirect;
 mod request_id;
 mod request_timeouts;
 mod response;
+mod retry;
 mod rewrite;
 mod router;
 mod settle;

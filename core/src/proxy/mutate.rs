@@ -44,6 +44,9 @@ impl<I: Io> Shard<I> {
         {
             self.finalize_request(key, route);
         }
+        if let (Some(route), Some(stream)) = (route, self.streams.get_mut(key)) {
+            stream.begin_attempts(route);
+        }
     }
 }
 

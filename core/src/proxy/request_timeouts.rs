@@ -5,10 +5,10 @@
 //! time is up (`timeouts`).
 
 use super::deadline::earliest;
-use super::mutate::{decimal, replace};
+use super::mutate::decimal;
 use super::stream::Stream;
-use crate::config::HttpConnectionManager;
-use crate::snapshot::{CompiledRoute, CompiledTarget};
+use crate::config::{GrpcTimeout, HttpConnectionManager};
+use crate::snapshot::{CompiledRoute, CompiledTarget, is_grpc};
 use std::time::Duration;
 use tidegate_http::{Headers, Name};
 use tidegate_io::Instant;
@@ -18,6 +18,7 @@ const PER_TRY_TIMEOUT: &[u8] = b"x-envoy-upstream-rq-per-try-timeout-ms";
 const ALT_RESPONSE: &[u8] = b"x-envoy-upstream-rq-timeout-alt-response";
 const STREAM_DURATION: &[u8] = b"x-envoy-upstream-stream-duration-ms";
 const EXPECTED_TIMEOUT: &[u8] = b"x-envoy-expected-rq-timeout-ms";
+const GRPC_TIMEOUT: &[u8] = b"grpc-timeout";
 
 /// Timeouts of a stream that few streams have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -28,10 +29,12 @@ pub struct Limits {
     pub upstream_duration: Option<Duration>,
     /// When it ends; from the time on when the request has a connection.
     pub upstream_end: Option<Instant>,
-    /// The timeout of one try.
+    /// The timeout of one try, until its response begins.
     pub per_try_timeout: Option<Duration>,
-    /// When it ends; from the time on when the whole request was sent on.
-    pub try_end: Option<Instant>,
+    /// How long nothing may happen in a try.
+    pub per_try_idle_timeout: Option<Duration>,
+    /// Since when the upstream has the whole request: from then on these two count.
+    pub sent: Option<Instant>,
     /// The client wants 204 instead of 504 when the route's timeout ends.
     pub alt_response: bool,
 }
@@ -43,9 +46,20 @@ impl Limits {
         Limits { duration, ..Limits::default() }
     }
 
-    /// When the first of them ends.
-    pub fn deadline(&self) -> Option<Instant> {
-        earliest(self.duration, earliest(self.upstream_end, self.try_end))
+    /// When the first of them ends, if something happened last at `active`.
+    pub fn deadline(&self, active: Instant) -> Option<Instant> {
+        let ends = earliest(self.duration, self.upstream_end);
+        earliest(ends, earliest(self.try_end(), self.try_idle_end(active)))
+    }
+
+    /// When the timeout of the try ends.
+    pub fn try_end(&self) -> Option<Instant> {
+        Some(self.sent? + self.per_try_timeout?)
+    }
+
+    /// When the try has been idle for too long.
+    pub fn try_idle_end(&self, active: Instant) -> Option<Instant> {
+        Some(self.sent?.max(active) + self.per_try_idle_timeout?)
     }
 
     /// The request has a connection.
@@ -58,7 +72,12 @@ impl Limits {
 
     /// The whole request is on its way.
     pub fn sent(&mut self, now: Instant) {
-        self.try_end = self.per_try_timeout.map(|timeout| now + timeout);
+        self.sent = Some(now);
+    }
+
+    /// The request has no connection any more.
+    pub fn detached(&mut self) {
+        (self.sent, self.upstream_end) = (None, None);
     }
 }
 
@@ -68,10 +87,24 @@ pub(super) fn settle(
     config: &HttpConnectionManager,
     route: Option<&CompiledRoute>,
 ) {
-    if let Some(CompiledTarget::Forward { action, .. }) = route.map(|route| &route.target)
-        && let Some(duration) = action.max_stream_duration
-    {
-        stream.limits.duration = duration.map(|duration| stream.started + duration);
+    if let Some(CompiledTarget::Forward { action, retry, .. }) = route.map(|route| &route.target) {
+        let mut duration = action.max_stream_duration;
+        if let Some(grpc) = action.grpc_timeout {
+            let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
+            duration = told.map(|told| Some(grpc.applied_to(told))).or(duration);
+        }
+        if let Some(duration) = duration {
+            stream.limits.duration = duration.map(|duration| stream.started + duration);
+        }
+        if let Some(Some(duration)) = duration
+            && is_grpc(&stream.request)
+        {
+            tell_grpc(&mut stream.request.headers, duration);
+        }
+        if let Some(policy) = retry {
+            stream.limits.per_try_timeout = policy.config.per_try_timeout;
+            stream.limits.per_try_idle_timeout = policy.config.per_try_idle_timeout;
+        }
     }
     stream.limits.upstream_duration =
         stream.cluster().and_then(|cluster| cluster.config.max_stream_duration);
@@ -79,16 +112,67 @@ pub(super) fn settle(
     if stream.internal {
         told = obey(stream, config.router.respect_expected_rq_timeout);
     }
+    let limits = &mut stream.limits;
+    let too_long = limits.per_try_timeout >= stream.timeout && stream.timeout.is_some();
+    limits.per_try_timeout = limits.per_try_timeout.filter(|_| !too_long);
     if config.router.suppress_envoy_headers {
         return;
     }
-    let expected = told.or(stream.limits.per_try_timeout).or(stream.timeout);
-    if let Some(expected) = expected {
-        let text = &mut [0; 20];
-        let text = decimal(expected.as_millis() as u64, text);
-        let headers = &mut stream.request.headers;
-        replace(headers, Name::XEnvoyExpectedRqTimeoutMs, EXPECTED_TIMEOUT, text);
+    if let Some(expected) = told.or(stream.limits.per_try_timeout).or(stream.timeout) {
+        tell_expected(&mut stream.request.headers, expected);
     }
+}
+
+/// Tells the upstream of a further attempt how much time is left.
+pub(super) fn settle_again(stream: &mut Stream, config: &HttpConnectionManager, now: Instant) {
+    let expected = stream.limits.per_try_timeout.or(stream.timeout);
+    let Some(expected) = expected.filter(|_| !config.router.suppress_envoy_headers) else { return };
+    let left = stream.response_deadline.map_or(expected, |deadline| deadline.since(now));
+    // Zero would be for ever.
+    let expected = expected.min(left).max(Duration::from_millis(1));
+    tell_expected(&mut stream.request.headers, expected);
+}
+
+fn tell_expected(headers: &mut Headers, expected: Duration) {
+    let text = &mut [0; 20];
+    let text = decimal(expected.as_millis() as u64, text);
+    headers.set(EXPECTED_TIMEOUT, text);
+}
+
+impl GrpcTimeout {
+    /// What becomes of the timeout of a request.
+    fn applied_to(self, told: Duration) -> Duration {
+        let limited = if self.max.is_zero() { told } else { told.min(self.max) };
+        limited.saturating_sub(self.offset)
+    }
+}
+
+/// Tells a gRPC upstream how much time there is, in as many digits as there may be.
+fn tell_grpc(headers: &mut Headers, duration: Duration) {
+    let (ms, seconds) = (duration.as_millis(), u128::from(duration.as_secs()));
+    let units = [(ms, b'm'), (seconds, b'S'), (seconds / 60, b'M'), (seconds / 3600, b'H')];
+    let fits = |(value, _): &&(u128, u8)| *value < 100_000_000;
+    let (value, unit) = *units.iter().find(fits).unwrap_or(&(99_999_999, b'H'));
+    let text = &mut [0; 20];
+    let text = [decimal(value as u64, text), &[unit]].concat();
+    headers.set(GRPC_TIMEOUT, &text);
+}
+
+/// `grpc-timeout`: at most eight digits and a unit; in whole milliseconds, rounded up.
+fn grpc_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_number)?;
+    let number: u64 = digits.parse().ok()?;
+    Some(Duration::from_millis(match unit {
+        b'H' => number * 3_600_000,
+        b'M' => number * 60_000,
+        b'S' => number * 1_000,
+        b'm' => number,
+        b'u' => number.div_ceil(1_000),
+        b'n' => number.div_ceil(1_000_000),
+        _ => return None,
+    }))
 }
 
 /// Takes over what an internal client says. Answers the timeout that a proxy before us has told
@@ -106,9 +190,9 @@ fn obey(stream: &mut Stream, respects_expected: bool) -> Option<Duration> {
         // Zero is no timeout.
         stream.timeout = Some(global).filter(|timeout| !timeout.is_zero());
     }
-    let per_try = take(headers, PER_TRY_TIMEOUT).filter(|timeout| !timeout.is_zero());
-    let too_long = per_try >= stream.timeout && stream.timeout.is_some();
-    stream.limits.per_try_timeout = per_try.filter(|_| !too_long);
+    if let Some(per_try) = take(headers, PER_TRY_TIMEOUT) {
+        stream.limits.per_try_timeout = Some(per_try).filter(|timeout| !timeout.is_zero());
+    }
     if let Some(duration) = take(headers, STREAM_DURATION) {
         stream.limits.upstream_duration = Some(duration).filter(|duration| !duration.is_zero());
     }
@@ -126,4 +210,40 @@ fn take(headers: &mut Headers, name: &[u8]) -> Option<Duration> {
 
 fn milliseconds(value: &[u8]) -> Option<Duration> {
     std::str::from_utf8(value).ok()?.trim().parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts_are_a_number_and_a_unit() {
+        let ms = |value: &[u8]| grpc_timeout(value).map(|timeout| timeout.as_millis());
+        for (value, expected) in [
+            (&b"2H"[..], Some(7_200_000)),
+            (b"3M", Some(180_000)),
+            (b"99999999S", Some(99_999_999_000)),
+            (b"20m", Some(20)),
+            (b"1001u", Some(2)),
+            (b"1n", Some(1)),
+            (b"0m", Some(0)),
+            (b"123456789S", None),
+            (b"m", None),
+            (b"-1m", None),
+            (b"1s", None),
+            (b"1", None),
+            (b"", None),
+        ] {
+            assert_eq!(ms(value), expected, "{}", String::from_utf8_lossy(value));
+        }
+    }
+
+    #[test]
+    fn grpc_timeouts_are_bounded_and_then_shortened() {
+        let seconds = Duration::from_secs;
+        let rule = |max, offset| GrpcTimeout { max: seconds(max), offset: seconds(offset) };
+        assert_eq!(rule(0, 0).applied_to(seconds(9)), seconds(9));
+        assert_eq!(rule(5, 1).applied_to(seconds(9)), seconds(4));
+        assert_eq!(rule(5, 9).applied_to(seconds(3)), seconds(0));
+    }
 }

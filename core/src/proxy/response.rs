@@ -19,13 +19,17 @@ use tidegate_io::{Buffer, Io};
 impl<I: Io> Shard<I> {
     /// The final response head is in `stream.response`: it goes downstream.
     pub(crate) fn response_head(&mut self, key: StreamKey, upstream: UpstreamKey) {
+        let retries = self.streams.get(key).is_some_and(|it| it.attempts.retries.is_some());
+        if retries && self.retry_response(key, upstream) {
+            return;
+        }
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let now = self.now.instant;
         let service = stream.request_sent.unwrap_or(stream.started);
         let service_ms = (now - service).as_millis() as u64;
         stream.active = now;
-        stream.limits.try_end = None;
+        stream.limits.per_try_timeout = None;
         stream.phase = Phase::Responding(upstream);
         stream.status = stream.response.status;
         stream.details = "via_upstream";
@@ -104,6 +108,8 @@ impl<I: Io> Shard<I> {
         if stream.response.status == 100 && !proxies_100 || stream.is_http_10() {
             return;
         }
+        // The client has heard of this attempt; another one might have another thing to say.
+        stream.end_attempts();
         strip_hop_by_hop(&mut stream.response.headers, false);
         stream.response_body = BodyLength::None;
         self.encode_response_head(key, false);
@@ -144,6 +150,7 @@ impl<I: Io> Shard<I> {
         }
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
+        stream.limits.detached();
         self.finish_upstream(upstream, key);
         self.end_response(key);
     }

@@ -3,15 +3,18 @@
 //! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
 
 use super::encode::write_request;
+use super::retry::Attempts;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
 use crate::config::{CONNECT, HttpConnectionManager, RouteAction};
 use crate::reply::LocalReply;
-use crate::shard::{Shard, StreamKey};
+use crate::shard::{Shard, StreamKey, limits};
 use crate::snapshot::{
     Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
 use crate::stats::{ClusterStat, HostStat, HttpStat};
+use crate::upstream::balancer::Pick;
+use crate::upstream::{ClusterPool, Pools};
 use std::sync::Arc;
 use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
@@ -91,7 +94,10 @@ impl<I: Io> Shard<I> {
     /// Chooses a host and takes a connection to it, or waits for one.
     pub(crate) fn dispatch(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some((cluster, pick)) = stream.cluster.and_then(|id| self.pools.pick(id)) else {
+        let attempts = &mut stream.attempts;
+        let Some((cluster, pick)) =
+            stream.cluster.and_then(|id| pick_host(&mut self.pools, id, attempts))
+        else {
             self.dispatch_to_former(key);
             return;
         };
@@ -157,6 +163,29 @@ impl<I: Io> Shard<I> {
         self.pools.of(host).waiting.push_back(key);
         self.connect(entry, host);
     }
+}
+
+/// The next host. A retry may have to avoid those of the attempts before, as far as few choices
+/// let it.
+fn pick_host<'p>(
+    pools: &'p mut Pools,
+    id: ClusterId,
+    attempts: &mut Attempts,
+) -> Option<(&'p ClusterPool, Pick)> {
+    let mut pick = pools.pick(id)?.1;
+    if let Some(retries) = attempts.retries.as_mut().filter(|it| it.host_selections_max > 0) {
+        let host = |pools: &Pools, pick: Pick| {
+            Some(pools.cluster(id)?.entry.endpoints.hosts[pick.host?].id)
+        };
+        for _ in 0..retries.host_selections_max.min(limits::HOST_SELECTIONS_MAX) {
+            if host(pools, pick).is_none_or(|host| !retries.previous_hosts.contains(&host)) {
+                break;
+            }
+            pick = pools.pick(id)?.1;
+        }
+        retries.previous_hosts.extend(host(pools, pick));
+    }
+    Some((pools.cluster(id)?, pick))
 }
 
 /// What a route asks for, and what is counted for it.

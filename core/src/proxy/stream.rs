@@ -3,21 +3,25 @@
 //! ```text
 //!          1              2             3            5              7
 //!  (head) --> Routing ------> Waiting ---> Attached ---> Responding ---> (gone)
-//!                |               |  ^          |
-//!                | 6           6 |  '--- 4 ----'
-//!                '--> Answered <-'
+//!                |             |  |  ^         |
+//!                |             |  |  '--- 8 ---+
+//!                |             |  |  '---.     | 4
+//!                |             |  '- 4 > BackingOff
+//!                | 6         6 |             | 6
+//!                '--> Answered <-------------'
 //!                         | 7
 //!                         '--> (gone)
 //! ```
 //!
-//! 1 `open_stream` 2 `dispatch` 3 `attach` 4 `upstream_ended` (a reused connection that died
-//! before any answer) 5 `response_head` 6 `local_reply` 7 `finish_stream`, when both the request
-//! and the response are complete.
+//! 1 `open_stream` 2 `dispatch` 3 `attach` 4 `attempt_failed`, `retry_response`; and back with
+//! `begin_attempt` 5 `response_head` 6 `local_reply` 7 `finish_stream`, when both the request and
+//! the response are complete 8 `attempt_failed` (a replay).
 //!
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
 use super::request_timeouts::Limits;
+use super::retry::Attempts;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
@@ -38,6 +42,8 @@ pub enum Phase {
     Routing,
     /// Waits for a connection to this host.
     Waiting(HostId),
+    /// The next attempt begins then.
+    BackingOff(Instant),
     /// Has a connection; no response head yet.
     Attached(UpstreamKey),
     /// The response head went downstream; its body follows.
@@ -71,8 +77,8 @@ pub struct Stream {
     pub request_complete: bool,
     /// Some of the request's body was read: it cannot be sent again.
     pub body_seen: bool,
-    /// A replay was used up.
-    pub replayed: bool,
+    /// How often it was sent, and may be.
+    pub attempts: Attempts,
     /// The connection must be a new one.
     pub fresh_connection: bool,
     /// Bytes pass unread both ways (101).
@@ -167,26 +173,32 @@ impl Stream {
         self.status != 0
     }
 
-    /// When the first of its timeouts ends.
+    /// When the first of its timeouts ends, or it is to be sent again.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::BackingOff(until) => earliest(Some(until), self.times_out()),
+            _ => self.times_out(),
+        }
+    }
+
+    /// When the first of its timeouts ends.
+    #[must_use]
+    pub fn times_out(&self) -> Option<Instant> {
         let idle = self.idle_timeout.map(|timeout| self.active + timeout);
-        let rarer = earliest(self.limits.deadline(), self.request_deadline);
+        let rarer = earliest(self.limits.deadline(self.active), self.request_deadline);
         earliest(idle, earliest(self.response_deadline, rarer))
     }
 
     /// Whether it may be sent again: repeating it changes nothing, and all of it is still here (RFC
     /// 9110 9.2.2).
     #[must_use]
-    pub fn may_replay(&self) -> bool {
+    pub fn is_repeatable(&self) -> bool {
         if Sabotage::ReplayAnything.strikes() {
-            return !self.replayed && !self.body_seen;
+            return !self.body_seen;
         }
-        !self.replayed
-            && !self.body_seen
-            && !self.upgrade
-            && self.request_body == BodyLength::None
-            && self.request.method.is_idempotent()
+        let is_here = self.request_body == BodyLength::None || self.attempts.retries.is_some();
+        is_here && !self.upgrade && self.request.method.is_idempotent()
     }
 
     /// Whether the client speaks HTTP/1.0: no interim responses, no chunks.
@@ -219,6 +231,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn finish_stream(&mut self, key: StreamKey) {
         let Some(mut stream) = self.streams.remove(key) else { return };
         debug_assert!(stream.upstream().is_none(), "a stream ended with a connection");
+        stream.end_attempts();
         if stream.counted
             && let Some(cluster) = stream.cluster()
         {
@@ -266,7 +279,7 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    fn reclaim_response(&mut self, mut head: ResponseHead) {
+    pub(super) fn reclaim_response(&mut self, mut head: ResponseHead) {
         if self.response_heads.len() < limits::SPARE_HEADS_MAX {
             head.clear();
             self.response_heads.push(head);

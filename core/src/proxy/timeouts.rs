@@ -4,10 +4,11 @@
 
 use super::deadline::earliest;
 use super::downstream::Life;
+use super::retry::Failure;
 use super::stream::Stream;
 use crate::reply::LocalReply;
 use crate::shard::{DownstreamKey, Owner, Shard, StreamKey};
-use crate::stats::{ClusterStat, HttpStat};
+use crate::stats::{ClusterStat, HostStat, HttpStat};
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
@@ -89,6 +90,10 @@ impl<I: Io> Shard<I> {
     /// One of the stream's timeouts ended.
     fn stream_timeout(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
+        if stream.times_out().is_none_or(|at| at > self.now.instant) {
+            self.begin_attempt(key);
+            return;
+        }
         let (mut reply, stat, upstream_stat) = stream.timeout_reply(self.now.instant);
         if let Some(stat) = stat {
             self.stats.inc(stream.listener.http.stats, stat);
@@ -99,8 +104,22 @@ impl<I: Io> Shard<I> {
         if reply == LocalReply::RESPONSE_TIMEOUT && stream.limits.alt_response {
             reply = LocalReply { status: 204, body: "", ..reply };
         }
+        let failure = match upstream_stat.filter(|_| !stream.response_started()) {
+            Some(
+                ClusterStat::UpstreamRqPerTryTimeout | ClusterStat::UpstreamRqPerTryIdleTimeout,
+            ) => Some(Failure::Timeout),
+            Some(ClusterStat::UpstreamRqMaxDurationReached) => Some(Failure::Reset),
+            _ => None,
+        };
+        let host = stream.upstream().and_then(|key| self.upstreams.get(key));
+        if let (Some(upstream), true) = (host, reply.details.contains("timeout")) {
+            self.stats.inc(upstream.host_stats, HostStat::RqTimeout);
+        }
         self.reset_upstream(key);
-        self.local_reply(key, reply);
+        match failure {
+            Some(failure) => self.attempt_failed(key, failure, reply),
+            None => self.local_reply(key, reply),
+        }
     }
 }
 
@@ -115,8 +134,10 @@ impl Stream {
         };
         if past(self.response_deadline) {
             (LocalReply::RESPONSE_TIMEOUT, None, Some(ClusterStat::UpstreamRqTimeout))
-        } else if past(self.limits.try_end) {
+        } else if past(self.limits.try_end()) {
             (LocalReply::PER_TRY_TIMEOUT, None, Some(ClusterStat::UpstreamRqPerTryTimeout))
+        } else if past(self.limits.try_idle_end(self.active)) {
+            (LocalReply::PER_TRY_IDLE_TIMEOUT, None, Some(ClusterStat::UpstreamRqPerTryIdleTimeout))
         } else if past(self.limits.upstream_end) {
             let reply = by_client(LocalReply::UPSTREAM_MAX_STREAM_DURATION);
             (reply, None, Some(ClusterStat::UpstreamRqMaxDurationReached))

@@ -18,6 +18,7 @@ impl<I: Io> Shard<I> {
         stream.response.body = BodyLength::Tunnel;
         stream.response_body = BodyLength::Tunnel;
         stream.phase = Phase::Responding(upstream);
+        stream.end_attempts();
         stream.status = 200;
         stream.details = "via_upstream";
         stream.active = self.now.instant;

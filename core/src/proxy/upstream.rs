@@ -5,6 +5,7 @@
 
 use super::deadline::{Alarm, earliest};
 use super::encode::write_request;
+use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
 use crate::reply::LocalReply;
@@ -27,6 +28,8 @@ pub enum Work {
     Idle,
     /// Carries a stream's request and response.
     Busy(StreamKey),
+    /// The rest of its response is not wanted: for as long as the input at hand is read.
+    Draining,
 }
 
 /// An upstream connection.
@@ -82,7 +85,7 @@ impl Upstream {
                 let idle = self.cluster.config.idle_timeout.map(|timeout| self.since + timeout);
                 earliest(idle, self.aged_at)
             }
-            Work::Busy(_) => None,
+            Work::Busy(_) | Work::Draining => None,
         }
     }
 
@@ -182,6 +185,7 @@ impl<I: Io> Shard<I> {
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);
         stream.phase = Phase::Attached(key);
+        stream.attempts.started = true;
         let stats = cluster.stats;
         upstream.output = Some(match stream.backlog.take() {
             Some(backlog) => backlog,
@@ -193,9 +197,9 @@ impl<I: Io> Shard<I> {
         });
         stream.limits.attached(self.now.instant, stream.request_complete);
         if stream.request_complete {
-            stream.request_sent = Some(self.now.instant);
+            stream.request_sent.get_or_insert(self.now.instant);
         }
-        let has_limits = stream.limits.deadline().is_some();
+        let has_limits = stream.limits.deadline(stream.active).is_some();
         let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
         self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
         self.stats.inc(stats, ClusterStat::UpstreamRqActive);
@@ -226,7 +230,9 @@ impl<I: Io> Shard<I> {
         let mut at = 0;
         while let Some(upstream) = self.upstreams.get_mut(key) {
             let Work::Busy(stream_key) = upstream.work else {
-                if at < buffer.len() {
+                if upstream.work == Work::Draining {
+                    self.drain_upstream(key, &buffer[at..]);
+                } else if at < buffer.len() {
                     // Nobody asked: it could be taken for the next answer (RFC 9112 6.3).
                     self.upstream_ended(key, End::Protocol);
                 }
@@ -251,7 +257,15 @@ impl<I: Io> Shard<I> {
                 }
                 Event::Trailers => {}
                 Event::Tunnel => self.begin_tunnel(stream_key),
-                Event::End => self.response_end(stream_key, key),
+                Event::End => {
+                    // What follows must not answer who waits for the connection.
+                    if at + step.consumed < buffer.len() {
+                        stream.response.close = true;
+                        let stats = upstream.cluster.stats;
+                        self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
+                    }
+                    self.response_end(stream_key, key);
+                }
             }
             at += step.consumed;
         }
@@ -320,20 +334,15 @@ impl<I: Io> Shard<I> {
         if stream.response_started() {
             self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
             self.cut_off(stream_key);
-        } else if end == End::Remote && reused && stream.may_replay() {
-            // The origin closed an idle connection while our request was on its way.
-            stream.replayed = true;
-            stream.fresh_connection = true;
-            self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
-            self.dispatch(stream_key);
-        } else {
-            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
-            let reply = match end {
-                End::Remote => LocalReply::CONNECTION_TERMINATION,
-                End::Protocol => LocalReply::UPSTREAM_PROTOCOL_ERROR,
-            };
-            self.local_reply(stream_key, reply);
+            return;
         }
+        let (failure, reply) = match end {
+            // The origin closed an idle connection while our request was on its way.
+            End::Remote if reused => (Failure::DiedIdle, LocalReply::CONNECTION_TERMINATION),
+            End::Remote => (Failure::Reset, LocalReply::CONNECTION_TERMINATION),
+            End::Protocol => (Failure::Reset, LocalReply::UPSTREAM_PROTOCOL_ERROR),
+        };
+        self.attempt_failed(stream_key, failure, reply);
     }
 
     /// The stream's request is cancelled: its connection, which is in the middle of it, closes.
@@ -355,7 +364,7 @@ impl<I: Io> Shard<I> {
                 }
                 self.detach(stream_key);
             }
-            Phase::Routing | Phase::Answered => {}
+            Phase::Routing | Phase::BackingOff(_) | Phase::Answered => {}
         }
     }
 
@@ -368,7 +377,7 @@ impl<I: Io> Shard<I> {
         self.close_upstream(key);
     }
 
-    fn count_request_end(&mut self, key: UpstreamKey) {
+    pub(super) fn count_request_end(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         self.stats.dec(upstream.cluster.stats, ClusterStat::UpstreamRqActive);
         self.stats.dec(upstream.host_stats, HostStat::RqActive);
@@ -410,7 +419,7 @@ impl<I: Io> Shard<I> {
             match upstream.work {
                 Work::Connecting => pool.connecting -= 1,
                 Work::Idle => pool.idle.retain(|idle| *idle != key),
-                Work::Busy(_) => {}
+                Work::Busy(_) | Work::Draining => {}
             }
         }
         if !Sabotage::KeepPermit.strikes() {

@@ -47,6 +47,9 @@ pub const DRAIN_IDLE: Duration = Duration::from_millis(1000);
 /// none.
 pub const DRAIN_ACCEPT: Duration = Duration::from_millis(200);
 
+/// Hosts that are chosen for one retry until one is found that was not tried before.
+pub const HOST_SELECTIONS_MAX: u32 = 128;
+
 /// Request and response heads kept for reuse.
 pub const SPARE_HEADS_MAX: usize = 1024;
 

@@ -119,6 +119,8 @@ pub struct Breakers {
     pub pending: CachePadded<AtomicU32>,
     /// Requests under way, waiting ones not included.
     pub requests: CachePadded<AtomicU32>,
+    /// Retries: from the decision to send a request once more until that attempt is decided on.
+    pub retries: CachePadded<AtomicU32>,
     /// Shards with requests that wait for a connection while other shards have all that the limit
     /// allows. While it is not zero, a connection that becomes idle closes, so that the permit goes
     /// to who needs it.
@@ -153,13 +155,24 @@ impl Breakers {
         debug_assert!(before > 0, "a permit was given back twice");
     }
 
-    /// Whether any limit of `thresholds` is reached now: connections, pending, requests.
+    /// How many retries there may be now: `max_retries`, or a share of the requests under way and
+    /// waiting.
     #[must_use]
-    pub fn open(&self, thresholds: &Thresholds) -> [bool; 3] {
+    pub fn retries_max(&self, thresholds: &Thresholds) -> u32 {
+        let Some(budget) = thresholds.retry_budget else { return thresholds.max_retries };
+        let load = |count: &AtomicU32| u64::from(count.load(Ordering::Relaxed));
+        let share = (load(&self.requests) + load(&self.pending)) * u64::from(budget.millionths);
+        u32::try_from(share / 1_000_000).unwrap_or(u32::MAX).max(budget.min_concurrency)
+    }
+
+    /// Whether any limit of `thresholds` is reached now: connections, pending, requests, retries.
+    #[must_use]
+    pub fn open(&self, thresholds: &Thresholds) -> [bool; 4] {
         [
             self.connections.load(Ordering::Relaxed) >= thresholds.max_connections,
             self.pending.load(Ordering::Relaxed) >= thresholds.max_pending_requests,
             self.requests.load(Ordering::Relaxed) >= thresholds.max_requests,
+            self.retries.load(Ordering::Relaxed) >= self.retries_max(thresholds),
         ]
     }
 }

@@ -22,9 +22,9 @@ pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
 pub use local_reply::{LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{
-    AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute,
-    CompiledTarget, Explanation, FieldName, HeaderCondition, Mismatch, Mutations, Replacement,
-    Rewrites, RouteId, RouteQuery, RouteTable, Unmet,
+    AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite,
+    CompiledRetryPolicy, CompiledRoute, CompiledTarget, Explanation, FieldName, HeaderCondition,
+    Mismatch, Mutations, Replacement, Rewrites, RouteId, RouteQuery, RouteTable, Unmet, is_grpc,
 };
 
 use std::sync::Arc;

@@ -5,6 +5,8 @@ Each row is one response to one GET (or HEAD): the client gets 502, or a body th
 end, or, where a row says so, one normalised reading. What it leaves to others: requests
 (`test_ambiguous_requests.py`).
 """
+import time
+
 from rig import Client, Closed, only
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -127,6 +129,28 @@ def test_bytes_after_a_response_are_not_the_next_response(rig):
         for _ in range(20):
             response = client.ask()
             assert (response.status, response.body) == (200, b"ok"), response.body
+
+
+@only("tidegate")
+def test_bytes_after_a_response_do_not_answer_who_waits(rig):
+    """The same while other requests wait for the one connection that there may be."""
+    def answer(connection):
+        while connection.request() is not None:
+            time.sleep(0.01)
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                            b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
+
+    breaker = {"circuit_breakers": {"thresholds": [{"max_connections": 1}]}}
+    origin = rig.raw_origin(answer)
+    _, port = rig.front(origin.port, cluster=breaker, proxy={"concurrency": 1})
+    clients = [Client(port, 5) for _ in range(8)]
+    for _ in range(5):
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        bodies = {client.final().body for client in clients}
+        assert bodies == {b"ok"}, bodies
+    for client in clients:
+        client.close()
 
 
 @only("tidegate")

@@ -25,8 +25,8 @@ fn what_is_not_implemented_is_refused_by_its_path() {
     let rows = [
         (
             "{ cluster: c }",
-            "{ cluster: c, retry_policy: { retry_on: 5xx } }",
-            format!("{route}.route.retry_policy: `retry_policy` of envoy.config.route.v3."),
+            "{ cluster: c, hedge_policy: {} }",
+            format!("{route}.route.hedge_policy: `hedge_policy` of envoy.config.route.v3."),
         ),
         (matches, metadata, format!("{route}.match.dynamic_metadata: `dynamic_metadata` of")),
         (
@@ -77,7 +77,7 @@ fn what_is_the_default_is_accepted() {
 
 #[test]
 fn where_it_is_allowed_it_is_a_warning_with_the_same_path() {
-    let text = with(&[("route: { cluster: c }", "route: { cluster: c, retry_policy: {} }")]);
+    let text = with(&[("route: { cluster: c }", "route: { cluster: c, hedge_policy: {} }")]);
     let warnings = allowed(&text).unwrap();
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(warnings[0].contains("warning: static_resources"), "{}", warnings[0]);

@@ -9,10 +9,11 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Address, AddressSource, ClientAddress, Cluster, ClusterLoadAssignment, Discovery,
-    Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
-    LeastRequest, LoadBalancing, NetworkFilter, PathMatch, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RouteTarget, Thresholds, UpstreamConnectionOptions, VirtualHost, WeightedCluster,
+    self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
+    Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
+    LeastRequest, LoadBalancing, NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteTarget, Thresholds, UpstreamConnectionOptions,
+    VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
@@ -98,6 +99,8 @@ pub struct Builder {
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
+    retry: Option<RetryPolicy>,
+    kept_bytes: Option<u64>,
     version: u64,
 }
 
@@ -114,6 +117,8 @@ impl Builder {
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
+            retry: weather.retry.clone(),
+            kept_bytes: weather.kept_bytes,
             version: 0,
         }
     }
@@ -122,13 +127,13 @@ impl Builder {
     pub fn unreleased(&self) -> Vec<String> {
         use std::sync::atomic::Ordering::Relaxed;
         let held = self.breakers.iter().map(|breakers| {
-            [&breakers.connections, &breakers.pending, &breakers.requests]
+            [&breakers.connections, &breakers.pending, &breakers.requests, &breakers.retries]
                 .map(|counter| counter.load(Relaxed))
         });
         let of_hosts = self.connections.values().map(|counter| counter.load(Relaxed));
         let of_hosts = of_hosts.filter(|held| *held != 0);
-        held.filter(|held| *held != [0; 3])
-            .map(|held| format!("permits of connections, pending, requests are held: {held:?}"))
+        held.filter(|held| *held != [0; 4])
+            .map(|held| format!("permits of connections, pending, requests, retries: {held:?}"))
             .chain(of_hosts.map(|held| format!("{held} connections of a host are counted")))
             .collect()
     }
@@ -198,7 +203,7 @@ impl Builder {
     }
 
     fn listener_entry(&self, shape: &Shape) -> ListenerEntry {
-        let routes = Arc::new(routes(shape));
+        let routes = Arc::new(self.routes(shape));
         let known = |name: &str| {
             (0..CLUSTERS).find(|index| name == format!("c{index}")).map(|it| ClusterId(it as u32))
         };
@@ -223,6 +228,36 @@ impl Builder {
             http: Arc::new(http),
             stats: self.registry.scope("listener.sim", ListenerStat::ALL),
         }
+    }
+}
+
+impl Builder {
+    fn routes(&self, shape: &Shape) -> RouteConfiguration {
+        let mut routes = Vec::new();
+        for (index, cluster) in shape.routes.iter().enumerate() {
+            let Some(cluster) = cluster else { continue };
+            routes.push(Route {
+                name: format!("r{index}"),
+                matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
+                body_limit: BodyLimit { bytes: self.kept_bytes, per_request: None },
+                mutations: Default::default(),
+                target: RouteTarget::Forward(RouteAction {
+                    clusters: vec![WeightedCluster {
+                        name: format!("c{cluster}"),
+                        weight: 1,
+                        ..WeightedCluster::default()
+                    }],
+                    cluster_not_found_status: 503,
+                    timeout: Some(ROUTE_TIMEOUT),
+                    retry_policy: self.retry.clone(),
+                    ..RouteAction::default()
+                }),
+            });
+        }
+        let domains = vec!["*".into()];
+        let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
+        let name = "sim".to_owned();
+        RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
     }
 }
 
@@ -262,7 +297,8 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_connections: random.between(1, 3) as u32,
         max_pending_requests: random.between(1, 3) as u32,
         max_requests: random.between(1, 4) as u32,
-        max_retries: 3,
+        max_retries: random.between(0, 2) as u32,
+        retry_budget: None,
     };
     let short = Duration::from_millis(random.between(1, 300));
     Cluster {
@@ -305,30 +341,4 @@ fn endpoint(origin: usize) -> Endpoint {
         locality_weight: 0,
         priority: 0,
     }
-}
-
-fn routes(shape: &Shape) -> RouteConfiguration {
-    let mut routes = Vec::new();
-    for (index, cluster) in shape.routes.iter().enumerate() {
-        let Some(cluster) = cluster else { continue };
-        routes.push(Route {
-            name: format!("r{index}"),
-            matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
-            mutations: Default::default(),
-            target: RouteTarget::Forward(RouteAction {
-                clusters: vec![WeightedCluster {
-                    name: format!("c{cluster}"),
-                    weight: 1,
-                    ..WeightedCluster::default()
-                }],
-                cluster_not_found_status: 503,
-                timeout: Some(ROUTE_TIMEOUT),
-                ..RouteAction::default()
-            }),
-        });
-    }
-    let domains = vec!["*".into()];
-    let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
-    let name = "sim".to_owned();
-    RouteConfiguration { name, virtual_hosts: vec![all], ..RouteConfiguration::default() }
 }

@@ -142,6 +142,20 @@ impl Ledger {
             .map(|((_, shape), _)| shape)
     }
 
+    /// The origins that a retry could be sent to: it stays with the cluster that its route had, and
+    /// follows what hosts that has later.
+    fn host_sets(
+        &self,
+        route: usize,
+        from: Instant,
+        to: Instant,
+    ) -> impl Iterator<Item = Option<&Vec<usize>>> {
+        let chosen = self.shapes(from, to).filter_map(move |shape| shape.routes[route]);
+        chosen.flat_map(move |cluster| {
+            self.shapes(from, to).map(move |shape| shape.clusters[cluster].as_ref())
+        })
+    }
+
     /// An origin got the head of a request.
     pub fn sight(&mut self, id: Id, sighting: Sighting) {
         let (at, origin) = (sighting.at, sighting.origin);
@@ -149,7 +163,7 @@ impl Ledger {
             return self.violation(format!("origin {origin} saw request {id}, which nobody sent"));
         };
         record.sightings.push(sighting);
-        let limit = if record.plan.is_idempotent() { 2 } else { 1 };
+        let limit = self.weather.sightings_max(&record.plan);
         let seen = record.sightings.len();
         let (route, sent_at) = (record.plan.route, record.sent_at);
         let method = record.plan.method;
@@ -160,7 +174,12 @@ impl Ledger {
             return self.violation(format!("origin {origin} saw request {id} before it was sent"));
         };
         let leads = |shape: &Shape| shape.origins(route).is_some_and(|them| them.contains(&origin));
-        if !self.shapes(sent_at, at).any(leads) {
+        let again = seen > 1 || self.weather.retry.is_some();
+        let follows = || {
+            let mut sets = self.host_sets(route, sent_at, at);
+            sets.any(|them| them.is_some_and(|them| them.contains(&origin)))
+        };
+        if !(self.shapes(sent_at, at).any(leads) || again && follows()) {
             self.violation(format!("request {id} of route {route} went to origin {origin}"));
         }
     }
@@ -213,7 +232,9 @@ impl Ledger {
         let from = record.sent_at.unwrap_or_default();
         let to = record.decided_at.unwrap_or(Instant(u64::MAX));
         let no_route = self.shapes(from, to).any(|shape| shape.routes[route].is_none());
-        let nowhere = self.shapes(from, to).any(|shape| shape.origins(route).is_none());
+        let nowhere = self.shapes(from, to).any(|shape| shape.origins(route).is_none())
+            || weather.retry.is_some()
+                && self.host_sets(route, from, to).any(|them| them.is_none_or(Vec::is_empty));
         let misdeed = record.plan.answer.misdeed;
         // A request that cannot be repeated dies with the connection that its origin closed.
         let raced =
@@ -226,6 +247,7 @@ impl Ledger {
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
+            507 if weather.kept_too_little(&record.plan) => None,
             503 if weather.sockets_max.is_some() && !record.calm => None,
             502 | 503 => Some("there was no reason to refuse it"),
             408 | 400 if lossy || record.spoiled => None,

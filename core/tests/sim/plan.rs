@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tidegate::config::{RetryBackOff, RetryOn, RetryPolicy};
 use tidegate_io::sim::{Faults, Random};
 
 use super::answer::{After, Answer};
@@ -90,6 +91,10 @@ pub struct Weather {
     pub sockets_max: Option<u64>,
     /// Some visits end in a tunnel.
     pub tunnels: bool,
+    /// What is sent once more, on every route.
+    pub retry: Option<RetryPolicy>,
+    /// Bytes of a request's body that are kept for that, if not as many as may come.
+    pub kept_bytes: Option<u64>,
     pub shards: usize,
     pub origins: usize,
     pub clients: usize,
@@ -126,7 +131,57 @@ impl Weather {
             shards: random.between(1, 2) as usize,
             origins: random.between(2, 4) as usize,
             clients: random.between(1, 5) as usize,
+            retry: random.chance(400).then(|| retry_policy(random)),
+            kept_bytes: random.chance(300).then(|| random.below(5_000)),
         }
+    }
+
+    /// Whether less is kept of the request's body than it has.
+    pub fn kept_too_little(&self, exchange: &Exchange) -> bool {
+        self.retry.is_some()
+            && self.kept_bytes.is_some_and(|kept| exchange.body > Some(kept as usize))
+    }
+
+    /// How often a request may reach an origin: as often as the policy allows, where it wants a
+    /// retry after the origin has seen the request; and a replay of what can be repeated.
+    pub fn sightings_max(&self, exchange: &Exchange) -> usize {
+        let on = self.retry.as_ref().map(|policy| policy.retry_on).unwrap_or_default();
+        let resets = RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR).with(RetryOn::RESET);
+        let governs_resets = on.has_any(resets);
+        let governs_answer = match exchange.answer.status {
+            500 => on.has_any(RetryOn::SERVER_ERROR),
+            503 => on.has_any(RetryOn::SERVER_ERROR.with(RetryOn::GATEWAY_ERROR)),
+            _ => false,
+        };
+        let retries = match &self.retry {
+            Some(policy) if governs_resets || governs_answer => policy.num_retries as usize,
+            _ => 0,
+        };
+        1 + retries + usize::from(exchange.is_idempotent())
+    }
+}
+
+fn retry_policy(random: &mut Random) -> RetryPolicy {
+    let conditions = [
+        RetryOn::SERVER_ERROR,
+        RetryOn::GATEWAY_ERROR,
+        RetryOn::RESET,
+        RetryOn::CONNECT_FAILURE,
+        RetryOn::RESET_BEFORE_REQUEST,
+    ];
+    let chosen = conditions.into_iter().filter(|_| random.chance(400));
+    let retry_on = chosen.fold(RetryOn::default(), RetryOn::with);
+    let base = Duration::from_millis(random.between(1, 50));
+    RetryPolicy {
+        retry_on,
+        num_retries: random.below(4) as u32,
+        // Longer than any origin takes that answers at all.
+        per_try_timeout: random.chance(300).then(|| Duration::from_secs(random.between(5, 20))),
+        per_try_idle_timeout: random.chance(200).then(|| Duration::from_secs(30)),
+        back_off: RetryBackOff { base, max: base * random.between(1, 20) as u32 },
+        avoids_previous_hosts: random.chance(500),
+        host_selection_max_attempts: random.between(1, 4) as u32,
+        ..RetryPolicy::default()
     }
 }
 

@@ -34,6 +34,7 @@ const NOTHING: Record<'static> = Record {
     upstream_host: None,
     upstream_cluster: None,
     upstream_service_ms: None,
+    attempts: 0,
     downstream_remote_address: None,
     downstream_direct_address: None,
     downstream_local_address: None,

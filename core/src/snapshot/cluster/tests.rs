@@ -150,9 +150,9 @@ fn limits_are_open_when_they_are_reached() {
     let breakers = Breakers::default();
     let thresholds =
         Thresholds { max_connections: 1, max_pending_requests: 0, ..Thresholds::default() };
-    assert_eq!(breakers.open(&thresholds), [false, true, false]);
+    assert_eq!(breakers.open(&thresholds), [false, true, false, false]);
     Breakers::acquire(&breakers.connections, 1);
-    assert_eq!(breakers.open(&thresholds), [true, true, false]);
+    assert_eq!(breakers.open(&thresholds), [true, true, false, false]);
 }
 
 /// Six threads and four permits: never more than four inside, and never more than four counted, not

@@ -8,7 +8,7 @@ use crate::config::{
     RuntimeFraction,
 };
 use std::borrow::Cow;
-use tidegate_http::{Name, RequestHead, Scheme};
+use tidegate_http::{Headers, Name, RequestHead, ResponseHead, Scheme};
 
 /// Everything that must hold besides the path.
 #[derive(Debug, Default)]
@@ -128,7 +128,8 @@ impl Conditions {
 }
 
 /// `application/grpc`, or that with a message format behind a plus sign.
-fn is_grpc(request: &RequestHead) -> bool {
+#[must_use]
+pub fn is_grpc(request: &RequestHead) -> bool {
     let value = request.headers.get(Name::ContentType).unwrap_or_default();
     value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest, [] | [b'+', ..]))
 }
@@ -157,7 +158,24 @@ impl HeaderCondition {
     /// Whether it holds of a request.
     #[must_use]
     pub fn holds(&self, request: &RequestHead) -> bool {
-        let found = match self.source.any(request, |value| self.value.holds(value)) {
+        self.holds_if(self.source.any(request, |value| self.value.holds(value)))
+    }
+
+    /// Whether it holds of a response, whose one pseudo field is `:status`.
+    #[must_use]
+    pub fn holds_of_response(&self, response: &ResponseHead) -> bool {
+        let test = |value: &[u8]| self.value.holds(value);
+        self.holds_if(match &self.source {
+            Source::Field(name) if name == b":status" => {
+                Some(test(response.status.to_string().as_bytes()))
+            }
+            source => source.any_field(&response.headers, test),
+        })
+    }
+
+    /// Whether it holds, when any value passes the test or none does, or there is none.
+    fn holds_if(&self, any: Option<bool>) -> bool {
+        let found = match any {
             None if self.treat_missing_as_empty => Some(self.value.holds(b"")),
             found => found,
         };
@@ -207,11 +225,19 @@ impl Source {
             Source::Path => one(request.path()),
             Source::Authority => one(request.authority()),
             Source::Scheme => one(scheme(request)),
-            Source::Known(name) => any(request.headers.get_all(*name), test),
+            Source::Known(_) | Source::Field(_) => self.any_field(&request.headers, test),
+        }
+    }
+
+    /// The same of a header.
+    fn any_field(&self, headers: &Headers, test: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        match self {
+            Source::Known(name) => any(headers.get_all(*name), test),
             Source::Field(lower) => {
-                let fields = request.headers.iter().filter(|(name, _)| name == lower);
+                let fields = headers.iter().filter(|(name, _)| name == lower);
                 any(fields.map(|(_, value)| value), test)
             }
+            Source::Method | Source::Path | Source::Authority | Source::Scheme => None,
         }
     }
 }

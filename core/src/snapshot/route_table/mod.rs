@@ -13,6 +13,7 @@ mod matcher;
 mod mutations;
 mod paths;
 mod regexes;
+mod retry;
 mod route;
 mod route_set;
 #[cfg(test)]
@@ -20,9 +21,11 @@ mod tests;
 mod text;
 mod trie;
 
+pub use conditions::is_grpc;
 pub use conditions::{HeaderCondition, Unmet};
 pub use explain::{Explanation, Mismatch};
 pub use mutations::{AddedValue, Addition, FieldName, MutationList, Mutations, RouteMutations};
+pub use retry::{CompiledBodyLimit, CompiledRetryPolicy};
 pub use route::{
     ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget,
     Rewrites,

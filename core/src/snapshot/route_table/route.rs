@@ -3,6 +3,7 @@
 //! What it leaves to others: finding it (the table), carrying it out (`proxy`).
 
 use super::mutations::{FieldName, Level, MutationList, RouteMutations};
+use super::retry::{self, CompiledBodyLimit, CompiledRetryPolicy};
 use super::{Replacement, RouteId};
 use crate::config::{
     self, HostRewrite, PathMatch, PathRewrite, RedirectPath, RewritePart, SubstitutionPart,
@@ -36,6 +37,8 @@ pub struct CompiledRoute {
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response` of the virtual host.
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header` of the virtual host.
+    pub include_is_timeout_retry_header: bool,
 }
 
 /// What to do with a request.
@@ -57,6 +60,10 @@ pub enum CompiledTarget {
         /// Header fields that go with the choice of a cluster, by cluster; empty when there are
         /// none.
         choices: Vec<RouteMutations>,
+        /// `retry_policy`, the virtual host's if the route has none.
+        retry: Option<Box<CompiledRetryPolicy>>,
+        /// How much of a request's body is kept for retries.
+        body_limit: CompiledBodyLimit,
     },
     /// Redirect it.
     Redirect(config::RedirectAction, Option<Box<Replacement>>),
@@ -134,7 +141,8 @@ impl CompiledTarget {
 
     fn forward(
         action: &config::RouteAction,
-        matches: &PathMatch,
+        route: &config::Route,
+        host: &config::VirtualHost,
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> CompiledTarget {
         let mut total_weight = 0;
@@ -155,12 +163,15 @@ impl CompiledTarget {
         if choices.iter().all(is_plain) {
             choices.clear();
         }
+        let policy = action.retry_policy.as_ref().or(host.retry_policy.as_ref());
         CompiledTarget::Forward {
             clusters,
             total_weight,
             timeout: action.timeout,
-            rewrites: Rewrites::new(action, matches).map(Box::new),
+            rewrites: Rewrites::new(action, &route.matches.path).map(Box::new),
             choices,
+            retry: policy.map(|policy| Box::new(CompiledRetryPolicy::new(policy))),
+            body_limit: retry::body_limit(&route.body_limit, &host.body_limit),
             action: action.clone(),
         }
     }
@@ -176,7 +187,9 @@ impl CompiledRoute {
     ) -> CompiledRoute {
         let path = &route.matches.path;
         let target = match &route.target {
-            config::RouteTarget::Forward(action) => CompiledTarget::forward(action, path, cluster),
+            config::RouteTarget::Forward(action) => {
+                CompiledTarget::forward(action, route, host, cluster)
+            }
             config::RouteTarget::Redirect(redirect) => {
                 let replacement = match &redirect.path {
                     RedirectPath::RegexRewrite(rewrite) => Replacement::new(rewrite).map(Box::new),
@@ -210,6 +223,7 @@ impl CompiledRoute {
             mutations,
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
+            include_is_timeout_retry_header: host.include_is_timeout_retry_header,
         }
     }
 
@@ -227,6 +241,7 @@ impl CompiledRoute {
             changes_responses: false,
             include_request_attempt_count: false,
             include_attempt_count_in_response: false,
+            include_is_timeout_retry_header: false,
         }
     }
 }

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::config::{
-    DirectResponse, LevelMutations, PathMatch, Route, RouteAction, RouteConfiguration, RouteMatch,
-    RouteTarget, VirtualHost, WeightedCluster,
+    BodyLimit, DirectResponse, LevelMutations, PathMatch, Route, RouteAction, RouteConfiguration,
+    RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
 };
 use std::time::Duration;
 
@@ -14,7 +14,13 @@ mod naive;
 fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Route {
     let target = RouteTarget::DirectResponse(DirectResponse { status: 200, body: Vec::new() });
     let matches = RouteMatch { case_sensitive, ..RouteMatch::new(path) };
-    Route { name: name.into(), matches, target, mutations: LevelMutations::default() }
+    Route {
+        name: name.into(),
+        matches,
+        target,
+        body_limit: BodyLimit::default(),
+        mutations: LevelMutations::default(),
+    }
 }
 
 /// A GET request.

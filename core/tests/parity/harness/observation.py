@@ -2,8 +2,9 @@
 
 What it leaves to others: which differences are allowed (`differences.py`).
 
-Made equal, and nothing else: dates, the digits of UUIDs and of durations in milliseconds, and the
-ports and files that were chosen for a run. Header lines are compared in their order, but for those
+Made equal, and nothing else: dates, the digits of UUIDs and of durations in milliseconds, what is
+left of a timeout of seconds (to a second), and the ports and files that were chosen for a
+run. Header lines are compared in their order, but for those
 of the codec (framing and `connection`), which it writes anew, each at a place of its own.
 """
 import re
@@ -12,6 +13,7 @@ DATE = re.compile(r"\w{3}, \d{2} \w{3} \d{4} \d{2}:\d{2}:\d{2} GMT")
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z")
 UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 MILLISECONDS = {"x-envoy-upstream-service-time"}
+LEFT = "x-envoy-expected-rq-timeout-ms"
 CODEC = {"content-length", "transfer-encoding", "connection"}
 ABSENT = "(none)"
 
@@ -48,6 +50,8 @@ class Tidy:
     def header(self, name, value):
         """One header line."""
         known = MILLISECONDS if value.isdigit() else ()
+        if name.lower() == LEFT and value.isdigit() and int(value) > 1000:
+            return name, str(1000 * round(int(value) / 1000))
         return name, "<ms>" if name.lower() in known else self.text(value)
 
 
