@@ -156,7 +156,10 @@ fn priorities_of(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Priority> {
     for priority in &mut priorities {
         let [healthy, degraded, all] = priority.counts;
         let factor = u64::from(rules.overprovisioning_factor);
-        let share = |count: u64| (factor * count).checked_div(all).unwrap_or(0).min(100) as u32;
+        let share = |count: u64| {
+            let share = factor.saturating_mul(count).checked_div(all);
+            share.unwrap_or(0).min(100) as u32
+        };
         priority.availability = [share(healthy), share(degraded)];
         // Panic looks at hosts, whatever they weigh.
         let [healthy, degraded, all] = priority.hosts_counted;
