@@ -19,6 +19,7 @@ pub mod header_mutation;
 pub mod http1;
 pub mod http_connection_manager;
 pub mod http_filters;
+pub mod internal_redirect;
 pub mod listener;
 pub mod load_balancing;
 pub mod local_reply;
@@ -63,6 +64,7 @@ pub use header_mutation::{AppendAction, HeaderMutations, HeaderValueOption, Leve
 pub use http_connection_manager::{HttpConnectionManager, ServerHeader};
 pub use http_filters::Router;
 pub use http1::{HeaderKeyFormat, Http1Options, UnderscoresAction};
+pub use internal_redirect::InternalRedirectPolicy;
 pub use listener::{FilterChain, Listener, NetworkFilter};
 pub use load::{MAX_SOURCE_BYTES, Options, Source, load, read_file};
 pub use load_balancing::{LbPolicy, LeastRequest, LoadBalancing};

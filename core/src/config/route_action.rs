@@ -5,6 +5,7 @@
 use super::convert::{At, is_type};
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::http_connection_manager::upgrade_type;
+use super::internal_redirect::InternalRedirectPolicy;
 use super::regex_rewrite::RegexRewrite;
 use super::retry_policy::RetryPolicy;
 use super::route::RouteContext;
@@ -50,6 +51,8 @@ pub struct RouteAction {
     pub append_x_forwarded_host: bool,
     /// `retry_policy`; without it that of the virtual host counts.
     pub retry_policy: Option<RetryPolicy>,
+    /// `internal_redirect_policy`
+    pub internal_redirects: Option<InternalRedirectPolicy>,
 }
 
 /// What is made of `grpc-timeout`, in `max_stream_duration`.
@@ -135,6 +138,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_stream_duration"),
             used("upgrade_configs"),
             used("retry_policy"),
+            used("internal_redirect_policy"),
             refused("retry_policy_typed_config"),
             refused("metadata_match"),
             refused("cluster_specifier_plugin"),
@@ -258,6 +262,10 @@ impl RouteAction {
             host_rewrite: host_rewrite?,
             append_x_forwarded_host: action.append_x_forwarded_host,
             retry_policy,
+            internal_redirects: action.internal_redirect_policy.as_ref().map(|policy| {
+                let at = at.field("internal_redirect_policy");
+                InternalRedirectPolicy::from_proto(&at, policy)
+            }),
         })
     }
 }

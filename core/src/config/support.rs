@@ -118,6 +118,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::matcher::SUPPORTED,
         super::route_action::SUPPORTED,
         super::retry_policy::SUPPORTED,
+        super::internal_redirect::SUPPORTED,
         super::header_mutation::SUPPORTED,
         super::string_matcher::SUPPORTED,
         super::regex_rewrite::SUPPORTED,

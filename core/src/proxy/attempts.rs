@@ -24,16 +24,30 @@ impl Stream {
     /// Settles what its route and the request itself allow, before the first attempt.
     pub(super) fn begin_attempts(&mut self, route: &CompiledRoute) {
         self.attempts.count = 1;
+        self.attempts.follows_redirects = route.internal_redirects().is_some();
         // Clients from outside cannot ask for retries: their fields are gone.
         let may_ask = self.internal || route.changes_requests;
         let policy = match route.retry_policy() {
             Some(policy) => policy,
-            None if may_ask => CompiledRetryPolicy::none(),
+            None if may_ask || self.attempts.follows_redirects => CompiledRetryPolicy::none(),
             None => return,
         };
-        self.attempts.retries = Retries::of(policy, &self.request).map(Box::new);
+        let retries = Retries::of(policy, &self.request);
+        // The body of a request that may be redirected is kept, too.
+        let keeps = self.attempts.follows_redirects && self.request_body != BodyLength::None;
+        let retries = retries.or_else(|| keeps.then(Retries::default));
+        self.attempts.retries = retries.map(Box::new);
         if may_ask {
             retry::remove_fields(&mut self.request);
+        }
+    }
+
+    /// It is no longer one of the cluster's `requests`.
+    pub(super) fn release_request(&mut self) {
+        if std::mem::take(&mut self.counted)
+            && let Some(cluster) = self.cluster()
+        {
+            Breakers::release(&cluster.breakers.requests);
         }
     }
 
@@ -119,7 +133,7 @@ impl<I: Io> Shard<I> {
         let Some(retries) = &mut stream.attempts.retries else { return false };
         match retries.after_response(&stream.response, policy, now, draw) {
             Verdict::Again(back_off) if self.acquire_retry(key) => {
-                self.drop_response(key, upstream);
+                self.drop_response(key, upstream, HostStat::RqError);
                 self.back_off(key, back_off, false);
                 return true;
             }
@@ -131,9 +145,6 @@ impl<I: Io> Shard<I> {
                 }
             }
             _ => {}
-        }
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.end_attempts();
         }
         false
     }
@@ -179,11 +190,9 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::BackingOff(self.now.instant + back_off.duration());
         stream.backlog = None;
         stream.limits.detached();
-        let (downstream, counted) = (stream.downstream, std::mem::take(&mut stream.counted));
+        stream.release_request();
+        let downstream = stream.downstream;
         if let Some(cluster) = stream.cluster() {
-            if counted {
-                Breakers::release(&cluster.breakers.requests);
-            }
             let stat = match back_off {
                 BackOff::None => None,
                 BackOff::Exponential(_) => Some(ClusterStat::UpstreamRqRetryBackoffExponential),
@@ -230,16 +239,31 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::Routing;
         stream.backlog = None;
         stream.response.clear();
+        let kept = stream.attempts.retries.as_mut();
+        let body = kept.map(|retries| std::mem::take(&mut retries.body)).unwrap_or_default();
         self.dispatch(key);
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        self.resend_body(key, body);
+    }
+
+    /// Sends what has come of the body, if the request is under way, and keeps it on where there
+    /// may be another attempt.
+    pub(super) fn resend_body(&mut self, key: StreamKey, body: Vec<u8>) {
+        let Some(stream) = self.streams.get(key) else { return };
         let is_under_way = matches!(stream.phase, Phase::Waiting(_) | Phase::Attached(_));
-        if !is_under_way || stream.request_body == BodyLength::None {
-            return;
+        if is_under_way && stream.request_body != BodyLength::None {
+            self.write_body(key, &body);
         }
+        if let Some(stream) = self.streams.get_mut(key)
+            && let Some(retries) = &mut stream.attempts.retries
+        {
+            retries.body = body;
+        }
+    }
+
+    fn write_body(&mut self, key: StreamKey, body: &[u8]) {
+        let Some(stream) = self.streams.get(key) else { return };
         let chunked = stream.request_body == BodyLength::Chunked;
         let complete = stream.request_complete;
-        let Some(retries) = &mut stream.attempts.retries else { return };
-        let body = std::mem::take(&mut retries.body);
         let Some(output) = self.request_output(key) else { return };
         if chunked && !body.is_empty() {
             encode_chunk_start(body.len(), output.tail());
@@ -253,11 +277,6 @@ impl<I: Io> Shard<I> {
             encode_last_chunk(None, output.tail());
         }
         let unsent = output.len();
-        if let Some(stream) = self.streams.get_mut(key)
-            && let Some(retries) = &mut stream.attempts.retries
-        {
-            retries.body = body;
-        }
         if unsent > limits::OUTPUT_BYTES_HIGH && !complete {
             self.pause_downstream(key);
         }
@@ -291,10 +310,15 @@ impl<I: Io> Shard<I> {
 
     /// The response that has begun is not wanted. Its connection is free when the rest has come
     /// with the head, and closes otherwise.
-    fn drop_response(&mut self, key: StreamKey, upstream_key: UpstreamKey) {
+    pub(super) fn drop_response(
+        &mut self,
+        key: StreamKey,
+        upstream_key: UpstreamKey,
+        verdict: HostStat,
+    ) {
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        self.stats.inc(upstream.host_stats, HostStat::RqError);
+        self.stats.inc(upstream.host_stats, verdict);
         let is_sent = !upstream.broken
             && !upstream.sending
             && upstream.output.as_ref().is_none_or(Output::is_empty);

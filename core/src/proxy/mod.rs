@@ -17,6 +17,7 @@ mod downstream;
 mod encode;
 mod flow;
 mod header_mutation;
+mod internal_redirect;
 mod local_reply;
 mod map_reply;
 mod mutate;

@@ -19,8 +19,11 @@ use tidegate_io::{Buffer, Io};
 impl<I: Io> Shard<I> {
     /// The final response head is in `stream.response`: it goes downstream.
     pub(crate) fn response_head(&mut self, key: StreamKey, upstream: UpstreamKey) {
-        let retries = self.streams.get(key).is_some_and(|it| it.attempts.retries.is_some());
-        if retries && self.retry_response(key, upstream) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let follows_redirects = stream.attempts.follows_redirects;
+        if stream.attempts.retries.is_some() && self.retry_response(key, upstream)
+            || follows_redirects && self.follow_redirect(key, upstream)
+        {
             return;
         }
         let last = self.is_last_response(key);
@@ -29,6 +32,7 @@ impl<I: Io> Shard<I> {
         let service = stream.request_sent.unwrap_or(stream.started);
         let service_ms = (now - service).as_millis() as u64;
         stream.active = now;
+        stream.end_attempts();
         stream.limits.per_try_timeout = None;
         stream.phase = Phase::Responding(upstream);
         stream.status = stream.response.status;

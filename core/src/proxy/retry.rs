@@ -37,6 +37,10 @@ pub struct Attempts {
     replayed: bool,
     /// The request was given to a connection.
     pub started: bool,
+    /// The route lets redirects be followed here.
+    pub follows_redirects: bool,
+    /// How many were.
+    pub redirects: u32,
     /// What a policy allows, while no response has begun.
     pub retries: Option<Box<Retries>>,
 }
@@ -128,6 +132,11 @@ pub fn remove_fields(request: &mut RequestHead) {
 }
 
 impl Attempts {
+    /// Those of the request that a redirect leads to.
+    pub fn of_redirect(&self) -> Attempts {
+        Attempts { redirects: self.redirects, ..Attempts::default() }
+    }
+
     /// Decides about an attempt that failed. `repeatable` says that to repeat the request changes
     /// nothing, and that all of it is still here.
     pub fn after_failure(

@@ -232,11 +232,7 @@ impl<I: Io> Shard<I> {
         let Some(mut stream) = self.streams.remove(key) else { return };
         debug_assert!(stream.upstream().is_none(), "a stream ended with a connection");
         stream.end_attempts();
-        if stream.counted
-            && let Some(cluster) = stream.cluster()
-        {
-            crate::snapshot::Breakers::release(&cluster.breakers.requests);
-        }
+        stream.release_request();
         let http = &stream.listener.http;
         let status_class = match stream.status / 100 {
             1 => Some(HttpStat::DownstreamRq1xx),

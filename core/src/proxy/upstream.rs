@@ -171,6 +171,7 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(stream_key) else { return false };
         debug_assert!(upstream.output.is_none() && !upstream.sending, "a free connection is busy");
         let Some(cluster) = stream.snapshot.clusters.get(upstream.cluster.id) else { return false };
+        stream.upstream_address = Some(upstream.address);
         if !stream.counted {
             let limit = cluster.config.circuit_breakers.default.max_requests;
             if Breakers::acquire(&cluster.breakers.requests, limit) == Permit::Refused {
@@ -180,7 +181,6 @@ impl<I: Io> Shard<I> {
             }
             stream.counted = true;
         }
-        stream.upstream_address = Some(upstream.address);
         upstream.work = Work::Busy(stream_key);
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);

@@ -138,6 +138,13 @@ stats! {
         NoCluster = Counter "no_cluster",
         RqDirectResponse = Counter "rq_direct_response",
         RqRedirect = Counter "rq_redirect",
+        PassthroughInternalRedirectBadLocation = Counter
+            "passthrough_internal_redirect_bad_location",
+        PassthroughInternalRedirectNoRoute = Counter "passthrough_internal_redirect_no_route",
+        PassthroughInternalRedirectTooManyRedirects = Counter
+            "passthrough_internal_redirect_too_many_redirects",
+        PassthroughInternalRedirectUnsafeScheme = Counter
+            "passthrough_internal_redirect_unsafe_scheme",
         RqTotal = Counter "rq_total",
         DownstreamRqTime = Histogram "downstream_rq_time",
         DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
@@ -198,6 +205,9 @@ stats! {
         UpstreamRqRetryLimitExceeded = Counter "upstream_rq_retry_limit_exceeded",
         UpstreamRqRetryBackoffExponential = Counter "upstream_rq_retry_backoff_exponential",
         UpstreamRqRetryBackoffRatelimited = Counter "upstream_rq_retry_backoff_ratelimited",
+        UpstreamInternalRedirectFailedTotal = Counter "upstream_internal_redirect_failed_total",
+        UpstreamInternalRedirectSucceededTotal = Counter
+            "upstream_internal_redirect_succeeded_total",
         RetryOrShadowAbandoned = Counter "retry_or_shadow_abandoned",
         UpstreamRqReplayed = Counter "upstream_rq_replayed",
         UpstreamRqCompleted = Counter "upstream_rq_completed",
