@@ -94,6 +94,8 @@ impl Counts {
             (MembershipStat::MembershipTotal, hosts.len() as u64),
             (MembershipStat::MembershipHealthy, healthy),
             (MembershipStat::MembershipDegraded, of(HealthStatus::Degraded)),
+            (MembershipStat::MembershipExcluded, 0),
+            (MembershipStat::WarmingState, 0),
         ] {
             self.cells.set(scope, stat, count);
         }
@@ -157,9 +159,11 @@ fn prefixes(
 ) -> impl Iterator<Item = String> {
     let clusters = clusters.iter().map(|entry| format!("cluster.{}", entry.config.stat_name));
     let listeners = listeners.iter().flat_map(|entry| {
+        let (listener, http) = (&entry.config.stat_prefix, &entry.http.config.stat_prefix);
         [
-            format!("listener.{}", entry.config.stat_prefix),
-            format!("http.{}", entry.http.config.stat_prefix),
+            format!("listener.{listener}"),
+            format!("listener.{listener}.http.{http}"),
+            format!("http.{http}"),
         ]
     });
     clusters.chain(listeners)

@@ -24,7 +24,7 @@ macro_rules! control_stats {
             }
 
             /// There are no histograms here.
-            fn histogram_index(self) -> u32 {
+            fn block_offset(self) -> u32 {
                 0
             }
 
@@ -67,6 +67,8 @@ control_stats! {
         MembershipTotal = Gauge "membership_total",
         MembershipHealthy = Gauge "membership_healthy",
         MembershipDegraded = Gauge "membership_degraded",
+        MembershipExcluded = Gauge "membership_excluded",
+        WarmingState = Gauge "warming_state",
         UpdateAttempt = Counter "update_attempt",
         UpdateSuccess = Counter "update_success",
         UpdateFailure = Counter "update_failure",

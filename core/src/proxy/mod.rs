@@ -7,6 +7,7 @@
 //! host (`upstream`).
 
 mod admit;
+mod charge;
 mod client_address;
 mod closing;
 mod codec;

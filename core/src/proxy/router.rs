@@ -188,15 +188,16 @@ fn first_step(
         }
         // Only what is forwarded can enable CONNECT, as in Envoy.
         _ if stream.request.method == Method::Connect => refused(LocalReply::UPGRADE_FAILED),
+        // To Envoy a redirect is a direct response, and `rq_redirect` is never counted.
         CompiledTarget::Redirect(action, replacement) => {
             let https = came_by_tls(&stream.request);
             let replacement = replacement.as_deref();
             let location = redirect::location(&stream.request, https, route, action, replacement);
-            (Step::Redirect { status: action.status, location }, Some(HttpStat::RqRedirect))
+            (Step::Redirect { status: action.status, location }, Some(HttpStat::RqDirectResponse))
         }
         CompiledTarget::RequireTls => {
             let location = redirect::with_tls(&stream.request);
-            (Step::Redirect { status: 301, location }, Some(HttpStat::RqRedirect))
+            (Step::Redirect { status: 301, location }, Some(HttpStat::RqDirectResponse))
         }
         CompiledTarget::DirectResponse(_) => (Step::Direct, Some(HttpStat::RqDirectResponse)),
     }

@@ -175,9 +175,6 @@ impl<I: Io> Shard<I> {
             }
         });
         stream.limits.attached(self.now.instant, stream.request_complete);
-        if stream.request_complete {
-            stream.request_sent = Some(self.now.instant);
-        }
         let has_limits = stream.limits.deadline().is_some();
         let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
         self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
@@ -301,7 +298,6 @@ impl<I: Io> Shard<I> {
         self.detach(stream_key);
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         if stream.response_started() {
-            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
             self.cut_off(stream_key);
         } else if end == End::Remote && reused && stream.may_replay() {
             // The origin closed an idle connection while our request was on its way.
@@ -310,7 +306,6 @@ impl<I: Io> Shard<I> {
             self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
             self.dispatch(stream_key);
         } else {
-            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
             let reply = match end {
                 End::Remote => LocalReply::CONNECTION_TERMINATION,
                 End::Protocol => LocalReply::UPSTREAM_PROTOCOL_ERROR,
@@ -328,7 +323,6 @@ impl<I: Io> Shard<I> {
                 if let Some(upstream) = self.upstreams.get(key) {
                     let stats = upstream.cluster.stats;
                     for stat in [
-                        ClusterStat::UpstreamRqTxReset,
                         ClusterStat::UpstreamCxDestroyLocal,
                         ClusterStat::UpstreamCxDestroyWithActiveRq,
                         ClusterStat::UpstreamCxDestroyLocalWithActiveRq,
