@@ -90,8 +90,7 @@ fn serve(
     let node = bootstrap.node.json.clone();
     let admin_config = bootstrap.admin.clone();
     let (sinks, flush) = (bootstrap.sinks.clone(), bootstrap.flush);
-    bootstrap.stats.tags.extend(line.envoy.stats_tags()?);
-    let settings = Arc::new(StatsSettings::new(&bootstrap.stats));
+    let settings = stats_settings(line, &bootstrap)?;
 
     let cpus = control::shards::allowed_cpus();
     let count = line.server.concurrency.map_or(cpus.len().max(1), |count| count as usize);
@@ -133,6 +132,16 @@ fn serve(
     let backend = control::shards::backend_name(choice.backend);
     log::info(Component::Main, format_args!("{count} shards on {backend}"));
     end(runtime.block_on(control.run(shards, signals)))
+}
+
+/// What the configuration and `--stats-tag` say about stats.
+fn stats_settings(
+    line: &CommandLine,
+    bootstrap: &Bootstrap,
+) -> Result<Arc<StatsSettings>, Failure> {
+    let mut stats = bootstrap.stats.clone();
+    stats.tags.extend(line.envoy.stats_tags()?);
+    Ok(Arc::new(StatsSettings::new(&stats)))
 }
 
 /// Prints a line; whoever closed the other end does not want it.

@@ -101,6 +101,7 @@ fn clusters_as_text() {
         "cx_total::0",
         "rq_active::0",
         "rq_error::0",
+        "rq_pending_active::0",
         "rq_success::0",
         "rq_timeout::0",
         "rq_total::0",

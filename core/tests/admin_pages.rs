@@ -98,7 +98,8 @@ fn connections_close_while_health_checks_fail() {
     running.wait_for("connection: close", || {
         request(running.listener(), "GET", "/").1.contains("connection: close")
     });
-    assert!(ask().contains("connection: close"));
+    // The connection's shard may hear of it later than the other one.
+    assert!((0..10_000).any(|_| ask().contains("connection: close")));
     let mut rest = Vec::new();
     assert_eq!(stream.read_to_end(&mut rest).unwrap(), 0);
 }

@@ -21,8 +21,11 @@ const COUNTERS: [(&str, HostStat); 6] = [
     ("rq_timeout", HostStat::RqTimeout),
     ("rq_total", HostStat::RqTotal),
 ];
-const GAUGES: [(&str, HostStat); 2] =
-    [("cx_active", HostStat::CxActive), ("rq_active", HostStat::RqActive)];
+const GAUGES: [(&str, HostStat); 3] = [
+    ("cx_active", HostStat::CxActive),
+    ("rq_active", HostStat::RqActive),
+    ("rq_pending_active", HostStat::RqPendingActive),
+];
 
 /// The page, as text or JSON.
 pub(super) fn page(admin: &Admin, query: &Query) -> Reply {

@@ -51,8 +51,10 @@ pub fn listed(part: Option<&str>) -> Vec<ListedMessage> {
                 matches(field) || matches(&format!("{name}.{field}")) && part.contains('.')
             }),
         };
-        if listed.fields.iter().any(|field| field.name == part) {
-            exact.push(listed.clone());
+        let of_whole_name = listed.fields.iter().filter(|field| field.name == part);
+        let fields: Vec<_> = of_whole_name.cloned().collect();
+        if !fields.is_empty() {
+            exact.push(ListedMessage { fields, ..listed.clone() });
         }
         found.push(listed);
     }

@@ -182,6 +182,7 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::Routing;
         if let Some(pool) = self.pools.get(host) {
             pool.waiting.retain(|waiting| *waiting != key);
+            self.stats.dec(pool.host.stats, HostStat::RqPendingActive);
         }
         if let Some(cluster) = stream.cluster() {
             Breakers::release(&cluster.breakers.pending);

@@ -11,7 +11,7 @@ use crate::shard::{Shard, StreamKey};
 use crate::snapshot::{
     Breakers, ClusterEntry, ClusterId, CompiledRoute, CompiledTarget, Host, Permit, RouteQuery,
 };
-use crate::stats::{ClusterStat, HttpStat};
+use crate::stats::{ClusterStat, HostStat, HttpStat};
 use std::sync::Arc;
 use tidegate_http::{Method, Name, RequestHead};
 use tidegate_io::Io;
@@ -144,9 +144,14 @@ impl<I: Io> Shard<I> {
         let limit = entry.config.circuit_breakers.default.max_pending_requests;
         if Breakers::acquire(&entry.breakers.pending, limit) == Permit::Refused {
             self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingOverflow);
+            // To Envoy no host is chosen then.
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.upstream_address = None;
+            }
             self.local_reply(key, LocalReply::OVERFLOW);
             return;
         }
+        self.stats.inc(host.stats, HostStat::RqPendingActive);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         if let Some(stream) = self.streams.get_mut(key) {

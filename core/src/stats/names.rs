@@ -223,6 +223,7 @@ stats! {
         CxConnectFail = Counter "cx_connect_fail",
         RqTotal = Counter "rq_total",
         RqActive = Gauge "rq_active",
+        RqPendingActive = Gauge "rq_pending_active",
         RqSuccess = Counter "rq_success",
         RqError = Counter "rq_error",
         RqTimeout = Counter "rq_timeout",
