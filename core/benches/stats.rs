@@ -30,7 +30,7 @@ fn main() {
         black_box(&shard).inc(black_box(scope), ClusterStat::UpstreamRqTotal);
     });
     measure("record", 10_000_000, |i| {
-        black_box(&shard).record(black_box(scopes[0]), ClusterStat::UpstreamRqTime, i & 0xfff);
+        black_box(&shard).record(black_box(scopes[0]), ClusterStat::ExternalRqTime, i & 0xfff);
     });
     measure("number", 1_000_000, |_| {
         black_box(registry.number(black_box(scopes[0]), ClusterStat::UpstreamRqTotal));

@@ -6,10 +6,12 @@ use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use tidegate::admin::{self, Admin};
+use tidegate::admin::{self, Admin, StatsSettings};
 use tidegate::cli::explain::{self, Explain};
-use tidegate::cli::{Command, CommandLine, Failure, limits, options, reverse_proxy, version};
-use tidegate::config::{Bootstrap, ConfigError};
+use tidegate::cli::{
+    Command, CommandLine, Failure, explain_support, limits, options, reverse_proxy, version,
+};
+use tidegate::config::{Bootstrap, ConfigError, StatsFlush};
 use tidegate::control::{
     self, ConfigSource, Control, ControlOptions, Ending, ServerState, Signals,
 };
@@ -18,6 +20,7 @@ use tidegate::snapshot::{Publisher, Snapshot};
 use tidegate::stats::Registry;
 
 fn main() -> ExitCode {
+    tidegate_io::memory::map_large_pieces();
     match run(&CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -42,8 +45,12 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         say(reverse_proxy::bootstrap(args).trim_end());
         return Ok(());
     }
-    if let Some(Command::Explain(Explain::Route(args))) = &line.command {
-        say(explain::route(args)?.trim_end());
+    if let Some(Command::Explain(what)) = &line.command {
+        let text = match what {
+            Explain::Route(args) => explain::route(args)?,
+            Explain::Support(args) => explain_support::support(args)?,
+        };
+        say(text.trim_end());
         return Ok(());
     }
     let source = line.source()?;
@@ -82,6 +89,8 @@ fn serve(
     options::fill_node(&mut bootstrap.node, line);
     let node = bootstrap.node.json.clone();
     let admin_config = bootstrap.admin.clone();
+    let (sinks, flush) = (bootstrap.sinks.clone(), bootstrap.flush);
+    let settings = stats_settings(line, &bootstrap)?;
 
     let cpus = control::shards::allowed_cpus();
     let count = line.server.concurrency.map_or(cpus.len().max(1), |count| count as usize);
@@ -98,17 +107,24 @@ fn serve(
         state: state.clone(),
     };
     let control = Control::new(options, bootstrap).map_err(Failure::Open)?;
+    let (asked, flushes) = std::sync::mpsc::sync_channel(1);
+    let admin = Arc::new(Admin {
+        publisher: publisher.clone(),
+        registry: registry.clone(),
+        state,
+        commands: control.commands(),
+        concurrency: count,
+        command_line_options: options::shown(line, count),
+        node,
+        baseline: Default::default(),
+        settings,
+        flush: asked,
+        flush_on_admin: flush == StatsFlush::OnAdmin,
+    });
+    if !sinks.is_empty() {
+        admin::start_sinks(admin.clone(), sinks, flush, flushes).map_err(fault)?;
+    }
     if let Some(config) = admin_config {
-        let admin = Admin {
-            publisher: publisher.clone(),
-            registry: registry.clone(),
-            state,
-            commands: control.commands(),
-            concurrency: count,
-            command_line_options: options::shown(line, count),
-            node,
-            baseline: Default::default(),
-        };
         admin::start(config.address, admin, line.server.admin_address_path.as_deref())?;
     }
     let shards = control::shards::start(count, &cpus, choice.backend, &publisher, &registry)
@@ -116,6 +132,16 @@ fn serve(
     let backend = control::shards::backend_name(choice.backend);
     log::info(Component::Main, format_args!("{count} shards on {backend}"));
     end(runtime.block_on(control.run(shards, signals)))
+}
+
+/// What the configuration and `--stats-tag` say about stats.
+fn stats_settings(
+    line: &CommandLine,
+    bootstrap: &Bootstrap,
+) -> Result<Arc<StatsSettings>, Failure> {
+    let mut stats = bootstrap.stats.clone();
+    stats.tags.extend(line.envoy.stats_tags()?);
+    Ok(Arc::new(StatsSettings::new(&stats)))
 }
 
 /// Prints a line; whoever closed the other end does not want it.

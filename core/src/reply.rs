@@ -66,6 +66,12 @@ impl ResponseFlags {
         self.write(out, |(_, _, long)| long);
     }
 
+    /// Whether any flag of `other` is set.
+    #[must_use]
+    pub fn intersects(self, other: ResponseFlags) -> bool {
+        self.0 & other.0 != 0
+    }
+
     fn write(
         self,
         out: &mut Vec<u8>,
@@ -127,6 +133,16 @@ macro_rules! local_replies {
 impl ResponseFlags {
     /// No flag.
     pub const NONE: ResponseFlags = ResponseFlags(0);
+
+    /// A reply with one of these is the fault of a cluster, and counts for it.
+    pub const OF_CLUSTER: ResponseFlags = ResponseFlags(
+        ResponseFlags::NO_HEALTHY_UPSTREAM.0
+            | ResponseFlags::UPSTREAM_REQUEST_TIMEOUT.0
+            | ResponseFlags::UPSTREAM_CONNECTION_FAILURE.0
+            | ResponseFlags::UPSTREAM_CONNECTION_TERMINATION.0
+            | ResponseFlags::UPSTREAM_OVERFLOW.0
+            | ResponseFlags::UPSTREAM_PROTOCOL_ERROR.0,
+    );
 }
 
 impl LocalReply {

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod cpu;
 pub mod epoll;
 mod interfaces;
+pub mod memory;
 pub mod options;
 pub mod output;
 mod pool;

@@ -16,6 +16,7 @@ pub mod writer;
 pub use filter::Filter;
 pub use format::{DEFAULT_FORMAT, Format, FormatError};
 pub use shard_log::ShardLog;
+pub use time::iso_8601_ms;
 pub use writer::LogWriter;
 
 use crate::config;

@@ -265,6 +265,14 @@ impl Civil {
     }
 }
 
+/// A moment as `2026-11-20T14:54:26.689Z`.
+#[must_use]
+pub fn iso_8601_ms(unix_us: u64) -> String {
+    let mut out = Vec::with_capacity(24);
+    TimeFormat::default().write(&mut out, unix_us);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

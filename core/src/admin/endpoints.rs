@@ -3,19 +3,22 @@
 //! What it leaves to others: the pages themselves.
 
 use super::query::Query;
-use super::{Admin, Reply, clusters, info, logging, prometheus, stats_page};
+use super::{
+    Admin, Reply, clusters, config_dump, home, info, logging, memory, prometheus, runtime_page,
+    stats_page,
+};
 use crate::cli::version;
-use crate::control::Command;
+use crate::control::{Command, DrainListeners};
 use hyper::Method;
 
 type Handler = fn(&Admin, &Query) -> Reply;
 
-struct Endpoint {
-    path: &'static str,
+pub(super) struct Endpoint {
+    pub path: &'static str,
     /// It changes something, so it wants POST.
-    post: bool,
-    help: &'static str,
-    parameters: &'static [(&'static str, &'static str)],
+    pub post: bool,
+    pub help: &'static str,
+    pub parameters: &'static [(&'static str, &'static str)],
     handler: Handler,
 }
 
@@ -25,8 +28,9 @@ const USED_ONLY: (&str, &str) =
     ("usedonly", "Only include stats that have been written by system since restart");
 
 /// In the order of `/help`.
-const ENDPOINTS: &[Endpoint] = &[
-    get("/", "Admin home page", &[], |_, _| Reply::html(home())),
+pub(super) const ENDPOINTS: &[Endpoint] = &[
+    get("/", "Admin home page", &[], home::page),
+    get("/certs", "print certs on machine", &[], info::certs),
     get(
         "/clusters",
         "upstream cluster status",
@@ -36,19 +40,35 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         clusters::page,
     ),
+    get(
+        "/config_dump",
+        "dump current configuration, as it was given",
+        &[
+            ("resource", "The list of resources to dump, static_clusters for one"),
+            ("mask", "Fields to keep, with dots and commas; with a resource, of each of its items"),
+            ("name_regex", "Only resources whose whole name matches"),
+            ("include_eds", "With the hosts of all clusters"),
+        ],
+        config_dump::page,
+    ),
+    get("/contention", "dump current mutex contention stats (never enabled)", &[], |_, _| {
+        Reply::text(CONTENTION)
+    }),
     post(
         "/drain_listeners",
         "drain listeners",
-        &[("graceful", "Stop listeners after the drain time instead of at once")],
+        &[
+            ("graceful", "Close connections after their next response, listeners after drain time"),
+            ("skip_exit", "Close connections after their next response, and no listener"),
+            ("inboundonly", "Only listeners whose traffic_direction is INBOUND"),
+        ],
         drain_listeners,
     ),
     post("/healthcheck/fail", "cause the server to fail health checks", &[], |admin, _| {
-        admin.state.set_health_failed(true);
-        Reply::ok()
+        fail_health_checks(admin, true)
     }),
     post("/healthcheck/ok", "cause the server to pass health checks", &[], |admin, _| {
-        admin.state.set_health_failed(false);
-        Reply::ok()
+        fail_health_checks(admin, false)
     }),
     get("/help", "print out list of admin commands", &[], |_, _| {
         Reply::text(format!("admin commands are:\n{}", help()))
@@ -56,6 +76,12 @@ const ENDPOINTS: &[Endpoint] = &[
     get("/hot_restart_version", "print the hot restart compatibility version", &[], |_, _| {
         Reply::text(version::HOT_RESTART)
     }),
+    get(
+        "/init_dump",
+        "print what an update of the configuration waits for",
+        &[],
+        config_dump::init_dump,
+    ),
     get(
         "/listeners",
         "print listener info",
@@ -71,13 +97,22 @@ const ENDPOINTS: &[Endpoint] = &[
                 "level",
                 "Change all levels; One of (trace, debug, info, warning, error, critical, off)",
             ),
+            ("group", "Change the level of one: <logger_name>:<level>"),
         ],
         logging::page,
     ),
+    get("/memory", "print current memory usage", &[], memory::page),
     post("/quitquitquit", "exit the server", &[], |admin, _| command(admin, Command::Quit)),
     get("/ready", "print server state, return 200 if LIVE, otherwise return 503", &[], info::ready),
     post("/reopen_logs", "reopen access logs", &[], |admin, _| command(admin, Command::ReopenLogs)),
     post("/reset_counters", "reset all counters to zero", &[], stats_page::reset_counters),
+    get("/runtime", "print runtime values", &[], runtime_page::page),
+    post(
+        "/runtime_modify",
+        "set runtime values: ?key1=value1&key2=value2; an empty value takes an earlier one back",
+        &[],
+        runtime_page::modify,
+    ),
     get("/server_info", "print server version/status information", &[], info::server_info),
     get(
         "/stats",
@@ -93,7 +128,7 @@ const ENDPOINTS: &[Endpoint] = &[
             ),
             (
                 "histogram_buckets",
-                "Histogram bucket display mode; One of (cumulative, disjoint, summary)",
+                "Histogram bucket display mode; One of (cumulative, disjoint, detailed, summary)",
             ),
         ],
         stats_page::page,
@@ -109,7 +144,14 @@ const ENDPOINTS: &[Endpoint] = &[
         ],
         prometheus::page,
     ),
+    get("/stats/recentlookups", "show recent stat-name lookups (there are none)", &[], |a, q| {
+        stats_page::recent_lookups(a, q)
+    }),
 ];
+
+/// Envoy's words, with the flag that it names.
+const CONTENTION: &str = "Mutex contention tracing is not enabled. To enable, run Envoy with flag \
+     --enable-mutex-tracing.";
 
 const fn get(
     path: &'static str,
@@ -153,34 +195,22 @@ fn help() -> String {
     text
 }
 
-fn home() -> String {
-    let mut rows = String::new();
-    for Endpoint { path, post, help, .. } in ENDPOINTS.iter().skip(1) {
-        let name = &path[1..];
-        let action = if *post {
-            format!("<form action=\"{name}\" method=\"post\"><button>{name}</button></form>")
-        } else {
-            format!("<a href=\"{name}\">{name}</a>")
-        };
-        rows.push_str(&format!("<tr><td>{action}</td><td>{help}</td></tr>\n"));
-    }
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"UTF-8\">\
-         <title>Tidegate admin</title></head>\n\
-         <body><h1>Tidegate admin</h1>\n<table>\n{rows}</table>\n</body></html>\n"
-    )
-}
-
 fn drain_listeners(admin: &Admin, query: &Query) -> Reply {
-    if query.has("inboundonly") || query.has("skip_exit") {
-        let text =
-            "inboundonly and skip_exit are not implemented: listeners have no direction here\n";
-        return Reply::text(text).status(400);
-    }
-    command(admin, Command::DrainListeners { graceful: query.has("graceful") })
+    let asked = DrainListeners {
+        graceful: query.has("graceful"),
+        skip_exit: query.has("skip_exit"),
+        inbound_only: query.has("inboundonly"),
+    };
+    command(admin, Command::DrainListeners(asked))
 }
 
-fn command(admin: &Admin, command: Command) -> Reply {
+fn fail_health_checks(admin: &Admin, failing: bool) -> Reply {
+    admin.state.set_health_failed(failing);
+    command(admin, Command::FailHealthChecks(failing))
+}
+
+/// Sends a command to control.
+pub(super) fn command(admin: &Admin, command: Command) -> Reply {
     match admin.commands.try_send(command) {
         Ok(()) => Reply::ok(),
         Err(_) => Reply::text("too many commands are waiting\n").status(503),
@@ -200,11 +230,5 @@ mod tests {
         assert_eq!(paths, sorted);
         assert!(help().contains("  /quitquitquit (POST): exit the server\n"));
         assert!(help().contains("      usedonly: Only include"));
-    }
-
-    #[test]
-    fn the_home_page_links_what_reads_and_posts_what_changes() {
-        assert!(home().contains("<a href=\"stats/prometheus\">"));
-        assert!(home().contains("<form action=\"quitquitquit\" method=\"post\">"));
     }
 }

@@ -1,4 +1,4 @@
-//! `/ready`, `/server_info` and `/listeners`.
+//! `/ready`, `/server_info`, `/listeners` and `/certs`.
 //!
 //! What it leaves to others: the state itself.
 
@@ -31,7 +31,7 @@ pub(super) fn server_info(admin: &Admin, _: &Query) -> Reply {
 }
 
 /// The configured node, and what we are.
-fn node(configured: &Value) -> Value {
+pub(super) fn node(configured: &Value) -> Value {
     let mut node = if configured.is_object() { configured.clone() } else { json!({}) };
     let mut parts = version::NUMBER.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let mut part = || parts.next().unwrap_or(0);
@@ -41,6 +41,11 @@ fn node(configured: &Value) -> Value {
         "metadata": { "revision.sha": version::REVISION, "revision.status": "Clean" },
     });
     node
+}
+
+/// `/certs`: there is no TLS yet.
+pub(super) fn certs(_: &Admin, _: &Query) -> Reply {
+    Reply::json(&json!({ "certificates": [] }))
 }
 
 /// `/listeners`

@@ -9,21 +9,26 @@ use crate::log::{self, Component, Level};
 
 /// Changes what was asked for, and lists all levels.
 pub(super) fn page(_: &Admin, query: &Query) -> Reply {
-    if let Err(reason) = change(query) {
-        let usage = "usage: /logging?<name>=<level> (change single level)\n\
-             usage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\n\
-             usage: /logging?level=<level> (change all levels)\n";
-        let levels: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
-        return Reply::text(format!("error: {reason}\n{usage}levels: {}\n", levels.join(" ")))
-            .status(400);
-    }
-    let mut text = "active loggers:\n".to_owned();
+    let (status, mut text) = match change(query) {
+        Ok(()) => (200, String::new()),
+        Err(reason) => {
+            let levels: Vec<_> = Level::ALL.iter().map(|level| level.name()).collect();
+            (400, format!("error: {reason}\n\n{USAGE}levels: {} \n", levels.join(" ")))
+        }
+    };
+    text.push_str("active loggers:\n");
     for component in Component::ALL {
         let level = log::component_level(component);
         text.push_str(&format!("  {}: {}\n", component.name(), level.name()));
     }
-    Reply::text(text)
+    text.push('\n');
+    Reply::text(text).status(status)
 }
+
+const USAGE: &str = "usage: /logging?<name>=<level> (change single level)\n\
+     usage: /logging?paths=name1:level1,name2:level2,... (change multiple levels)\n\
+     usage: /logging?level=<level> (change all levels)\n\
+     usage: /logging?group=<group_name>:<level> (change group of loggers)\n";
 
 /// All changes or none.
 fn change(query: &Query) -> Result<(), String> {
@@ -34,7 +39,7 @@ fn change(query: &Query) -> Result<(), String> {
                 let level = level(value)?;
                 changes.extend(Component::ALL.map(|component| (component, level)));
             }
-            "paths" => {
+            "paths" | "group" => {
                 for pair in value.split(',').filter(|pair| !pair.is_empty()) {
                     let (name, value) = pair
                         .split_once(':')

@@ -1,47 +1,28 @@
-//! Every stat that the admin server shows: what is counted, and what is computed when somebody
-//! looks.
+//! Every series that the admin server shows: what is counted, and what is reckoned when somebody
+//! looks. Values are read while a page is written, so that a page of a million series needs no
+//! more memory than a short one.
 //!
-//! What it leaves to others: pages (`stats_page`, `prometheus`).
+//! What it leaves to others: pages (`stats_page`, `prometheus`), what is shown at all (`settings`).
 
 use super::Admin;
 use super::query::Query;
+use super::settings::StatsSettings;
 use crate::cli::version;
 use crate::control::State;
-use crate::snapshot::{ClusterEntry, Snapshot};
-use crate::stats::Value;
+use crate::snapshot::ClusterEntry;
+use crate::stats::registry::full_name;
+use crate::stats::series::Tag;
+use crate::stats::{
+    ClusterStat, Column, Kind, ListenerStat, Registry, Sample, ShownScope, StatTable, Value,
+    columns,
+};
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
-/// One stat with its value.
-#[derive(Clone, PartialEq, Debug)]
-pub(super) struct Metric {
-    /// `cluster.one`, `http.ingress`; empty for a name that stands alone.
-    pub scope: Arc<str>,
-    /// The name within the scope.
-    pub stat: Cow<'static, str>,
-    /// The whole name, with dots.
-    pub name: String,
-    /// Its value.
-    pub value: Value,
-}
-
-impl Metric {
-    fn new(scope: Arc<str>, stat: Cow<'static, str>, value: Value) -> Metric {
-        let name = if scope.is_empty() { stat.to_string() } else { format!("{scope}.{stat}") };
-        Metric { scope, stat, name, value }
-    }
-
-    fn is_zero(&self) -> bool {
-        match &self.value {
-            Value::Counter(number) | Value::Gauge(number) => *number == 0,
-            Value::Histogram(histogram) => histogram.count == 0,
-        }
-    }
-}
-
-/// Which stats are wanted.
+/// Which series are wanted.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
     /// `filter`, a partial match.
@@ -63,156 +44,343 @@ impl Wanted {
     }
 }
 
-/// The wanted stats in order of their names.
-pub(super) fn collect(admin: &Admin, wanted: &Wanted) -> Vec<Metric> {
-    let counted = admin.registry.collect_scoped().into_iter();
-    let mut metrics: Vec<_> = counted
-        .map(|(scope, stat, value)| Metric::new(scope, Cow::Borrowed(stat), value))
-        .collect();
-    let snapshot = admin.publisher.load();
-    computed(admin, &snapshot, &mut metrics);
-    if wanted.used_only {
-        keep_used(&mut metrics);
-    }
-    metrics.retain(|metric| wanted.name(&metric.name));
-    metrics.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let baseline = admin.baseline.lock().unwrap_or_else(PoisonError::into_inner);
-    for metric in &mut metrics {
-        if let Value::Counter(number) = &mut metric.value
-            && let Some(before) = baseline.get(&metric.name)
-        {
-            *number = number.wrapping_sub(*before);
+/// The series that one scope has, from one source.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// `cluster.one`, `http.ingress`
+    pub prefix: Arc<str>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Counted {
+        scope: ShownScope,
+        columns: Arc<[Column]>,
+        /// So many bytes of a name are the prefix: of names that stand alone.
+        strip: usize,
+    },
+    Breakers(Arc<ClusterEntry>),
+    Server(Vec<(&'static str, u64)>),
+}
+
+/// What groups must have in common for their series to make the same families.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Class {
+    Counted(usize),
+    Breakers,
+    Server,
+}
+
+/// One series with its whole name.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub name: String,
+    pub sample: Sample,
+    /// The place of its group.
+    pub group: usize,
+}
+
+/// Everything that can be shown, and what of it is.
+#[derive(Debug)]
+pub(super) struct View {
+    registry: Arc<Registry>,
+    /// In order of their names.
+    pub groups: Vec<Group>,
+    wanted: Wanted,
+    /// What the configuration says about stats.
+    pub settings: Arc<StatsSettings>,
+    baseline: Arc<HashMap<String, u64>>,
+}
+
+impl View {
+    /// Of everything that there is now.
+    pub(super) fn new(admin: &Admin, wanted: Wanted) -> View {
+        let baseline = admin.baseline.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        View {
+            groups: groups(admin),
+            registry: admin.registry.clone(),
+            wanted,
+            settings: admin.settings(),
+            baseline,
         }
     }
-    metrics
+
+    /// Reads one column of a group; what is not wanted is left out.
+    pub(super) fn read(&self, group: &Group, column: usize, emit: &mut dyn FnMut(&str, Sample)) {
+        let mut name = String::new();
+        let unnamed =
+            self.wanted.filter.is_none() && self.settings.shows_all() && self.baseline.is_empty();
+        group.read(&self.registry, column, &mut |mut sample: Sample| {
+            if self.wanted.used_only && !sample.used {
+                return;
+            }
+            if unnamed {
+                emit("", sample);
+                return;
+            }
+            name.clear();
+            name.push_str(&group.prefix);
+            name.push('.');
+            name.push_str(&sample.stat);
+            if !self.wanted.name(&name) || !self.settings.shows(&name) {
+                return;
+            }
+            if let Value::Counter(number) = &mut sample.value
+                && let Some(before) = self.baseline.get(&name)
+            {
+                *number = number.wrapping_sub(*before);
+            }
+            emit(&name, sample);
+        });
+    }
+
+    /// Groups whose names can stand between each other's, as places.
+    pub(super) fn runs(&self) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (place, group) in self.groups.iter().enumerate() {
+            if let Some(run) = runs.last_mut()
+                && is_within(&group.prefix, &self.groups[run.start].prefix)
+            {
+                run.end = place + 1;
+            } else {
+                runs.push(place..place + 1);
+            }
+        }
+        runs
+    }
+
+    /// The series of a run by name: histograms, or what is none.
+    pub(super) fn series(&self, run: Range<usize>, histograms: bool) -> Vec<Series> {
+        let mut series = Vec::new();
+        for place in run {
+            let group = &self.groups[place];
+            for column in 0..group.len() {
+                if (group.kind(column) == Kind::Histogram) != histograms {
+                    continue;
+                }
+                self.read(group, column, &mut |_, sample| {
+                    let name = full_name(&group.prefix, &sample.stat).into_owned();
+                    series.push(Series { name, sample, group: place });
+                });
+            }
+        }
+        series.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        series
+    }
+}
+
+fn is_within(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl Group {
+    /// How many columns it has.
+    pub(super) fn len(&self) -> usize {
+        match &self.source {
+            Source::Counted { columns, .. } => columns.len(),
+            Source::Breakers(_) => BREAKERS.len(),
+            Source::Server(values) => values.len(),
+        }
+    }
+
+    /// The name of a column without tags.
+    pub(super) fn name(&self, column: usize) -> Cow<'static, str> {
+        match &self.source {
+            Source::Counted { columns, strip, .. } => match columns[column].name() {
+                Cow::Borrowed(name) => Cow::Borrowed(&name[*strip..]),
+                Cow::Owned(name) => Cow::Owned(name[*strip..].to_owned()),
+            },
+            Source::Breakers(_) => Cow::Borrowed(BREAKERS[column].0),
+            Source::Server(values) => Cow::Borrowed(values[column].0),
+        }
+    }
+
+    /// What a column's series are.
+    pub(super) fn kind(&self, column: usize) -> Kind {
+        match &self.source {
+            Source::Counted { columns, .. } => columns[column].kind(),
+            Source::Breakers(_) | Source::Server(_) => Kind::Gauge,
+        }
+    }
+
+    /// What kind of tag a column's series have.
+    pub(super) fn tag(&self, column: usize) -> Option<Tag> {
+        match &self.source {
+            Source::Counted { columns, .. } => columns[column].tag(),
+            Source::Breakers(_) | Source::Server(_) => None,
+        }
+    }
+
+    /// Groups of the same class have the same columns.
+    pub(super) fn class(&self) -> Class {
+        match &self.source {
+            Source::Counted { columns, .. } => Class::Counted(columns.as_ptr() as usize),
+            Source::Breakers(_) => Class::Breakers,
+            Source::Server(_) => Class::Server,
+        }
+    }
+
+    fn read(&self, registry: &Registry, column: usize, emit: &mut dyn FnMut(Sample)) {
+        let gauge = |stat, value, used| Sample {
+            stat: Cow::Borrowed(stat),
+            tag: None,
+            value: Value::Gauge(value),
+            used,
+        };
+        match &self.source {
+            Source::Counted { scope, columns, strip: 0 } => {
+                columns[column].read(registry, scope, emit);
+            }
+            Source::Counted { scope, columns, strip } => {
+                columns[column].read(registry, scope, &mut |sample| {
+                    let stat = sample.stat[*strip..].to_owned().into();
+                    emit(Sample { stat, ..sample });
+                });
+            }
+            Source::Breakers(entry) => {
+                let (name, limit) = BREAKERS[column];
+                let open = limit.is_some_and(|limit| {
+                    entry.breakers.open(&entry.config.circuit_breakers.default)[limit]
+                });
+                emit(gauge(name, u64::from(open), breaker_used(registry, entry, name)));
+            }
+            Source::Server(values) => emit(gauge(values[column].0, values[column].1, true)),
+        }
+    }
+}
+
+/// Whether limits of a cluster are reached: names, and places in what `Breakers::open` answers.
+/// Routes have no priority here, so nothing counts against those of priority HIGH.
+const BREAKERS: [(&str, Option<usize>); 10] = [
+    ("circuit_breakers.default.cx_open", Some(0)),
+    ("circuit_breakers.default.cx_pool_open", None),
+    ("circuit_breakers.default.rq_open", Some(2)),
+    ("circuit_breakers.default.rq_pending_open", Some(1)),
+    ("circuit_breakers.default.rq_retry_open", Some(3)),
+    ("circuit_breakers.high.cx_open", None),
+    ("circuit_breakers.high.cx_pool_open", None),
+    ("circuit_breakers.high.rq_open", None),
+    ("circuit_breakers.high.rq_pending_open", None),
+    ("circuit_breakers.high.rq_retry_open", None),
+];
+
+/// Whether Envoy would have written to this gauge: it does whenever it asks for a permit.
+fn breaker_used(registry: &Registry, entry: &ClusterEntry, name: &str) -> bool {
+    let stat = match name {
+        "circuit_breakers.default.cx_open" => ClusterStat::UpstreamCxTotal,
+        "circuit_breakers.default.rq_open" => ClusterStat::UpstreamRqTotal,
+        "circuit_breakers.default.rq_pending_open" => ClusterStat::UpstreamRqPendingTotal,
+        name => return name == "circuit_breakers.default.cx_pool_open",
+    };
+    registry.number(entry.stats, stat) > 0
 }
 
 /// Counters as they are, for `/reset_counters` to reckon from.
 pub(super) fn counters(admin: &Admin) -> HashMap<String, u64> {
-    let counted = admin.registry.collect().into_iter();
-    let counters = counted.filter_map(|(name, value)| match value {
+    let counters = admin.registry.collect().into_iter().filter_map(|(name, value)| match value {
         Value::Counter(number) => Some((name, number)),
         Value::Gauge(_) | Value::Histogram(_) => None,
     });
     counters.collect()
 }
 
-/// Drops what nothing was ever written to. A gauge that shards count is taken for written when the
-/// counter of the same things is; those that control sets always are.
-fn keep_used(metrics: &mut Vec<Metric>) {
-    let totals: HashMap<_, _> =
-        metrics.iter().map(|metric| (metric.name.clone(), !metric.is_zero())).collect();
-    metrics.retain(|metric| match &metric.value {
-        Value::Gauge(0) => match metric.name.strip_suffix("_active") {
-            Some(stem) => match totals.get(&format!("{stem}_total")) {
-                Some(used) => *used,
-                None => true,
-            },
-            None => set_by_control(metric),
-        },
-        _ => !metric.is_zero(),
-    });
-}
-
-fn set_by_control(metric: &Metric) -> bool {
-    matches!(&*metric.scope, "server" | "cluster_manager" | "listener_manager")
-        || metric.stat.starts_with("membership_")
-        || metric.stat.starts_with("circuit_breakers.")
-}
-
-fn computed(admin: &Admin, snapshot: &Snapshot, metrics: &mut Vec<Metric>) {
-    let state = admin.state.state();
-    let server: Arc<str> = "server".into();
-    let rss = resident_bytes();
-    for (stat, value) in [
-        ("state", state as u64),
-        ("live", u64::from(state == State::Live)),
-        ("uptime", admin.state.uptime().as_secs()),
-        ("concurrency", admin.concurrency as u64),
-        ("version", version::gauge()),
-        ("hot_restart_epoch", 0),
-        ("hot_restart_generation", 1),
-        ("memory_physical_size", rss),
-        ("parent_connections", 0),
-        ("total_connections", connections(metrics)),
-    ] {
-        metrics.push(Metric::new(server.clone(), Cow::Borrowed(stat), Value::Gauge(value)));
+fn groups(admin: &Admin) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut tables: Vec<(StatTable, Arc<[Column]>)> = Vec::new();
+    let mut connections = 0;
+    for scope in admin.registry.shown() {
+        if scope.prefix.is_empty() {
+            alone(&scope, &mut groups);
+            continue;
+        }
+        let known = tables.iter().find(|(table, _)| *table == scope.stats);
+        let columns = match known.map(|(_, columns)| columns.clone()) {
+            Some(columns) => columns,
+            None => {
+                let columns: Arc<[Column]> = columns(scope.stats).into();
+                tables.push((scope.stats, columns.clone()));
+                columns
+            }
+        };
+        if scope.stats == ListenerStat::ALL {
+            connections += scope.number(&admin.registry, ListenerStat::DownstreamCxActive);
+        }
+        let prefix = scope.prefix.clone();
+        groups.push(Group { prefix, source: Source::Counted { scope, columns, strip: 0 } });
     }
+    groups.push(Group {
+        prefix: "server".into(),
+        source: Source::Server(server(admin, connections)),
+    });
+    groups.push(Group { prefix: "runtime".into(), source: Source::Server(runtime(admin)) });
     // Two clusters can have one name in stats; the first speaks for both.
     let mut named = HashSet::new();
-    for entry in snapshot.clusters.iter().filter(|e| named.insert(e.config.stat_name.clone())) {
-        breakers(entry, metrics);
+    for entry in admin.publisher.load().clusters.iter() {
+        if named.insert(entry.config.stat_name.clone()) {
+            let prefix = format!("cluster.{}", entry.config.stat_name).into();
+            groups.push(Group { prefix, source: Source::Breakers(entry.clone()) });
+        }
+    }
+    groups.sort_by_cached_key(|group| format!("{}.", group.prefix));
+    groups
+}
+
+/// Names without a scope, by their first parts.
+fn alone(scope: &ShownScope, groups: &mut Vec<Group>) {
+    let mut parts: Vec<(String, Vec<Column>)> = Vec::new();
+    for column in columns(scope.stats) {
+        let name = column.name();
+        let part = name.split('.').next().unwrap_or_default();
+        match parts.iter_mut().find(|(other, _)| other == part) {
+            Some((_, columns)) => columns.push(column),
+            None => parts.push((part.to_owned(), vec![column])),
+        }
+    }
+    for (part, columns) in parts {
+        let (strip, columns) = (part.len() + 1, columns.into());
+        let source = Source::Counted { scope: scope.clone(), columns, strip };
+        groups.push(Group { prefix: part.into(), source });
     }
 }
 
-/// Downstream connections of all listeners.
-fn connections(metrics: &[Metric]) -> u64 {
-    let of_listener = |metric: &&Metric| {
-        metric.stat == "downstream_cx_active" && metric.scope.starts_with("listener.")
-    };
-    let number = |metric: &Metric| match metric.value {
-        Value::Gauge(number) => number,
-        Value::Counter(_) | Value::Histogram(_) => 0,
-    };
-    metrics.iter().filter(of_listener).map(number).sum()
+fn runtime(admin: &Admin) -> Vec<(&'static str, u64)> {
+    let runtime = &admin.state.shown().runtime;
+    let overrides = admin.state.overrides();
+    let layers = runtime.layers.iter().filter(|layer| !layer.is_admin);
+    let keys: HashSet<&String> =
+        layers.flat_map(|layer| layer.values.keys()).chain(overrides.keys()).collect();
+    vec![
+        ("admin_overrides_active", u64::from(!overrides.is_empty())),
+        ("num_keys", keys.len() as u64),
+        ("num_layers", runtime.layers.len() as u64),
+    ]
 }
 
-/// Whether the limits of a cluster are reached. Routes have no priority here, so nothing counts
-/// against those of priority HIGH.
-fn breakers(entry: &ClusterEntry, metrics: &mut Vec<Metric>) {
-    let scope: Arc<str> = format!("cluster.{}", entry.config.stat_name).into();
-    let [connections, pending, requests, retries] =
-        entry.breakers.open(&entry.config.circuit_breakers.default);
-    for (stat, open) in [
-        ("circuit_breakers.default.cx_open", connections),
-        ("circuit_breakers.default.rq_pending_open", pending),
-        ("circuit_breakers.default.rq_open", requests),
-        ("circuit_breakers.default.rq_retry_open", retries),
-        ("circuit_breakers.default.cx_pool_open", false),
-        ("circuit_breakers.high.cx_open", false),
-        ("circuit_breakers.high.rq_pending_open", false),
-        ("circuit_breakers.high.rq_open", false),
-        ("circuit_breakers.high.rq_retry_open", false),
-        ("circuit_breakers.high.cx_pool_open", false),
-    ] {
-        let value = Value::Gauge(u64::from(open));
-        metrics.push(Metric::new(scope.clone(), Cow::Borrowed(stat), value));
-    }
-}
-
-/// Resident memory of the process, 0 when `/proc` is not there.
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+fn server(admin: &Admin, connections: u64) -> Vec<(&'static str, u64)> {
+    let state = admin.state.state();
+    let memory = super::memory::read();
+    vec![
+        ("concurrency", admin.concurrency as u64),
+        // Envoy's number where there is no certificate.
+        ("days_until_first_cert_expiring", u64::from(u32::MAX)),
+        ("hot_restart_epoch", 0),
+        ("hot_restart_generation", 1),
+        ("live", u64::from(state == State::Live)),
+        ("memory_allocated", memory.allocated),
+        ("memory_heap_size", memory.heap_size),
+        ("memory_physical_size", memory.physical),
+        ("parent_connections", 0),
+        ("state", state as u64),
+        ("total_connections", connections),
+        ("uptime", admin.state.uptime().as_secs()),
+        ("version", version::gauge()),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn metric(name: &str, value: Value) -> Metric {
-        let (scope, stat) = name.rsplit_once('.').unwrap_or(("", name));
-        Metric::new(scope.into(), Cow::Owned(stat.to_owned()), value)
-    }
-
-    #[test]
-    fn used_only_keeps_what_was_written_to() {
-        let mut metrics = vec![
-            metric("cluster.a.upstream_rq_total", Value::Counter(0)),
-            metric("cluster.a.upstream_rq_active", Value::Gauge(0)),
-            metric("cluster.b.upstream_rq_total", Value::Counter(3)),
-            metric("cluster.b.upstream_rq_active", Value::Gauge(0)),
-            metric("server.state", Value::Gauge(0)),
-            metric("io.sockets", Value::Gauge(0)),
-        ];
-        keep_used(&mut metrics);
-        let names: Vec<_> = metrics.iter().map(|metric| metric.name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["cluster.b.upstream_rq_total", "cluster.b.upstream_rq_active", "server.state"]
-        );
-    }
 
     #[test]
     fn a_filter_matches_anywhere_and_can_be_inverted() {
@@ -221,5 +389,11 @@ mod tests {
         assert!(wanted.name("cluster.a.upstream_rq_total") && !wanted.name("server.state"));
         let inverted = Wanted { filter: filter(), inverted: true, used_only: false };
         assert!(!inverted.name("cluster.a.upstream_rq_total") && inverted.name("server.state"));
+    }
+
+    #[test]
+    fn a_name_is_within_itself_and_what_it_begins() {
+        assert!(is_within("cluster.a", "cluster.a") && is_within("cluster.a.b", "cluster.a"));
+        assert!(!is_within("cluster.a-x", "cluster.a") && !is_within("cluster.ab", "cluster.a"));
     }
 }

@@ -1,4 +1,5 @@
-//! The admin server: Envoy's admin endpoints, on a thread of their own.
+//! The admin server: Envoy's admin endpoints, on a thread of their own; and the sinks of stats, on
+//! another.
 //!
 //! It reads the published snapshot and the atomics that others write, and sends commands to
 //! control; it never waits for a shard or for control, and they never wait for it.
@@ -6,23 +7,36 @@
 //! What it leaves to others: counting (`stats`), doing what was asked for (`control`).
 
 mod clusters;
+mod config_dump;
 mod endpoints;
+mod endpoints_dump;
+mod home;
 mod info;
 mod logging;
+mod memory;
 mod metrics;
+mod pieces;
 mod prometheus;
 mod query;
+mod runtime_page;
 mod server;
+mod settings;
+mod sinks;
 mod stats_page;
+mod statsd;
 
 pub use server::start;
+pub use settings::StatsSettings;
+pub use sinks::start as start_sinks;
 
 use crate::control::{Commands, ServerState};
 use crate::snapshot::Publisher;
 use crate::stats::Registry;
+use pieces::Pieces;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 /// What the admin server tells of, and whom it tells what to do.
@@ -44,20 +58,41 @@ pub struct Admin {
     pub node: Value,
     /// Counters at the last `/reset_counters`. Shards own their cells, so counters are not set back
     /// but reckoned from here.
-    pub baseline: Mutex<HashMap<String, u64>>,
+    pub baseline: Mutex<Arc<HashMap<String, u64>>>,
+    /// What the configuration says about stats.
+    pub settings: Arc<StatsSettings>,
+    /// Tells the sinks that the stats page was asked for.
+    pub flush: SyncSender<()>,
+    /// `stats_flush_on_admin`: they want to know.
+    pub flush_on_admin: bool,
+}
+
+impl Admin {
+    fn settings(&self) -> Arc<StatsSettings> {
+        self.settings.clone()
+    }
+
+    /// The stats page was asked for.
+    fn flush_if_asked(&self) {
+        if self.flush_on_admin {
+            // One that waits already is enough.
+            let _ = self.flush.try_send(());
+        }
+    }
 }
 
 /// An answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 struct Reply {
     status: u16,
     content_type: &'static str,
-    body: String,
+    body: Pieces,
 }
 
 impl Reply {
     fn text(body: impl Into<String>) -> Reply {
-        Reply { status: 200, content_type: "text/plain; charset=UTF-8", body: body.into() }
+        let body = Pieces::Whole(body.into());
+        Reply { status: 200, content_type: "text/plain; charset=UTF-8", body }
     }
 
     fn html(body: impl Into<String>) -> Reply {
@@ -66,14 +101,15 @@ impl Reply {
 
     /// JSON indented by one space, as Envoy prints protobuf.
     fn json(value: &Value) -> Reply {
-        let mut body = Vec::new();
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut body, formatter);
-        // Writing a `Value` into memory cannot fail.
-        let _ = value.serialize(&mut serializer);
-        body.push(b'\n');
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Reply { content_type: "application/json", ..Reply::text(body) }
+        Reply { content_type: "application/json", ..Reply::text(json_text(value)) }
+    }
+
+    /// A page that is made while it is sent.
+    fn parts(
+        content_type: &'static str,
+        texts: impl Iterator<Item = String> + Send + 'static,
+    ) -> Reply {
+        Reply { status: 200, content_type, body: Pieces::parts(texts) }
     }
 
     fn status(self, status: u16) -> Reply {
@@ -83,4 +119,14 @@ impl Reply {
     fn ok() -> Reply {
         Reply::text("OK\n")
     }
+}
+
+fn json_text(value: &Value) -> String {
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    // Writing a `Value` into memory cannot fail.
+    let _ = value.serialize(&mut serializer);
+    text.push(b'\n');
+    String::from_utf8_lossy(&text).into_owned()
 }

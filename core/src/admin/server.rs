@@ -2,18 +2,19 @@
 //!
 //! What it leaves to others: what to answer (`endpoints`).
 
+use super::pieces::Pieces;
 use super::{Admin, Reply, endpoints};
 use crate::cli::Failure;
 use crate::control::OpenError;
 use crate::control::listeners::open_admin;
 use crate::log::{self, Component};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SERVER, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use std::convert::Infallible;
 use std::fs;
 use std::io;
@@ -27,11 +28,17 @@ use tokio::sync::Semaphore;
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 128;
 
+/// What hyper keeps of a page that is not sent yet.
+const BUFFER_MAX: usize = 256 << 10;
+
 /// How long a head may take, and how long a connection may be idle.
 const HEAD_MAX: Duration = Duration::from_secs(60);
 
 /// How long to wait after accepting failed, for example when no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How much less important than the shards the thread is: pages can be long.
+const NICENESS: i32 = 10;
 
 /// Starts the admin thread on `address`, and writes the address that was bound into the file at
 /// `address_path`.
@@ -41,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When the address cannot be listened on, or the file cannot be written.
 pub fn start(
     address: SocketAddr,
-    admin: Admin,
+    admin: Arc<Admin>,
     address_path: Option<&Path>,
 ) -> Result<(), Failure> {
     let socket =
@@ -53,7 +60,7 @@ pub fn start(
             Failure::Environment(format!("--admin-address-path {}: {error}", path.display()))
         })?;
     }
-    spawn(socket, Arc::new(admin)).map_err(started)?;
+    spawn(socket, admin).map_err(started)?;
     log::info(Component::Admin, format_args!("admin address: {bound}"));
     Ok(())
 }
@@ -65,7 +72,17 @@ fn spawn(socket: std::net::TcpListener, admin: Arc<Admin>) -> io::Result<()> {
         TcpListener::from_std(socket)?
     };
     let thread = std::thread::Builder::new().name("admin".to_owned());
-    thread.spawn(move || runtime.block_on(serve(listener, admin))).map(drop)
+    let run = move || {
+        step_back();
+        runtime.block_on(serve(listener, admin));
+    };
+    thread.spawn(run).map(drop)
+}
+
+/// Makes this thread give way to the shards. Without the right to it everything works, only slower
+/// for who shares a CPU.
+pub(super) fn step_back() {
+    let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
 async fn serve(listener: TcpListener, admin: Arc<Admin>) {
@@ -75,6 +92,9 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let _ = stream.set_nodelay(true);
+                // One that takes nothing of its page must not keep the connection for ever.
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(HEAD_MAX));
                 let admin = admin.clone();
                 tokio::spawn(async move {
                     serve_connection(stream, admin).await;
@@ -96,13 +116,13 @@ async fn serve_connection(stream: TcpStream, admin: Arc<Admin>) {
         async move { Ok::<_, Infallible>(response(reply)) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(BUFFER_MAX);
     // A client that goes away, or sends nonsense, is its own affair.
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;
 }
 
-fn response(reply: Reply) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+fn response(reply: Reply) -> Response<Pieces> {
+    let mut response = Response::new(reply.body);
     *response.status_mut() =
         StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();

@@ -1,28 +1,32 @@
-//! `/stats` as text and JSON, and `/reset_counters`.
+//! `/stats` as text and JSON, `/reset_counters` and `/stats/recentlookups`.
 //!
-//! Envoy prints two numbers of a histogram: since the last flush, and since the start. There is no
-//! flush here, so the first is what Envoy prints without any value: `nan`, `null` or 0.
+//! Envoy prints two numbers of a histogram: since the last flush, and since the start. Here nothing
+//! is kept of a flush, so the first is what Envoy prints without any value: `nan`, `null` or 0.
 //!
-//! What it leaves to others: `/stats/prometheus`.
+//! What it leaves to others: `/stats/prometheus`, which series there are (`metrics`).
 
-use super::metrics::{self, Metric, Wanted};
+use super::metrics::{self, Series, View, Wanted};
 use super::query::Query;
 use super::{Admin, Reply, prometheus};
-use crate::stats::histogram::{BUCKET_BOUNDS, QUANTILES};
+use crate::stats::histogram::QUANTILES;
 use crate::stats::{Histogram, Value};
 use regex::Regex;
 use serde_json::{Map, Value as Json, json};
-use std::sync::PoisonError;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 /// How histograms are shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Buckets {
     /// Quantiles.
     Summary,
-    /// Counts up to each of Envoy's default bounds.
+    /// Counts up to each of the bounds.
     Cumulative,
-    /// Counts between Envoy's default bounds.
+    /// Counts between the bounds.
     Disjoint,
+    /// Our own buckets, beside quantiles.
+    Detailed,
 }
 
 /// Which kinds are shown.
@@ -45,14 +49,11 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
         (Ok(filter), Ok(buckets), Ok(kinds)) => (filter, buckets, kinds),
         (Err(reply), ..) | (_, Err(reply), _) | (.., Err(reply)) => return reply,
     };
-    let mut metrics = metrics::collect(admin, &Wanted::of(query, filter));
-    metrics.retain(|metric| kinds.has(&metric.value));
+    admin.flush_if_asked();
+    let view = View::new(admin, Wanted::of(query, filter));
     match format {
-        "text" => Reply::text(text(&metrics, buckets)),
-        "json" => {
-            let body = format!("{}\n", json(&metrics, buckets));
-            Reply { content_type: "application/json", ..Reply::text(body) }
-        }
+        "text" => Reply::parts("text/plain; charset=UTF-8", text(view, kinds, buckets)),
+        "json" => Reply::parts("application/json", json(view, kinds, buckets)),
         _ => usage("usage: /stats?format=(json|prometheus|text)\n\n"),
     }
 }
@@ -60,8 +61,17 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
 /// `/reset_counters`
 pub(super) fn reset_counters(admin: &Admin, _: &Query) -> Reply {
     let counters = metrics::counters(admin);
-    *admin.baseline.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    *admin.baseline.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(counters);
     Reply::ok()
+}
+
+/// `/stats/recentlookups`: Envoy's names cost a lock when they are looked up, ours are never looked
+/// up.
+pub(super) fn recent_lookups(_: &Admin, _: &Query) -> Reply {
+    Reply::text(
+        "Lookup tracking is not enabled. Use /stats/recentlookups/enable to enable.\n\n\
+         total: 0\n",
+    )
 }
 
 /// The parameter `filter`.
@@ -84,7 +94,11 @@ pub(super) fn buckets(query: &Query) -> Result<Buckets, Reply> {
         None | Some("" | "summary" | "none") => Ok(Buckets::Summary),
         Some("cumulative") => Ok(Buckets::Cumulative),
         Some("disjoint") => Ok(Buckets::Disjoint),
-        Some(_) => Err(usage("usage: /stats?histogram_buckets=(cumulative|disjoint|summary)\n\n")),
+        Some("detailed") => Ok(Buckets::Detailed),
+        Some(_) => {
+            let modes = "(cumulative|disjoint|detailed|summary)";
+            Err(usage(&format!("usage: /stats?histogram_buckets={modes}\n\n")))
+        }
     }
 }
 
@@ -117,27 +131,70 @@ impl Kinds {
     }
 }
 
-/// Counters and gauges by name, then histograms by name.
-fn text(metrics: &[Metric], buckets: Buckets) -> String {
-    let mut text = String::new();
-    for metric in metrics {
-        if let Value::Counter(number) | Value::Gauge(number) = metric.value {
-            text.push_str(&format!("{}: {number}\n", metric.name));
+/// The wanted series, run by run: counters and gauges by name, then histograms by name.
+fn series(
+    view: &Arc<View>,
+    kinds: Kinds,
+    histograms: bool,
+) -> impl Iterator<Item = Vec<Series>> + Send + use<> {
+    let view = view.clone();
+    view.runs().into_iter().map(move |run| {
+        let mut series = view.series(run, histograms);
+        series.retain(|one| kinds.has(&one.sample.value));
+        series
+    })
+}
+
+fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = String> + Send {
+    let view = Arc::new(view);
+    let numbers = series(&view, kinds, false).map(|series| {
+        let mut text = String::new();
+        for Series { name, sample, .. } in series {
+            if let Value::Counter(number) | Value::Gauge(number) = sample.value {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "{name}: {number}");
+            }
         }
-    }
-    for metric in metrics {
-        if let Value::Histogram(histogram) = &metric.value {
-            let line = match buckets {
-                Buckets::Summary => summary(histogram),
-                Buckets::Cumulative | Buckets::Disjoint => counts(histogram, buckets)
-                    .map(|(bound, count)| format!("B{}(0,{count})", bound_text(bound)))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            };
-            text.push_str(&format!("{}: {line}\n", metric.name));
+        text
+    });
+    let histograms = series(&view, kinds, true).map(move |series| {
+        let mut text = String::new();
+        for Series { name, sample, .. } in series {
+            if let Value::Histogram(histogram) = &sample.value {
+                write_text(&mut text, &name, histogram, buckets, view.settings.bounds(&name));
+            }
         }
-    }
-    text
+        text
+    });
+    numbers.chain(histograms)
+}
+
+fn write_text(
+    text: &mut String,
+    name: &str,
+    histogram: &Histogram,
+    buckets: Buckets,
+    bounds: &[f64],
+) {
+    let line = match buckets {
+        Buckets::Summary => format!(" {}", summary(histogram)),
+        Buckets::Detailed => {
+            let totals: Vec<_> = histogram
+                .buckets
+                .iter()
+                .map(|bucket| {
+                    let width = if bucket.high == 0 { 0 } else { bucket.high - bucket.low + 1 };
+                    format!("{},{width}:{}", bucket.low, bucket.count)
+                })
+                .collect();
+            let totals = totals.join(", ");
+            format!("\n  totals={totals}\n  intervals=\n  summary={}", summary(histogram))
+        }
+        Buckets::Cumulative | Buckets::Disjoint => counts(histogram, buckets, bounds)
+            .map(|(bound, count)| format!(" B{}(0,{count})", bound_text(bound)))
+            .collect(),
+    };
+    let _ = writeln!(text, "{name}:{line}");
 }
 
 fn summary(histogram: &Histogram) -> String {
@@ -156,10 +213,14 @@ fn percent(quantile: f64) -> f64 {
     (quantile * 1000.0).round() / 10.0
 }
 
-/// Envoy's bounds with the counts that belong to them.
-fn counts(histogram: &Histogram, buckets: Buckets) -> impl Iterator<Item = (f64, u64)> {
+/// The bounds with the counts that belong to them.
+fn counts(
+    histogram: &Histogram,
+    buckets: Buckets,
+    bounds: &[f64],
+) -> impl Iterator<Item = (f64, u64)> {
     let mut before = 0;
-    BUCKET_BOUNDS.into_iter().map(move |bound| {
+    bounds.iter().map(move |&bound| {
         let at_most = histogram.count_at_most(bound);
         let count = if buckets == Buckets::Disjoint { at_most - before } else { at_most };
         before = at_most;
@@ -176,27 +237,42 @@ fn bound_text(bound: f64) -> String {
     text.replace('e', "e+0")
 }
 
-fn json(metrics: &[Metric], buckets: Buckets) -> Json {
-    let mut stats = Vec::new();
-    let mut histograms = Vec::new();
-    for metric in metrics {
-        match &metric.value {
-            Value::Counter(number) | Value::Gauge(number) => {
-                stats.push(json!({ "name": metric.name, "value": number }));
+fn json(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = String> + Send {
+    let view = Arc::new(view);
+    // Whether anything stands before what comes next.
+    let begun = Arc::new(AtomicBool::new(false));
+    let after = begun.clone();
+    let numbers = series(&view, kinds, false).map(move |series| {
+        let mut text = String::new();
+        for Series { name, sample, .. } in series {
+            if let Value::Counter(number) | Value::Gauge(number) = sample.value {
+                let comma = if begun.swap(true, Ordering::Relaxed) { "," } else { "" };
+                let name = Json::String(name);
+                let _ = write!(text, "{comma}{{\"name\":{name},\"value\":{number}}}");
             }
-            Value::Histogram(histogram) => histograms.push((&metric.name, histogram)),
         }
-    }
-    if !histograms.is_empty() {
-        stats.push(json!({ "histograms": json_histograms(&histograms, buckets) }));
-    }
-    json!({ "stats": stats })
+        text
+    });
+    // The end is made when everything before it was.
+    let end = std::iter::once_with(move || {
+        let histograms: Vec<_> = series(&view, kinds, true).flatten().collect();
+        if histograms.is_empty() {
+            return "]}\n".to_owned();
+        }
+        let histograms = json!({ "histograms": json_histograms(&view, &histograms, buckets) });
+        let comma = if after.load(Ordering::Relaxed) { "," } else { "" };
+        format!("{comma}{histograms}]}}\n")
+    });
+    std::iter::once("{\"stats\":[".to_owned()).chain(numbers).chain(end)
 }
 
-fn json_histograms(histograms: &[(&String, &Histogram)], buckets: Buckets) -> Json {
+fn json_histograms(view: &View, histograms: &[Series], buckets: Buckets) -> Json {
+    let histograms = histograms.iter().filter_map(|one| match &one.sample.value {
+        Value::Histogram(histogram) => Some((&one.name, histogram)),
+        Value::Counter(_) | Value::Gauge(_) => None,
+    });
     if buckets == Buckets::Summary {
         let computed: Vec<_> = histograms
-            .iter()
             .map(|(name, histogram)| {
                 let values = QUANTILES.map(|quantile| {
                     json!({ "cumulative": histogram.quantile(quantile), "interval": null })
@@ -209,15 +285,16 @@ fn json_histograms(histograms: &[(&String, &Histogram)], buckets: Buckets) -> Js
         object.insert("computed_quantiles".into(), Json::Array(computed));
         return Json::Object(object);
     }
-    let one = |(name, histogram): &(&String, &Histogram)| {
-        let buckets: Vec<_> = counts(histogram, buckets)
+    let one = |(name, histogram): (&String, &Histogram)| {
+        let counts = counts(histogram, buckets, view.settings.bounds(name));
+        let buckets: Vec<_> = counts
             .map(|(bound, count)| {
                 json!({ "upper_bound": bound, "interval": 0, "cumulative": count })
             })
             .collect();
         json!({ "name": name, "buckets": buckets })
     };
-    Json::Array(histograms.iter().map(one).collect())
+    Json::Array(histograms.map(one).collect())
 }
 
 #[cfg(test)]
@@ -249,7 +326,7 @@ mod tests {
     fn buckets_are_envoys() {
         let histogram = histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)]);
         let line = |buckets| {
-            counts(&histogram, buckets)
+            counts(&histogram, buckets, &crate::stats::histogram::BUCKET_BOUNDS)
                 .map(|(bound, count)| format!("B{}(0,{count})", bound_text(bound)))
                 .collect::<Vec<_>>()
                 .join(" ")
@@ -268,7 +345,7 @@ mod tests {
     fn a_bad_regex_says_what_is_wrong() {
         let reply = regex(&Query::parse("filter=(")).expect_err("it is not closed");
         assert_eq!(reply.status, 400);
-        assert!(reply.body.starts_with("Invalid re2 regex: "), "{}", reply.body);
-        assert!(reply.body.ends_with(": ("), "{}", reply.body);
+        let body = reply.body.text();
+        assert!(body.starts_with("Invalid re2 regex: ") && body.ends_with(": ("), "{body}");
     }
 }

@@ -4,6 +4,7 @@
 //! What it leaves to others: finding out (`snapshot::RouteTable::explain`), the words about single
 //! conditions (`reasons`).
 
+use super::explain_support::ExplainSupportArgs;
 use super::{Failure, reasons};
 use crate::config::{
     HttpConnectionManager, Listener, NetworkFilter, Options, Position, RoutePlaces, RouteTarget,
@@ -24,6 +25,8 @@ const ROUTES_SHOWN_MAX: usize = 20;
 pub enum Explain {
     /// Which route a request takes, and why no earlier one
     Route(ExplainRouteArgs),
+    /// Which fields of Envoy's configuration are supported
+    Support(ExplainSupportArgs),
 }
 
 /// Flags of `tidegate explain route`.

@@ -3,6 +3,7 @@
 //! What it leaves to others: reading configuration (`config`), doing what was asked for (main).
 
 pub mod explain;
+pub mod explain_support;
 pub mod failure;
 pub mod limits;
 pub mod options;
@@ -13,7 +14,7 @@ mod reasons;
 
 pub use failure::Failure;
 
-use crate::config::{Options, Source};
+use crate::config::{Options, Source, StatsTag, TagSource};
 use crate::control::ConfigSource;
 use crate::log::{self, Component, DEFAULT_FORMAT, Format, Level, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -372,6 +373,21 @@ pub struct EnvoyArgs {
 }
 
 impl EnvoyArgs {
+    /// `--stats-tag` as tags of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// What is not of the form tag:value.
+    pub fn stats_tags(&self) -> Result<Vec<StatsTag>, Failure> {
+        let tag = |text: &String| match text.split_once(':') {
+            Some((name, value)) if !name.is_empty() => {
+                Ok(StatsTag { name: name.into(), source: TagSource::Fixed(value.into()) })
+            }
+            _ => Err(Failure::Usage(format!("--stats-tag {text}: write TAG:VALUE"))),
+        };
+        self.stats_tag.iter().map(tag).collect()
+    }
+
     /// The given flags that have no effect here, for one note at the start. Those whose lack of
     /// effect nobody can notice (`--disable-hot-restart` and the like) are not in it.
     #[must_use]
@@ -386,7 +402,6 @@ impl EnvoyArgs {
             (self.enable_mutex_tracing, "--enable-mutex-tracing"),
             (self.log_format_escaped, "--log-format-escaped"),
             (!self.disable_extensions.is_empty(), "--disable-extensions"),
-            (!self.stats_tag.is_empty(), "--stats-tag"),
             (self.local_address_ip_version == "v6", "--local-address-ip-version"),
         ];
         given.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()

@@ -5,7 +5,7 @@
 
 use super::convert::At;
 use super::route_match::{HeaderMatcher, RuntimeFraction};
-use super::support::{SupportedMessage, kept, message, strict, used};
+use super::support::{SupportedMessage, message, strict, used};
 use crate::reply::ResponseFlags;
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
 use pb::access_log_filter::FilterSpecifier;
@@ -59,8 +59,6 @@ pub enum ComparisonOp {
     NotEqual,
 }
 
-const NO_RUNTIME: &str = "there is no runtime; the value beside it applies";
-
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
     // Without its filter a mapper or a log would be for other requests.
@@ -80,18 +78,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message("envoy.config.accesslog.v3.StatusCodeFilter", &[used("comparison")]),
     message("envoy.config.accesslog.v3.DurationFilter", &[used("comparison")]),
     message("envoy.config.accesslog.v3.ComparisonFilter", &[used("op"), used("value")]),
-    message(
-        "envoy.config.core.v3.RuntimeUInt32",
-        &[used("default_value"), kept("runtime_key", NO_RUNTIME)],
-    ),
+    message("envoy.config.core.v3.RuntimeUInt32", &[used("default_value"), used("runtime_key")]),
     message("envoy.config.accesslog.v3.NotHealthCheckFilter", &[]),
     message(
         "envoy.config.accesslog.v3.RuntimeFilter",
-        &[
-            kept("runtime_key", NO_RUNTIME),
-            used("percent_sampled"),
-            used("use_independent_randomness"),
-        ],
+        &[used("runtime_key"), used("percent_sampled"), used("use_independent_randomness")],
     ),
     message("envoy.config.accesslog.v3.AndFilter", &[used("filters")]),
     message("envoy.config.accesslog.v3.OrFilter", &[used("filters")]),
@@ -105,14 +96,15 @@ impl AccessLogFilter {
         // That there is none was reported by the reader.
         Some(match filter.filter_specifier.as_ref()? {
             FilterSpecifier::StatusCodeFilter(filter) => {
-                AccessLogFilter::StatusCode(Comparison::from_proto(filter.comparison.as_ref()?))
+                AccessLogFilter::StatusCode(Comparison::from_proto(at, filter.comparison.as_ref()?))
             }
             FilterSpecifier::DurationFilter(filter) => {
-                AccessLogFilter::Duration(Comparison::from_proto(filter.comparison.as_ref()?))
+                AccessLogFilter::Duration(Comparison::from_proto(at, filter.comparison.as_ref()?))
             }
             FilterSpecifier::NotHealthCheckFilter(_) => AccessLogFilter::NotHealthCheck,
             FilterSpecifier::RuntimeFilter(filter) => AccessLogFilter::Runtime {
-                share: RuntimeFraction::of(&filter.percent_sampled.unwrap_or_default()),
+                share: RuntimeFraction::of(&filter.percent_sampled.unwrap_or_default())
+                    .or_runtime(at, &filter.runtime_key),
                 independent: filter.use_independent_randomness,
             },
             FilterSpecifier::AndFilter(filter) => {
@@ -160,7 +152,7 @@ fn response_flags(names: &[String]) -> Option<ResponseFlags> {
 }
 
 impl Comparison {
-    fn from_proto(comparison: &pb::ComparisonFilter) -> Comparison {
+    fn from_proto(at: &At<'_>, comparison: &pb::ComparisonFilter) -> Comparison {
         Comparison {
             op: match comparison.op() {
                 Op::Eq => ComparisonOp::Equal,
@@ -168,7 +160,10 @@ impl Comparison {
                 Op::Le => ComparisonOp::LessOrEqual,
                 Op::Ne => ComparisonOp::NotEqual,
             },
-            value: comparison.value.as_ref().map_or(0, |value| value.default_value),
+            value: comparison
+                .value
+                .as_ref()
+                .map_or(0, |value| at.runtime().integer(&value.runtime_key, value.default_value)),
         }
     }
 }

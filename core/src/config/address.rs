@@ -44,7 +44,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.config.core.v3.SocketAddress",
         &[
-            must("protocol", &["TCP"]),
+            must("protocol", &["TCP", "UDP"]),
             used("address"),
             used("port_value"),
             refused("named_port"),
@@ -56,8 +56,21 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
 ];
 
 impl Address {
-    /// Converts an address, which must be there.
+    /// Converts an address of TCP, which must be there.
     pub(super) fn from_proto(at: &At<'_>, address: Option<&pb::Address>) -> Option<Address> {
+        if let Some(pb::address::Address::SocketAddress(socket)) =
+            address.and_then(|address| address.address.as_ref())
+            && socket.protocol() == pb::socket_address::Protocol::Udp
+        {
+            let at = at.field("socket_address");
+            at.field("protocol").error("`protocol: UDP` is not supported yet here");
+            return None;
+        }
+        Address::of_any_protocol(at, address)
+    }
+
+    /// Converts an address of any protocol, which must be there.
+    pub(super) fn of_any_protocol(at: &At<'_>, address: Option<&pb::Address>) -> Option<Address> {
         let Some(pb::address::Address::SocketAddress(socket)) =
             address.and_then(|address| address.address.as_ref())
         else {

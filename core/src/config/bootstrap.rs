@@ -9,7 +9,7 @@ use super::address::Address;
 use super::convert::At;
 use super::descriptors;
 use super::support::{SupportedMessage, kept, message, reported, used};
-use super::{AccessLog, Cluster, Listener};
+use super::{AccessLog, Cluster, Listener, Overrides, Received, Runtime, StatsConfig, StatsSink};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use prost::Message;
@@ -17,6 +17,7 @@ use prost_reflect::{DynamicMessage, SerializeOptions};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A validated bootstrap.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -29,6 +30,32 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `stats_config`
+    pub stats: StatsConfig,
+    /// `stats_sinks`
+    pub sinks: Vec<StatsSink>,
+    /// When sinks are sent to.
+    pub flush: StatsFlush,
+    /// `layered_runtime`
+    pub runtime: Arc<Runtime>,
+    /// What was received, for `/config_dump`.
+    pub received: Arc<Received>,
+}
+
+/// When stats are sent to sinks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatsFlush {
+    /// `stats_flush_interval`
+    Every(Duration),
+    /// `stats_flush_on_admin`: when the stats page is asked for.
+    OnAdmin,
+}
+
+/// Envoy's default.
+impl Default for StatsFlush {
+    fn default() -> StatsFlush {
+        StatsFlush::Every(Duration::from_secs(5))
+    }
 }
 
 /// `config.core.v3.Node`, as far as it is used.
@@ -51,8 +78,6 @@ pub struct Admin {
     pub access_log: Vec<AccessLog>,
 }
 
-const NO_RUNTIME: &str = "there is no runtime; defaults apply";
-
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
@@ -62,11 +87,12 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("static_resources"),
             used("admin"),
             kept("flags_path", "there is no flags file"),
-            kept("stats_flush_interval", "stats are read when they are asked for"),
-            kept("stats_flush_on_admin", "stats are read when they are asked for"),
+            used("stats_flush_interval"),
+            used("stats_flush_on_admin"),
             kept("deferred_stat_options", "stats are made when they are needed"),
-            reported("stats_config", "stats have Envoy's default tags and buckets"),
-            reported("layered_runtime", NO_RUNTIME),
+            used("stats_config"),
+            used("stats_sinks"),
+            used("layered_runtime"),
             reported("watchdog", "there is no watchdog yet"),
             reported("watchdogs", "there is no watchdog yet"),
             reported("bootstrap_extensions", "no bootstrap extension is implemented"),
@@ -95,11 +121,20 @@ pub(super) type ClusterNames<'c> = Option<HashSet<&'c str>>;
 impl Bootstrap {
     /// Converts a bootstrap. What is wrong is reported, and `None` returned if nothing is left of
     /// it.
-    pub(super) fn from_proto(at: &At<'_>, bootstrap: &pb::Bootstrap) -> Option<Bootstrap> {
+    pub(super) fn from_proto(
+        at: &At<'_>,
+        bootstrap: &pb::Bootstrap,
+        overrides: &Overrides,
+        received: Arc<Received>,
+    ) -> Option<Bootstrap> {
+        let at_runtime = at.field("layered_runtime");
+        let runtime = bootstrap.layered_runtime.as_ref();
+        let runtime = Runtime::from_proto(&at_runtime, runtime, overrides);
+        at.set_runtime(runtime.clone());
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let admin = bootstrap.admin.as_ref();
         let at_resources = at.field("static_resources");
-        Some(Bootstrap {
+        let converted = Bootstrap {
             node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
             admin: admin.and_then(|admin| {
                 let at = at.field("admin");
@@ -111,7 +146,33 @@ impl Bootstrap {
             }),
             listeners: listeners(&at_resources, &resources),
             clusters: clusters(&at_resources, &resources),
-        })
+            stats: StatsConfig::from_proto(
+                &at.field("stats_config"),
+                bootstrap.stats_config.as_ref(),
+            ),
+            sinks: StatsSink::all_from_proto(&at.field("stats_sinks"), &bootstrap.stats_sinks),
+            flush: StatsFlush::from_proto(at, bootstrap),
+            runtime: Arc::new(runtime),
+            received,
+        };
+        for key in at.runtime().unread() {
+            at_runtime.warning(format!("nothing reads the runtime key `{key}`"));
+        }
+        Some(converted)
+    }
+}
+
+impl StatsFlush {
+    fn from_proto(at: &At<'_>, bootstrap: &pb::Bootstrap) -> StatsFlush {
+        use pb::bootstrap::StatsFlush::StatsFlushOnAdmin;
+        if matches!(bootstrap.stats_flush, Some(StatsFlushOnAdmin(true))) {
+            return StatsFlush::OnAdmin;
+        }
+        let interval = bootstrap.stats_flush_interval.as_ref();
+        match at.field("stats_flush_interval").duration(interval) {
+            Some(interval) => StatsFlush::Every(interval),
+            None => StatsFlush::default(),
+        }
     }
 }
 

@@ -5,9 +5,10 @@
 
 use super::ast::{Mark, Node, Tree};
 use super::report::Report;
+use super::runtime::{Lookups, Runtime};
 use envoy_types::pb::google::protobuf::{self as wkt, Any};
 use prost::Message;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(super) struct Conversion<'c> {
     failed: bool,
     /// Fields that were written but could not be read; see [`Report::is_unreadable`].
     unreadable: HashSet<String>,
+    runtime: OnceCell<Lookups>,
 }
 
 struct Finding {
@@ -54,7 +56,8 @@ impl<'c> Conversion<'c> {
     pub fn new(roots: &'c [Node], report: &Report<'_>) -> Conversion<'c> {
         let unreadable = report.unreadable().clone();
         let failed = report.has_errors();
-        Conversion { roots, findings: RefCell::default(), failed, unreadable }
+        let (findings, runtime) = (RefCell::default(), OnceCell::new());
+        Conversion { roots, findings, failed, unreadable, runtime }
     }
 
     /// Converts from the root, and adds what was found to `report`.
@@ -125,6 +128,17 @@ impl<'p> At<'p> {
             self.conversion.findings.borrow_mut().push(finding);
         }
         value
+    }
+
+    /// From now on runtime values are these.
+    pub fn set_runtime(&self, runtime: Runtime) {
+        // It is set once, by the bootstrap.
+        let _ = self.conversion.runtime.set(Lookups::new(runtime));
+    }
+
+    /// Runtime values.
+    pub fn runtime(&self) -> &Lookups {
+        self.conversion.runtime.get_or_init(Lookups::default)
     }
 
     /// Whether the field here was written but could not be read.

@@ -15,6 +15,8 @@ pub struct Router {
     pub suppress_envoy_headers: bool,
     /// `respect_expected_rq_timeout`
     pub respect_expected_rq_timeout: bool,
+    /// `dynamic_stats` is false: response codes and times of clusters are not counted.
+    pub without_dynamic_stats: bool,
 }
 
 const ROUTER: &str = "envoy.extensions.filters.http.router.v3.Router";
@@ -40,7 +42,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         ROUTER,
         &[
             kept("start_child_span", "there is no tracing"),
-            only("dynamic_stats", &["true"]),
+            used("dynamic_stats"),
             used("suppress_envoy_headers"),
             used("respect_expected_rq_timeout"),
             only("suppress_grpc_request_failure_code_stats", &["false"]),
@@ -66,6 +68,7 @@ impl Router {
         Router {
             suppress_envoy_headers: config.suppress_envoy_headers,
             respect_expected_rq_timeout: config.respect_expected_rq_timeout,
+            without_dynamic_stats: config.dynamic_stats.is_some_and(|on| !on.value),
         }
     }
 }

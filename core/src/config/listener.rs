@@ -6,6 +6,7 @@ use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::support::{SupportedMessage, kept, message, must, only, refused, strict, types, used};
 use super::{AccessLog, Address, HttpConnectionManager};
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// `tcp_backlog_size`; when absent 2^31 - 1, which the kernel lowers to `net.core.somaxconn`.
     pub backlog: u32,
+    /// `traffic_direction` is INBOUND: `/drain_listeners?inboundonly` means it.
+    pub inbound: bool,
     /// `stat_prefix`, or the address with `_` for `:`, as Envoy names the listener's stats.
     pub stat_prefix: String,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
@@ -72,7 +75,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("tcp_backlog_size"),
             used("access_log"),
             kept("metadata", "nothing reads a listener's metadata"),
-            kept("traffic_direction", "it is only shown"),
+            used("traffic_direction"),
             kept("drain_type", "listeners drain when the process does"),
             kept("listener_filters_timeout", "there are no listener filters"),
             kept("continue_on_listener_filters_timeout", "there are no listener filters"),
@@ -145,6 +148,7 @@ impl Listener {
             name: listener.name.clone(),
             address,
             backlog,
+            inbound: listener.traffic_direction() == TrafficDirection::Inbound,
             stat_prefix,
             per_connection_buffer_limit_bytes: listener
                 .per_connection_buffer_limit_bytes

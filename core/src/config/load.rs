@@ -7,10 +7,14 @@ use super::ast::{Mark, Node};
 use super::convert::Conversion;
 use super::reader::Reader;
 use super::report::Report;
-use super::{Bootstrap, ConfigError, ConfigErrors, Position, Severity, descriptors, json, yaml};
+use super::{
+    Bootstrap, ConfigError, ConfigErrors, Overrides, Position, Received, Severity, descriptors,
+    json, yaml,
+};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use prost::Message;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The longest text that is read, in bytes: about 200,000 routes.
 pub const MAX_SOURCE_BYTES: usize = 64 << 20;
@@ -137,7 +141,18 @@ fn read(roots: &[Node], options: &Options, report: &mut Report<'_>) -> Option<Bo
     let descriptor = pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap")?;
     let parts: Vec<&Node> = roots.iter().collect();
     let message = Reader::new(pool, options, report).read(&parts, &descriptor);
-    let bootstrap = match pb::Bootstrap::decode(message.encode_to_vec().as_slice()) {
+    let received = Arc::new(Received::new(message.encode_to_vec()));
+    convert(received, roots, &Overrides::new(), report)
+}
+
+/// The configuration that a message asks for, with these runtime values.
+pub(super) fn convert(
+    received: Arc<Received>,
+    roots: &[Node],
+    overrides: &Overrides,
+    report: &mut Report<'_>,
+) -> Option<Bootstrap> {
+    let bootstrap = match pb::Bootstrap::decode(received.bytes()) {
         Ok(bootstrap) => bootstrap,
         Err(error) => {
             report.error(None, "", format!("cannot be decoded: {error}"), None);
@@ -145,5 +160,5 @@ fn read(roots: &[Node], options: &Options, report: &mut Report<'_>) -> Option<Bo
         }
     };
     let conversion = Conversion::new(roots, report);
-    conversion.run(report, |at| Bootstrap::from_proto(at, &bootstrap))
+    conversion.run(report, |at| Bootstrap::from_proto(at, &bootstrap, overrides, received))
 }

@@ -10,7 +10,7 @@ use super::regex_rewrite::RegexRewrite;
 use super::retry_policy::RetryPolicy;
 use super::route::RouteContext;
 use super::route_match::PathMatch;
-use super::support::{SupportedMessage, kept, message, only, refused, reported, used};
+use super::support::{SupportedMessage, kept, message, only, refused, used};
 use super::uri_template::{UriTemplate, UriTemplateRewrite};
 use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -154,7 +154,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("header_name"),
             refused("use_hash_policy"),
             kept("total_weight", "Envoy itself takes the sum of the weights"),
-            reported("runtime_key_prefix", "there is no runtime; the weights written here apply"),
+            used("runtime_key_prefix"),
         ],
     ),
     message(
@@ -400,7 +400,12 @@ fn weighted_clusters(
     let at_clusters = at.field("clusters");
     let mut clusters = Vec::with_capacity(weighted.clusters.len());
     for (index, cluster) in weighted.clusters.iter().enumerate() {
-        clusters.push(WeightedCluster::from_proto(&at_clusters.index(index), cluster, context));
+        let mut cluster = WeightedCluster::from_proto(&at_clusters.index(index), cluster, context);
+        if !weighted.runtime_key_prefix.is_empty() {
+            let key = format!("{}.{}", weighted.runtime_key_prefix, cluster.name);
+            cluster.weight = at.runtime().integer(&key, cluster.weight);
+        }
+        clusters.push(cluster);
     }
     let sum: u64 = clusters.iter().map(|cluster| u64::from(cluster.weight)).sum();
     if at_clusters.has_unreadable() {

@@ -5,7 +5,7 @@
 use super::convert::{At, is_type};
 use super::safe_regex::check_regex;
 use super::string_matcher::{StringMatcher, StringPattern, regex_pattern};
-use super::support::{SupportedMessage, message, refused, reported, strict, used};
+use super::support::{SupportedMessage, message, refused, strict, used};
 use super::uri_template::UriTemplate;
 use envoy_types::pb::envoy::config::core::v3::RuntimeFractionalPercent;
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -169,10 +169,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         "envoy.config.core.v3.RuntimeFractionalPercent",
-        &[
-            used("default_value"),
-            reported("runtime_key", "there is no runtime; the default value applies"),
-        ],
+        &[used("default_value"), used("runtime_key")],
     ),
     message("envoy.type.v3.FractionalPercent", &[used("numerator"), used("denominator")]),
     message("envoy.type.v3.Int64Range", &[used("start"), used("end")]),
@@ -258,7 +255,10 @@ impl MatchConditions {
         Some(MatchConditions {
             headers: headers?,
             query_parameters: query_parameters.into_iter().collect::<Option<_>>()?,
-            runtime_fraction: matches.runtime_fraction.as_ref().map(RuntimeFraction::from_proto),
+            runtime_fraction: matches
+                .runtime_fraction
+                .as_ref()
+                .map(|fraction| RuntimeFraction::from_proto(at, fraction)),
             grpc: matches.grpc.is_some(),
             tls_context: matches.tls_context.as_ref().map(|context| TlsContextMatch {
                 presented: context.presented.map(|flag| flag.value),
@@ -269,8 +269,16 @@ impl MatchConditions {
 }
 
 impl RuntimeFraction {
-    pub(super) fn from_proto(fraction: &RuntimeFractionalPercent) -> RuntimeFraction {
-        RuntimeFraction::of(&fraction.default_value.unwrap_or_default())
+    fn from_proto(at: &At<'_>, fraction: &RuntimeFractionalPercent) -> RuntimeFraction {
+        let default = RuntimeFraction::of(&fraction.default_value.unwrap_or_default());
+        default.or_runtime(at, &fraction.runtime_key)
+    }
+
+    /// What the runtime has under this key; this one if it has nothing.
+    pub(super) fn or_runtime(self, at: &At<'_>, key: &str) -> RuntimeFraction {
+        let default = (self.numerator, self.denominator);
+        let (numerator, denominator) = at.runtime().fraction(key, default);
+        RuntimeFraction { numerator, denominator }
     }
 
     pub(super) fn of(percent: &FractionalPercent) -> RuntimeFraction {

@@ -107,6 +107,9 @@ pub(super) const fn reported(name: &'static str, reason: &'static str) -> Suppor
 pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
     [
         super::bootstrap::SUPPORTED,
+        super::runtime::SUPPORTED,
+        super::stats_config::SUPPORTED,
+        super::stats_sink::SUPPORTED,
         super::listener::SUPPORTED,
         super::http_connection_manager::SUPPORTED,
         super::http_filters::SUPPORTED,

@@ -11,7 +11,9 @@ use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
     LocalReplies, RouteTable, SelectionRules,
 };
-use crate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry};
+use crate::stats::{
+    ClusterStat, HostStat, Http1Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry,
+};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -70,8 +72,12 @@ fn http(
     let before = previous.map(|entry| &entry.http);
     let node = &prepared.bootstrap.node;
     let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
-    let is_same =
-        |entry: &&Arc<HttpEntry>| entry.config == *config && entry.user_agent == user_agent;
+    let prefix = previous.map(|entry| &entry.config.stat_prefix);
+    let is_same = |entry: &&Arc<HttpEntry>| {
+        entry.config == *config
+            && entry.user_agent == user_agent
+            && prefix == Some(&listener.stat_prefix)
+    };
     if let Some(entry) = before.filter(is_same) {
         return entry.clone();
     }
@@ -87,6 +93,10 @@ fn http(
         routes,
         access_log: config.access_log.iter().filter_map(logger).collect(),
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
+        listener_stats: registry.scope(
+            &format!("listener.{}.http.{}", listener.stat_prefix, config.stat_prefix),
+            ListenerHttpStat::ALL,
+        ),
         local_replies: config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c))),
         codec_stats: registry.scope("http1", Http1Stat::ALL),
         host_address: tidegate_io::host_address(),

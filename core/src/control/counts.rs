@@ -95,6 +95,7 @@ impl Counts {
             (MembershipStat::MembershipHealthy, healthy),
             (MembershipStat::MembershipDegraded, of(Availability::Degraded)),
             (MembershipStat::MembershipExcluded, of(Availability::Excluded)),
+            (MembershipStat::WarmingState, 0),
         ] {
             self.cells.set(scope, stat, count);
         }
@@ -161,9 +162,11 @@ fn prefixes(
 ) -> impl Iterator<Item = String> {
     let clusters = clusters.iter().map(|entry| format!("cluster.{}", entry.config.stat_name));
     let listeners = listeners.iter().flat_map(|entry| {
+        let (listener, http) = (&entry.config.stat_prefix, &entry.http.config.stat_prefix);
         [
-            format!("listener.{}", entry.config.stat_prefix),
-            format!("http.{}", entry.http.config.stat_prefix),
+            format!("listener.{listener}"),
+            format!("listener.{listener}.http.{http}"),
+            format!("http.{http}"),
         ]
     });
     clusters.chain(listeners)

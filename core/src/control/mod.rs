@@ -7,6 +7,7 @@ pub mod access_logs;
 pub mod build;
 pub mod changes;
 mod closing;
+pub mod command;
 pub mod counts;
 pub mod dns;
 pub mod identity;
@@ -19,11 +20,12 @@ pub mod source;
 pub mod state;
 pub mod stats;
 
+pub use command::{Command, Commands, DrainListeners};
 pub use signals::Signals;
 pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
-use crate::config::{Admin, Bootstrap};
+use crate::config::{Admin, Bootstrap, StatsConfig, StatsFlush, StatsSink};
 use crate::log::{self, Component, Level};
 use crate::shard::ShardState;
 use crate::snapshot::Publisher;
@@ -75,23 +77,6 @@ impl fmt::Debug for Shard {
         f.debug_struct("Shard").field("state", &self.state).finish_non_exhaustive()
     }
 }
-
-/// What an operator asks for, over the admin server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Command {
-    /// Exit at once.
-    Quit,
-    /// Stop listeners, after the drain time when it is to be graceful.
-    DrainListeners {
-        /// `graceful`
-        graceful: bool,
-    },
-    /// Open access logs and the log again.
-    ReopenLogs,
-}
-
-/// Sends commands to the control thread.
-pub type Commands = mpsc::Sender<Command>;
 
 /// How the process ends.
 #[derive(Debug)]
@@ -166,6 +151,8 @@ pub struct Control {
     closing: Closing,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
+    /// The same is true of these.
+    stats: (StatsConfig, Vec<StatsSink>, StatsFlush),
     started: Instant,
     commands: mpsc::Receiver<Command>,
     command_sender: Commands,
@@ -187,6 +174,7 @@ impl Control {
             access_logs: AccessLogs::default(),
             closing: Closing::default(),
             admin: bootstrap.admin.clone(),
+            stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
             commands,
             command_sender,
@@ -211,7 +199,7 @@ impl Control {
         let mut look = interval(SHARD_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
-        let mut listeners_end: Option<Instant> = None;
+        let mut listeners_end: Option<(Instant, bool)> = None;
         loop {
             self.carry_out(&mut dns);
             let due = self.resources.poll_timeout().map(|at| self.instant(at));
@@ -227,10 +215,16 @@ impl Control {
                         return quit().await;
                     }
                     Command::ReopenLogs => self.reopen_logs(),
-                    Command::DrainListeners { graceful: false } => self.stop_listeners(),
-                    Command::DrainListeners { graceful: true } => {
-                        listeners_end.get_or_insert(Instant::now() + self.options.drain_time);
+                    Command::FailHealthChecks(failing) => self.resources.fail(failing),
+                    Command::ChangeRuntime => self.change_runtime(),
+                    Command::DrainListeners(asked) if asked.graceful || asked.skip_exit => {
+                        self.resources.close_connections(asked.inbound_only);
+                        if !asked.skip_exit {
+                            let end = Instant::now() + self.options.drain_time;
+                            listeners_end.get_or_insert((end, asked.inbound_only));
+                        }
                     }
+                    Command::DrainListeners(asked) => self.stop_listeners(asked.inbound_only),
                 },
                 _ = answers.recv_many(&mut batch, ANSWERS_MAX) => {
                     let now = self.now();
@@ -239,9 +233,10 @@ impl Control {
                     }
                 },
                 () = at(due) => self.resources.handle_timeout(self.now()),
-                () = at(listeners_end) => {
-                    listeners_end = None;
-                    self.stop_listeners();
+                () = at(listeners_end.map(|(end, _)| end)) => {
+                    if let Some((_, inbound_only)) = listeners_end.take() {
+                        self.stop_listeners(inbound_only);
+                    }
                 },
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
@@ -256,9 +251,7 @@ impl Control {
     /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
     /// fails.
     fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
-        if !self.resources.accepts() {
-            bootstrap.listeners.clear();
-        }
+        bootstrap.listeners.retain(|listener| self.resources.accepts(listener));
         let addresses: Vec<_> = bootstrap.listeners.iter().map(|config| config.address).collect();
         self.closing.make_room(&addresses);
         let open = self.resources.sockets();
@@ -276,19 +269,47 @@ impl Control {
         };
         self.access_logs.replace(access_logs.clone());
         let prepared = Prepared { bootstrap, sockets, access_logs };
-        Ok(self.resources.handle_update(&prepared, self.now()))
+        let changes = self.resources.handle_update(&prepared, self.now());
+        self.options.state.taken(&prepared.bootstrap, tidegate_io::Now::read().unix_us);
+        self.options.state.set_warming(self.resources.warming_names());
+        tidegate_io::memory::give_back();
+        Ok(changes)
+    }
+
+    /// Runtime values have changed: what is configured is read with them.
+    fn change_runtime(&mut self) {
+        let received = self.options.state.shown().received.clone();
+        let converted = received.convert(&self.options.state.overrides());
+        match converted.map(|bootstrap| self.apply(bootstrap)) {
+            Ok(Ok(_)) => log::info(Component::Config, format_args!("runtime values have changed")),
+            Ok(Err(errors)) => {
+                errors.iter().for_each(|e| log::error(Component::Config, format_args!("{e}")));
+            }
+            Err(errors) => {
+                errors.0.iter().for_each(|e| log::error(Component::Config, format_args!("{e}")));
+            }
+        }
     }
 
     /// Reads the configuration again. A configuration that is not valid, or a listener that cannot
     /// be opened, changes nothing.
     fn reload(&mut self) {
         let name = self.options.source.name();
-        let taken = match self.options.source.load() {
+        let overrides = self.options.state.overrides();
+        let loaded = self.options.source.load().and_then(|(bootstrap, warnings)| {
+            let admin_layer = |errors| Refused { errors, sources: Vec::new() };
+            let bootstrap = match overrides.is_empty() {
+                true => bootstrap,
+                false => bootstrap.received.convert(&overrides).map_err(admin_layer)?,
+            };
+            Ok((bootstrap, warnings))
+        });
+        let taken = match loaded {
             Ok((bootstrap, warnings)) => {
                 for warning in warnings {
                     log::warning(Component::Config, format_args!("{warning}"));
                 }
-                self.warn_of_admin(&bootstrap);
+                self.warn_of_start_only(&bootstrap);
                 match self.apply(bootstrap) {
                     Ok(changes) => {
                         log::info(Component::Config, format_args!("reloaded {name}: {changes}"));
@@ -316,11 +337,18 @@ impl Control {
         }
     }
 
-    fn warn_of_admin(&self, bootstrap: &Bootstrap) {
+    fn warn_of_start_only(&self, bootstrap: &Bootstrap) {
         let address = |admin: &Option<Admin>| admin.as_ref().map(|admin| admin.address);
-        if address(&self.admin) != address(&bootstrap.admin) {
-            let text = "a change of `admin.address` takes effect at the next start";
-            log::warning(Component::Config, format_args!("{text}"));
+        let (stats, sinks, flush) = &self.stats;
+        for (changed, name) in [
+            (address(&self.admin) != address(&bootstrap.admin), "admin.address"),
+            (*stats != bootstrap.stats, "stats_config"),
+            (*sinks != bootstrap.sinks || *flush != bootstrap.flush, "stats_sinks"),
+        ] {
+            if changed {
+                let text = format_args!("a change of `{name}` takes effect at the next start");
+                log::warning(Component::Config, text);
+            }
         }
     }
 
@@ -337,6 +365,7 @@ impl Control {
                     let version = snapshot.version;
                     self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);
+                    self.options.state.set_warming(self.resources.warming_names());
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     if self.options.state.is_initializing() {
                         self.options.state.enter(State::Live);
@@ -349,9 +378,8 @@ impl Control {
         }
     }
 
-    fn stop_listeners(&mut self) {
-        self.counts.listeners_stopped(self.resources.sockets().len());
-        self.resources.stop_listeners();
+    fn stop_listeners(&mut self, inbound_only: bool) {
+        self.counts.listeners_stopped(self.resources.stop_listeners(inbound_only));
         log::info(Component::Conn, format_args!("listeners stopped, by request"));
     }
 
@@ -393,7 +421,7 @@ impl Control {
                 Some(command) = self.commands.recv() => match command {
                     Command::Quit => return quit().await,
                     Command::ReopenLogs => self.reopen_logs(),
-                    Command::DrainListeners { .. } => {}
+                    _ => {}
                 },
                 _ = look.tick() => {
                     if self.shards.iter().all(|shard| shard.state.drained.load(Ordering::Acquire)) {

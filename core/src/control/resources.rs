@@ -17,7 +17,7 @@ use super::names::{Answer, Change, DnsName, Names, Refresh};
 use crate::config::{self, Address};
 use crate::log::{Component, Level};
 use crate::snapshot::{
-    ClusterEntry, ClusterTable, HostId, ListenerEntry, ListenerSockets, Snapshot,
+    Closing, ClusterEntry, ClusterTable, HostId, ListenerEntry, ListenerSockets, Snapshot,
 };
 use crate::stats::Registry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -45,10 +45,22 @@ pub enum Action {
 enum Accepting {
     /// They do.
     Yes,
+    /// The inbound ones were stopped by the operator.
+    OutboundOnly,
     /// They were stopped by the operator; the process goes on.
     Stopped,
     /// The process is going down.
     Draining,
+}
+
+impl Accepting {
+    fn takes(self, listener: &config::Listener) -> bool {
+        match self {
+            Accepting::Yes => true,
+            Accepting::OutboundOnly => !listener.inbound,
+            Accepting::Stopped | Accepting::Draining => false,
+        }
+    }
 }
 
 /// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
@@ -88,6 +100,10 @@ pub struct Resources {
     active: Generation,
     pending: Option<Pending>,
     accepting: Accepting,
+    /// Connections that close after their next response, because the operator wants it.
+    drained: Closing,
+    /// Health checks are to fail.
+    failing: bool,
     version: u64,
     /// The published snapshot is not the one that `active` makes.
     stale: bool,
@@ -108,6 +124,8 @@ impl Resources {
             active: Generation::default(),
             pending: None,
             accepting: Accepting::Yes,
+            drained: Closing::None,
+            failing: false,
             version: 0,
             stale: false,
             actions: VecDeque::new(),
@@ -134,7 +152,7 @@ impl Resources {
         let clusters = self.shared(&bootstrap.clusters);
         let active = &self.active.listeners;
         let listeners = match self.accepting {
-            Accepting::Yes => {
+            Accepting::Yes | Accepting::OutboundOnly => {
                 build::listeners(prepared, active, &mut self.identities, &self.registry)
             }
             Accepting::Stopped | Accepting::Draining => Vec::new(),
@@ -185,22 +203,51 @@ impl Resources {
         self.advance(now);
     }
 
-    /// Stops listeners for good; the process goes on.
-    pub fn stop_listeners(&mut self) {
-        if self.accepting == Accepting::Yes {
-            self.accepting = Accepting::Stopped;
-            self.active.listeners.clear();
-            if let Some(pending) = &mut self.pending {
-                pending.listeners.clear();
+    /// Stops listeners, or the inbound ones, for good; the process goes on. Answers how many.
+    pub fn stop_listeners(&mut self, inbound_only: bool) -> usize {
+        match (self.accepting, inbound_only) {
+            (Accepting::Yes, true) => self.accepting = Accepting::OutboundOnly,
+            (Accepting::Yes | Accepting::OutboundOnly, false) => {
+                self.accepting = Accepting::Stopped;
             }
-            self.stale = true;
+            _ => return 0,
         }
+        let accepting = self.accepting;
+        let before = self.sockets().len();
+        self.active.listeners.retain(|entry| accepting.takes(&entry.config));
+        if let Some(pending) = &mut self.pending {
+            pending.listeners.retain(|entry| accepting.takes(&entry.config));
+        }
+        self.stale = true;
+        before - self.sockets().len()
     }
 
-    /// Whether an update's listeners are wanted: not after they were stopped.
+    /// Whether a listener of an update is wanted: not after it was stopped.
     #[must_use]
-    pub fn accepts(&self) -> bool {
-        self.accepting == Accepting::Yes
+    pub fn accepts(&self, listener: &config::Listener) -> bool {
+        self.accepting.takes(listener)
+    }
+
+    /// From now on connections, or the inbound ones, close after their next response.
+    pub fn close_connections(&mut self, inbound_only: bool) {
+        self.drained = match inbound_only {
+            true => self.drained.max(Closing::Inbound),
+            false => Closing::All,
+        };
+        self.stale = true;
+    }
+
+    /// The same while health checks are to fail.
+    pub fn fail(&mut self, failing: bool) {
+        self.stale |= self.failing != failing;
+        self.failing = failing;
+    }
+
+    /// The clusters that a waiting update waits for.
+    #[must_use]
+    pub fn warming_names(&self) -> Vec<String> {
+        let cold = self.pending.iter().flat_map(Pending::cold_clusters);
+        cold.map(|config| config.name.clone()).collect()
     }
 
     /// Begins the end: shards stop accepting and finish what runs.
@@ -233,6 +280,7 @@ impl Resources {
             listeners,
             clusters: self.active.table.clone(),
             draining: self.accepting == Accepting::Draining,
+            closing: if self.failing { Closing::All } else { self.drained },
         }))
     }
 

@@ -1,8 +1,11 @@
-//! How the process is doing, for whoever asks: shared by control and admin, plain atomics.
+//! How the process is doing, for whoever asks: shared by control and admin, never by shards.
 //!
 //! What it leaves to others: what follows from it.
 
+use crate::config::{Bootstrap, Overrides, Received, Runtime};
+use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,6 +33,17 @@ impl State {
     }
 }
 
+/// The configuration that was taken last, for pages that show it.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// As it was received.
+    pub received: Arc<Received>,
+    /// Its runtime layers.
+    pub runtime: Arc<Runtime>,
+    /// When, as `2026-11-20T14:54:26.689Z`.
+    pub updated: String,
+}
+
 /// How the process is doing.
 #[derive(Debug)]
 pub struct ServerState {
@@ -37,6 +51,11 @@ pub struct ServerState {
     state: AtomicU8,
     /// `/healthcheck/fail` was asked for.
     health_failed: AtomicBool,
+    shown: ArcSwap<Shown>,
+    /// What `/runtime_modify` has set.
+    overrides: Mutex<Overrides>,
+    /// Clusters that an update waits for.
+    warming: Mutex<Vec<String>>,
 }
 
 impl Default for ServerState {
@@ -45,6 +64,9 @@ impl Default for ServerState {
             started: Instant::now(),
             state: AtomicU8::new(State::PreInitializing as u8),
             health_failed: AtomicBool::new(false),
+            shown: ArcSwap::default(),
+            overrides: Mutex::default(),
+            warming: Mutex::default(),
         }
     }
 }
@@ -58,6 +80,49 @@ impl ServerState {
     /// `/healthcheck/fail` and `/healthcheck/ok`.
     pub fn set_health_failed(&self, failed: bool) {
         self.health_failed.store(failed, Ordering::Relaxed);
+    }
+
+    /// A configuration was taken, `unix_us` microseconds after 1970.
+    pub fn taken(&self, bootstrap: &Bootstrap, unix_us: u64) {
+        self.shown.store(Arc::new(Shown {
+            received: bootstrap.received.clone(),
+            runtime: bootstrap.runtime.clone(),
+            updated: crate::access_log::iso_8601_ms(unix_us),
+        }));
+    }
+
+    /// The configuration that was taken last.
+    #[must_use]
+    pub fn shown(&self) -> Arc<Shown> {
+        self.shown.load_full()
+    }
+
+    /// Sets runtime values; an empty one takes an earlier one back.
+    pub fn override_runtime(&self, values: impl Iterator<Item = (String, String)>) {
+        let mut overrides = lock(&self.overrides);
+        for (key, value) in values {
+            match value.is_empty() {
+                true => overrides.remove(&key),
+                false => overrides.insert(key, value),
+            };
+        }
+    }
+
+    /// What [`ServerState::override_runtime`] has set.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        lock(&self.overrides).clone()
+    }
+
+    /// An update waits for these clusters.
+    pub fn set_warming(&self, names: Vec<String>) {
+        *lock(&self.warming) = names;
+    }
+
+    /// The clusters that an update waits for.
+    #[must_use]
+    pub fn warming(&self) -> Vec<String> {
+        lock(&self.warming).clone()
     }
 
     /// What to tell others: draining when health checks are to fail, as Envoy does.
@@ -82,6 +147,11 @@ impl ServerState {
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+/// Nothing is half done in it when a thread panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

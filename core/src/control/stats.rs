@@ -24,7 +24,7 @@ macro_rules! control_stats {
             }
 
             /// There are no histograms here.
-            fn histogram_index(self) -> u32 {
+            fn block_offset(self) -> u32 {
                 0
             }
 
@@ -68,6 +68,7 @@ control_stats! {
         MembershipHealthy = Gauge "membership_healthy",
         MembershipDegraded = Gauge "membership_degraded",
         MembershipExcluded = Gauge "membership_excluded",
+        WarmingState = Gauge "warming_state",
         UpdateAttempt = Counter "update_attempt",
         UpdateSuccess = Counter "update_success",
         UpdateFailure = Counter "update_failure",

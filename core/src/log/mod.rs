@@ -99,17 +99,20 @@ pub enum Component {
     Conn,
     /// The I/O backend.
     Io,
+    /// Sinks of stats.
+    Stats,
 }
 
 impl Component {
     /// All components, in the order of `/logging`.
-    pub const ALL: [Component; 7] = [
+    pub const ALL: [Component; 8] = [
         Component::Admin,
         Component::Config,
         Component::Conn,
         Component::Dns,
         Component::Io,
         Component::Main,
+        Component::Stats,
         Component::Upstream,
     ];
 
@@ -124,6 +127,7 @@ impl Component {
             Component::Admin => "admin",
             Component::Conn => "conn_handler",
             Component::Io => "io",
+            Component::Stats => "stats",
         }
     }
 

@@ -94,10 +94,6 @@ impl<I: Io> Shard<I> {
         stream.limits.detached();
         stream.fresh_connection |= failure == Failure::DiedIdle;
         let stats = stream.cluster().map(|cluster| cluster.stats);
-        let ended = matches!(failure, Failure::Reset | Failure::DiedIdle);
-        if let Some(stats) = stats.filter(|_| ended && verdict != Verdict::Replay) {
-            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
-        }
         match (verdict, stats) {
             (Verdict::Replay, Some(stats)) => {
                 self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
@@ -131,8 +127,10 @@ impl<I: Io> Shard<I> {
         let was_retry = stream.attempts.retries.as_ref().is_some_and(|retries| retries.permit);
         let stats = stream.cluster().map(|cluster| cluster.stats);
         let Some(retries) = &mut stream.attempts.retries else { return false };
+        let status = stream.response.status;
         match retries.after_response(&stream.response, policy, now, draw) {
             Verdict::Again(back_off) if self.acquire_retry(key) => {
+                self.charge_retried_code(key, status);
                 self.drop_response(key, upstream, HostStat::RqError);
                 self.back_off(key, back_off, false);
                 return true;

@@ -3,9 +3,10 @@
 //! What it leaves to others: why (`downstream`, `response`, `timeouts`).
 
 use super::downstream::Life;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
+use crate::snapshot::Closing;
 use crate::stats::{HttpStat, ListenerStat};
 use tidegate_http::{Fault, HttpError};
 use tidegate_io::{Errno, Io};
@@ -32,7 +33,12 @@ impl<I: Io> Shard<I> {
             self.stats.inc(http, HttpStat::DownstreamCxMaxRequestsReached);
             return true;
         }
-        if self.draining_since.is_some() || downstream.listener_gone {
+        let closing = match self.adopted.snapshot().closing {
+            Closing::None => false,
+            Closing::Inbound => downstream.listener.config.inbound,
+            Closing::All => true,
+        };
+        if self.draining_since.is_some() || downstream.listener_gone || closing {
             self.stats.inc(http, HttpStat::DownstreamCxDrainClose);
             return true;
         }
@@ -55,7 +61,14 @@ impl<I: Io> Shard<I> {
                 self.reset_upstream(stream);
                 self.local_reply(stream, LocalReply::malformed(&error));
             }
-            None => self.reply_without_stream(key, &LocalReply::malformed(&error)),
+            None => {
+                let reply = LocalReply::malformed(&error);
+                // To Envoy such a head is a request whose client has reset it.
+                if reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
+                    self.stats.inc(http, HttpStat::DownstreamRqRxReset);
+                }
+                self.reply_without_stream(key, &reply);
+            }
         }
     }
 
@@ -102,7 +115,7 @@ impl<I: Io> Shard<I> {
             self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
             self.stats.inc(http, HttpStat::DownstreamRqRxReset);
             if let Some(stream) = self.streams.get_mut(stream_key) {
-                stream.flags.insert(crate::reply::ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
+                stream.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
                 stream.details = "downstream_remote_disconnect";
             }
         }

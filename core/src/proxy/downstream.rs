@@ -361,7 +361,7 @@ impl<I: Io> Shard<I> {
             bytes_sent: 0,
             started: now.instant,
             started_unix_us: now.unix_us,
-            request_sent: None,
+            request_received: None,
             upstream_service_ms: None,
             timeout: None,
             response_deadline: None,
@@ -410,6 +410,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         stream.request_complete = true;
+        stream.request_received = Some(self.now.instant);
         stream.request_deadline = None;
         stream.active = self.now.instant;
         if !stream.tunnel {

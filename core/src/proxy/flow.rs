@@ -42,10 +42,7 @@ impl<I: Io> Shard<I> {
 
     /// The request is complete.
     pub(crate) fn send_request_end(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.upstream().is_some() {
-            stream.request_sent = Some(self.now.instant);
-        }
+        let Some(stream) = self.streams.get(key) else { return };
         if matches!(stream.phase, Phase::BackingOff(_)) {
             return;
         }

@@ -134,7 +134,6 @@ impl<I: Io> Shard<I> {
         stream.limits.detached();
         stream.started = self.now.instant;
         stream.started_unix_us = self.now.unix_us;
-        stream.request_sent = None;
         stream.upstream_address = None;
         self.stats.inc(listener.http.stats, HttpStat::DownstreamRqTotal);
         self.route(key);

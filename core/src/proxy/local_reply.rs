@@ -12,7 +12,7 @@ use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::{CompiledTarget, is_grpc};
-use crate::stats::{HttpStat, Scope};
+use crate::stats::HttpStat;
 use tidegate_http::{BodyLength, Method, ResponseHead};
 use tidegate_io::Io;
 
@@ -35,6 +35,10 @@ impl<I: Io> Shard<I> {
             self.abort_downstream(downstream);
             return;
         }
+        if reply.flags.intersects(ResponseFlags::OF_CLUSTER) {
+            self.charge_code(key, reply.status);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
         stream.response.clear();
         let config = &stream.listener.http.config;
         // What is behind a request that makes no sense may make none either.
@@ -161,29 +165,14 @@ impl<I: Io> Shard<I> {
         let output = downstream.output.get_or_insert_with(|| self.io.output());
         write_response(&response, response.body, true, config, None, output.tail());
         output.tail().extend_from_slice(body);
-        self.count_without_stream(http.stats, response.status);
+        self.stats.inc(http.stats, HttpStat::DownstreamRqTotal);
+        self.stats.inc(http.stats, HttpStat::DownstreamRqHttp1Total);
+        self.count_status(http, response.status);
         record.status = response.status;
         record.response = Some(&response);
         record.bytes_sent = body.len() as u64;
         self.logs.record(&http.access_log, &record);
         self.close_after_output(key);
-    }
-
-    fn count_without_stream(&mut self, http: Scope, status: u16) {
-        let class = match status / 100 {
-            2 => HttpStat::DownstreamRq2xx,
-            3 => HttpStat::DownstreamRq3xx,
-            4 => HttpStat::DownstreamRq4xx,
-            _ => HttpStat::DownstreamRq5xx,
-        };
-        for stat in [
-            HttpStat::DownstreamRqTotal,
-            HttpStat::DownstreamRqHttp1Total,
-            HttpStat::DownstreamRqCompleted,
-            class,
-        ] {
-            self.stats.inc(http, stat);
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod admit;
 mod attempts;
+mod charge;
 mod client_address;
 mod closing;
 mod codec;

@@ -9,7 +9,6 @@ use super::stream::Phase;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
-use crate::stats::ClusterStat;
 use tidegate_http::h1::{
     encode_chunk_end, encode_chunk_start, encode_last_chunk, strip_hop_by_hop,
 };
@@ -29,8 +28,7 @@ impl<I: Io> Shard<I> {
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let now = self.now.instant;
-        let service = stream.request_sent.unwrap_or(stream.started);
-        let service_ms = (now - service).as_millis() as u64;
+        let received = stream.request_received;
         stream.active = now;
         stream.end_attempts();
         stream.limits.per_try_timeout = None;
@@ -44,7 +42,8 @@ impl<I: Io> Shard<I> {
         }
         // As in Envoy: an answer to a request that is still on its way has no service time.
         let is_whole = stream.request_complete && !stream.upgrade;
-        let shown_ms = is_whole.then_some(service_ms);
+        let service_ms = received.map(|received| (now - received).as_millis() as u64);
+        let shown_ms = service_ms.filter(|_| is_whole);
         stream.upstream_service_ms = shown_ms;
         let is_changed = stream.changes_responses;
         if is_changed {
@@ -67,19 +66,9 @@ impl<I: Io> Shard<I> {
         };
         let close = !upgraded && (last || stream.response_body == BodyLength::UntilClose);
         stream.request.close = close;
-        let (stats, status) = (stream.cluster().map(|cluster| cluster.stats), stream.status);
+        let status = stream.status;
         self.encode_response_head(key, close);
-        let Some(stats) = stats else { return };
-        self.stats.record(stats, ClusterStat::UpstreamRqTime, service_ms);
-        self.stats.inc(stats, ClusterStat::UpstreamRqCompleted);
-        let class = match status / 100 {
-            1 => ClusterStat::UpstreamRq1xx,
-            2 => ClusterStat::UpstreamRq2xx,
-            3 => ClusterStat::UpstreamRq3xx,
-            4 => ClusterStat::UpstreamRq4xx,
-            _ => ClusterStat::UpstreamRq5xx,
-        };
-        self.stats.inc(stats, class);
+        self.charge_code(key, status);
     }
 
     /// Writes `stream.response` to the downstream connection.
@@ -116,7 +105,9 @@ impl<I: Io> Shard<I> {
         stream.end_attempts();
         strip_hop_by_hop(&mut stream.response.headers, false);
         stream.response_body = BodyLength::None;
+        let status = stream.response.status;
         self.encode_response_head(key, false);
+        self.charge_code(key, status);
     }
 
     /// Body bytes of the response.
@@ -155,6 +146,7 @@ impl<I: Io> Shard<I> {
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
         stream.limits.detached();
+        self.charge_time(key);
         self.finish_upstream(upstream, key);
         self.end_response(key);
     }

@@ -145,6 +145,10 @@ impl<I: Io> Shard<I> {
         let limit = entry.config.circuit_breakers.default.max_pending_requests;
         if Breakers::acquire(&entry.breakers.pending, limit) == Permit::Refused {
             self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingOverflow);
+            // To Envoy no host is chosen then.
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.upstream_address = None;
+            }
             self.local_reply(key, LocalReply::OVERFLOW);
             return;
         }
@@ -214,15 +218,16 @@ fn first_step(
         }
         // Only what is forwarded can enable CONNECT, as in Envoy.
         _ if stream.request.method == Method::Connect => refused(LocalReply::UPGRADE_FAILED),
+        // To Envoy a redirect is a direct response, and `rq_redirect` is never counted.
         CompiledTarget::Redirect(action, replacement) => {
             let https = came_by_tls(&stream.request);
             let replacement = replacement.as_deref();
             let location = redirect::location(&stream.request, https, route, action, replacement);
-            (Step::Redirect { status: action.status, location }, Some(HttpStat::RqRedirect))
+            (Step::Redirect { status: action.status, location }, Some(HttpStat::RqDirectResponse))
         }
         CompiledTarget::RequireTls => {
             let location = redirect::with_tls(&stream.request);
-            (Step::Redirect { status: 301, location }, Some(HttpStat::RqRedirect))
+            (Step::Redirect { status: 301, location }, Some(HttpStat::RqDirectResponse))
         }
         CompiledTarget::DirectResponse(_) => (Step::Direct, Some(HttpStat::RqDirectResponse)),
     }

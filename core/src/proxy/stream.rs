@@ -121,8 +121,8 @@ pub struct Stream {
     pub started: Instant,
     /// The same on the wall clock, in microseconds since 1970.
     pub started_unix_us: u64,
-    /// When the whole request had been sent on.
-    pub request_sent: Option<Instant>,
+    /// When the whole request had been received.
+    pub request_received: Option<Instant>,
     /// Milliseconds from then to the response head.
     pub upstream_service_ms: Option<u64>,
     /// The route's `timeout`, from the end of the request on.
@@ -234,18 +234,7 @@ impl<I: Io> Shard<I> {
         stream.end_attempts();
         stream.release_request();
         let http = &stream.listener.http;
-        let status_class = match stream.status / 100 {
-            1 => Some(HttpStat::DownstreamRq1xx),
-            2 => Some(HttpStat::DownstreamRq2xx),
-            3 => Some(HttpStat::DownstreamRq3xx),
-            4 => Some(HttpStat::DownstreamRq4xx),
-            5 => Some(HttpStat::DownstreamRq5xx),
-            _ => None,
-        };
-        if let Some(stat) = status_class {
-            self.stats.inc(http.stats, stat);
-            self.stats.inc(http.stats, HttpStat::DownstreamRqCompleted);
-        }
+        self.count_status(http, stream.status);
         self.stats.dec(http.stats, HttpStat::DownstreamRqActive);
         if stream.tunnel {
             self.stats.dec(http.stats, HttpStat::DownstreamCxUpgradesActive);

@@ -196,9 +196,6 @@ impl<I: Io> Shard<I> {
             }
         });
         stream.limits.attached(self.now.instant, stream.request_complete);
-        if stream.request_complete {
-            stream.request_sent.get_or_insert(self.now.instant);
-        }
         let has_limits = stream.limits.deadline(stream.active).is_some();
         let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
         self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
@@ -332,7 +329,6 @@ impl<I: Io> Shard<I> {
         self.detach(stream_key);
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         if stream.response_started() {
-            self.stats.inc(stats, ClusterStat::UpstreamRqRxReset);
             self.cut_off(stream_key);
             return;
         }
@@ -354,7 +350,6 @@ impl<I: Io> Shard<I> {
                 if let Some(upstream) = self.upstreams.get(key) {
                     let stats = upstream.cluster.stats;
                     for stat in [
-                        ClusterStat::UpstreamRqTxReset,
                         ClusterStat::UpstreamCxDestroyLocal,
                         ClusterStat::UpstreamCxDestroyWithActiveRq,
                         ClusterStat::UpstreamCxDestroyLocalWithActiveRq,

@@ -50,6 +50,8 @@ pub struct HttpEntry {
     pub access_log: Vec<Arc<AccessLogger>>,
     /// Its stats, under `http.<stat_prefix>`.
     pub stats: Scope,
+    /// Its stats within the listener's, under `listener.<address>.http.<stat_prefix>`.
+    pub listener_stats: Scope,
     /// What becomes of the proxy's own answers.
     pub local_replies: Option<Box<LocalReplies>>,
     /// Stats of the HTTP/1 codec, under `http1`.

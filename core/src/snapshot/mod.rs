@@ -24,7 +24,8 @@ pub use publish::{Adopted, Publisher};
 pub use route_table::{
     AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite,
     CompiledRetryPolicy, CompiledRoute, CompiledTarget, Explanation, FieldName, HeaderCondition,
-    Mismatch, Mutations, Replacement, Rewrites, RouteId, RouteQuery, RouteTable, Unmet, is_grpc,
+    Mismatch, Mutations, Replacement, Rewrites, RouteId, RouteQuery, RouteTable, TextMatch, Unmet,
+    is_grpc,
 };
 
 use std::sync::Arc;
@@ -40,4 +41,18 @@ pub struct Snapshot {
     pub clusters: ClusterTable,
     /// The process is going down: stop accepting, finish what runs.
     pub draining: bool,
+    /// Which connections close after their next response.
+    pub closing: Closing,
+}
+
+/// Which connections close after their next response, though the process goes on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Closing {
+    /// None.
+    #[default]
+    None,
+    /// Those of inbound listeners.
+    Inbound,
+    /// All.
+    All,
 }

@@ -110,7 +110,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Sums the same histogram of several shards.
+    /// Sums histograms: those of several shards, or of several origins.
     pub(super) fn merge<'a>(shards: impl Iterator<Item = &'a [AtomicU64; CELLS]>) -> Histogram {
         let mut total = Histogram::default();
         let mut counts = [0_u64; BUCKETS];
@@ -126,6 +126,22 @@ impl Histogram {
             total.buckets.push(Bucket { low, high, count });
         }
         total
+    }
+
+    /// Adds the values of `other`.
+    pub(super) fn add(&mut self, other: Histogram) {
+        if self.count == 0 {
+            *self = other;
+            return;
+        }
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+        for bucket in other.buckets {
+            match self.buckets.binary_search_by_key(&bucket.low, |own| own.low) {
+                Ok(at) => self.buckets[at].count += bucket.count,
+                Err(at) => self.buckets.insert(at, bucket),
+            }
+        }
     }
 
     /// The value that a share `quantile` (0 to 1) of all values does not pass: the middle of its

@@ -5,14 +5,19 @@
 //!
 //! What it leaves to others: what to count (`shard`, `proxy`), and the pages (`admin`).
 
+pub mod codes;
 pub mod histogram;
 pub mod names;
 pub mod registry;
+pub mod series;
 pub mod shard;
 
 pub use histogram::{Bucket, Histogram};
-pub use names::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, ServerStat};
-pub use registry::{Kind, Registry, Scope, StatTable, Value};
+pub use names::{
+    ClusterStat, HostStat, Http1Stat, HttpStat, ListenerHttpStat, ListenerStat, ServerStat,
+};
+pub use registry::{Kind, Registry, Scope, ShownScope, StatTable, Value};
+pub use series::{Column, Sample, columns};
 pub use shard::{ShardStats, Stat};
 
 /// The number of one stat: the same cell in every shard's array.

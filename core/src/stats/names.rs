@@ -6,18 +6,16 @@
 use super::Kind;
 use super::shard::Stat;
 
-/// For each stat of a table, how many histograms stand before it.
-const fn histogram_indices<const N: usize>(table: &[(&str, Kind)]) -> [u32; N] {
-    let mut indices = [0; N];
+/// For each stat of a table, how many cells the blocks before its own have.
+const fn block_offsets<const N: usize>(table: &[(&str, Kind)]) -> [u32; N] {
+    let mut offsets = [0; N];
     let (mut stat, mut before) = (0, 0);
     while stat < N {
-        indices[stat] = before;
-        if matches!(table[stat].1, Kind::Histogram) {
-            before += 1;
-        }
+        offsets[stat] = before;
+        before += table[stat].1.block_cells();
         stat += 1;
     }
-    indices
+    offsets
 }
 
 macro_rules! stats {
@@ -32,7 +30,7 @@ macro_rules! stats {
             /// Name and kind of each, in order of their cells.
             pub const ALL: &'static [(&'static str, Kind)] = &[$(($text, Kind::$kind),)*];
 
-            const HISTOGRAM_INDICES: [u32; Self::ALL.len()] = histogram_indices(Self::ALL);
+            const BLOCK_OFFSETS: [u32; Self::ALL.len()] = block_offsets(Self::ALL);
         }
 
         impl Stat for $name {
@@ -42,8 +40,8 @@ macro_rules! stats {
             }
 
             #[inline]
-            fn histogram_index(self) -> u32 {
-                Self::HISTOGRAM_INDICES[self as usize]
+            fn block_offset(self) -> u32 {
+                Self::BLOCK_OFFSETS[self as usize]
             }
 
             #[inline]
@@ -82,6 +80,18 @@ stats! {
         DownstreamCxOverflow = Counter "downstream_cx_overflow",
         NoFilterChainMatch = Counter "no_filter_chain_match",
         DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Under `listener.<address>.http.<stat_prefix>.`
+    ListenerHttpStat {
+        DownstreamRqCompleted = Counter "downstream_rq_completed",
+        DownstreamRq1xx = Counter "downstream_rq_1xx",
+        DownstreamRq2xx = Counter "downstream_rq_2xx",
+        DownstreamRq3xx = Counter "downstream_rq_3xx",
+        DownstreamRq4xx = Counter "downstream_rq_4xx",
+        DownstreamRq5xx = Counter "downstream_rq_5xx",
     }
 }
 
@@ -161,7 +171,8 @@ stats! {
 }
 
 stats! {
-    /// Under `cluster.<name>.`
+    /// Under `cluster.<name>.` Codes and times are counted by where the request came from; what
+    /// both have together is reckoned when somebody looks.
     ClusterStat {
         UpstreamCxTotal = Counter "upstream_cx_total",
         UpstreamCxHttp1Total = Counter "upstream_cx_http1_total",
@@ -210,14 +221,12 @@ stats! {
             "upstream_internal_redirect_succeeded_total",
         RetryOrShadowAbandoned = Counter "retry_or_shadow_abandoned",
         UpstreamRqReplayed = Counter "upstream_rq_replayed",
-        UpstreamRqCompleted = Counter "upstream_rq_completed",
-        UpstreamRq1xx = Counter "upstream_rq_1xx",
-        UpstreamRq2xx = Counter "upstream_rq_2xx",
-        UpstreamRq3xx = Counter "upstream_rq_3xx",
-        UpstreamRq4xx = Counter "upstream_rq_4xx",
-        UpstreamRq5xx = Counter "upstream_rq_5xx",
         LbHealthyPanic = Counter "lb_healthy_panic",
-        UpstreamRqTime = Histogram "upstream_rq_time",
+        ExternalCodes = Codes "external.",
+        InternalCodes = Codes "internal.",
+        RetryCodes = Codes "retry.",
+        ExternalRqTime = Histogram "external.upstream_rq_time",
+        InternalRqTime = Histogram "internal.upstream_rq_time",
         UpstreamCxConnectMs = Histogram "upstream_cx_connect_ms",
         UpstreamCxLengthMs = Histogram "upstream_cx_length_ms",
     }

@@ -1,13 +1,15 @@
 //! Names of stats, and sums over shards: the control and admin side.
 //!
 //! A scope's cells stay its own for the life of the process: names that go for good leave their
-//! cells behind (about 300 bytes for a cluster that had no traffic). When all cells are given out,
+//! cells behind (about 400 bytes for a cluster that had no traffic). When all cells are given out,
 //! further scopes share one set that no page shows, and [`Registry::scopes_refused`] says so.
 //!
 //! What it leaves to others: pages.
 
-use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat};
-use super::{Histogram, HostStat, ShardStats, StatId, histogram};
+use super::codes::{self, Codes};
+use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat, gauge};
+use super::{Histogram, HostStat, ShardStats, StatId, columns, histogram};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,8 +20,21 @@ pub enum Kind {
     Counter,
     /// The sum of the shards' values now.
     Gauge,
-    /// A distribution; occupies several cells.
+    /// A distribution: a block of cells.
     Histogram,
+    /// How often each response code was counted: a block of cells.
+    Codes,
+}
+
+impl Kind {
+    /// Cells beside the one that every stat has, which counts uses.
+    pub(super) const fn block_cells(self) -> u32 {
+        match self {
+            Kind::Counter | Kind::Gauge => 0,
+            Kind::Histogram => histogram::CELLS as u32,
+            Kind::Codes => codes::CELLS as u32,
+        }
+    }
 }
 
 /// The names and kinds of a kind of scope: one of the `ALL` tables of `names`.
@@ -31,8 +46,8 @@ pub type StatTable = &'static [(&'static str, Kind)];
 pub struct Scope {
     /// The first cell.
     pub base: StatId,
-    /// The first cell of the first histogram. Histograms stand apart, so that counters are dense.
-    histograms: StatId,
+    /// The first cell of the first block. Blocks stand apart, so that counters are dense.
+    blocks: StatId,
 }
 
 impl Scope {
@@ -42,13 +57,13 @@ impl Scope {
     }
 
     #[inline]
-    pub(super) fn histogram(self, stat: impl Stat) -> StatId {
-        self.histogram_at(stat.histogram_index())
+    pub(super) fn block(self, stat: impl Stat) -> StatId {
+        self.block_at(stat.block_offset())
     }
 
     #[inline]
-    fn histogram_at(self, index: u32) -> StatId {
-        StatId(self.histograms.0 + index * histogram::CELLS as u32)
+    fn block_at(self, offset: u32) -> StatId {
+        StatId(self.blocks.0 + offset)
     }
 }
 
@@ -79,7 +94,7 @@ struct Names {
     /// prefix.
     by_prefix: HashMap<Arc<str>, Vec<u32>>,
     counters: Arena,
-    histograms: Arena,
+    blocks: Arena,
     chunks: u32,
     /// What scopes get when there are no cells left.
     spill: Option<Scope>,
@@ -88,10 +103,18 @@ struct Names {
 
 #[derive(Clone, Debug)]
 struct Named {
-    prefix: Arc<str>,
-    stats: StatTable,
-    scope: Scope,
+    shown: ShownScope,
     hidden: bool,
+}
+
+/// A scope as pages see it.
+#[derive(Clone, Debug)]
+pub struct ShownScope {
+    /// `cluster.one`; empty for names that stand alone.
+    pub prefix: Arc<str>,
+    /// Its stats.
+    pub stats: StatTable,
+    pub(super) scope: Scope,
 }
 
 /// The part of a chunk that is not given out yet: `next <= end`, both in the same chunk or at its
@@ -107,7 +130,7 @@ const SCOPE_ALIGNMENT: u32 = 8;
 
 /// Cells for scopes that find no others. Larger than any table.
 const SPILL_CELLS: u32 = 256;
-const SPILL_HISTOGRAMS: u32 = 8;
+const SPILL_BLOCKS: u32 = 8192;
 
 impl Registry {
     /// A registry for so many shards.
@@ -116,7 +139,7 @@ impl Registry {
         let threads = (0..=shards).map(|_| Arc::new(ShardStats::new())).collect();
         let registry = Registry { threads, names: Mutex::default() };
         let mut names = registry.names();
-        names.spill = registry.allocate(&mut names, SPILL_CELLS, SPILL_HISTOGRAMS);
+        names.spill = registry.allocate(&mut names, SPILL_CELLS, SPILL_BLOCKS);
         drop(names);
         registry
     }
@@ -146,10 +169,10 @@ impl Registry {
         let mut names = self.names();
         if let Some(index) = names.find(prefix, stats) {
             names.scopes[index].hidden = false;
-            return names.scopes[index].scope;
+            return names.scopes[index].shown.scope;
         }
-        let histograms = stats.iter().filter(|(_, kind)| *kind == Kind::Histogram).count();
-        let made = self.allocate(&mut names, stats.len() as u32, histograms as u32);
+        let blocks = stats.iter().map(|(_, kind)| kind.block_cells()).sum();
+        let made = self.allocate(&mut names, stats.len() as u32, blocks);
         let Some(scope) = made else {
             names.refused += 1;
             return names.spill();
@@ -157,7 +180,7 @@ impl Registry {
         let prefix: Arc<str> = prefix.into();
         let index = names.scopes.len() as u32;
         names.by_prefix.entry(prefix.clone()).or_default().push(index);
-        names.scopes.push(Named { prefix, stats, scope, hidden: false });
+        names.scopes.push(Named { shown: ShownScope { prefix, stats, scope }, hidden: false });
         scope
     }
 
@@ -173,10 +196,10 @@ impl Registry {
         true
     }
 
-    /// One stat, summed over the shards.
+    /// One stat, summed over the shards; of response codes, how many there are.
     #[must_use]
     pub fn value(&self, scope: Scope, stat: impl Stat) -> Value {
-        self.merge(stat.kind(), scope.cell(stat), scope.histogram(stat))
+        self.read(stat.kind(), scope, stat.index(), stat.block_offset()).0
     }
 
     /// A counter or a gauge, summed over the shards; of a histogram, how many values it has.
@@ -188,33 +211,20 @@ impl Registry {
         }
     }
 
-    /// Every stat that is shown, by name, in order of the names. Stats of hosts are not:
+    /// Every series that is shown, by name, in order of the names. Stats of hosts are not:
     /// `/clusters` reads them with [`Registry::value`].
     #[must_use]
     pub fn collect(&self) -> Vec<(String, Value)> {
-        let name = |(prefix, stat, value): (Arc<str>, &str, Value)| match &*prefix {
-            "" => (stat.to_owned(), value),
-            prefix => (format!("{prefix}.{stat}"), value),
-        };
-        let mut values: Vec<_> = self.collect_scoped().into_iter().map(name).collect();
-        values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        values
-    }
-
-    /// The same as scope prefix, name within the scope, and value, in no order. A prefix can have
-    /// dots in it, so only here is it known where it ends: what tags are extracted from.
-    #[must_use]
-    pub fn collect_scoped(&self) -> Vec<(Arc<str>, &'static str, Value)> {
         let mut values = Vec::new();
-        for named in self.shown() {
-            let mut histograms = 0;
-            for (index, (name, kind)) in named.stats.iter().enumerate() {
-                let cell = StatId(named.scope.base.0 + index as u32);
-                let value = self.merge(*kind, cell, named.scope.histogram_at(histograms));
-                histograms += u32::from(*kind == Kind::Histogram);
-                values.push((named.prefix.clone(), *name, value));
+        for scope in self.shown() {
+            for column in columns(scope.stats) {
+                column.read(self, &scope, &mut |sample| {
+                    values
+                        .push((full_name(&scope.prefix, &sample.stat).into_owned(), sample.value));
+                });
             }
         }
+        values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         values
     }
 
@@ -224,34 +234,72 @@ impl Registry {
         self.names().refused
     }
 
-    /// The scopes that [`Registry::collect`] lists. The lock is not held while cells are read.
-    fn shown(&self) -> Vec<Named> {
-        let listed = |named: &&Named| !named.hidden && named.stats != HostStat::ALL;
-        self.names().scopes.iter().filter(listed).cloned().collect()
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.threads.len() - 1
     }
 
-    fn merge(&self, kind: Kind, cell: StatId, histogram: StatId) -> Value {
-        let sum = || self.threads.iter().fold(0_u64, |sum, t| sum.wrapping_add(t.load(cell)));
-        match kind {
-            Kind::Counter => Value::Counter(sum()),
-            Kind::Gauge => Value::Gauge(sum()),
+    /// The scopes that pages list, in no order. The lock is not held while cells are read.
+    #[must_use]
+    pub fn shown(&self) -> Vec<ShownScope> {
+        let listed = |named: &&Named| !named.hidden && named.shown.stats != HostStat::ALL;
+        self.names().scopes.iter().filter(listed).map(|named| named.shown.clone()).collect()
+    }
+
+    /// A stat with this place in its table, and whether it was ever written to.
+    pub(super) fn read(&self, kind: Kind, scope: Scope, index: u32, block: u32) -> (Value, bool) {
+        let cell = StatId(scope.base.0 + index);
+        let mut used = false;
+        let mut sum = |value: fn(u64) -> u64| {
+            self.threads.iter().fold(0_u64, |sum, thread| {
+                let cell = thread.load(cell);
+                used |= cell != 0;
+                sum.wrapping_add(value(cell))
+            })
+        };
+        let value = match kind {
+            Kind::Gauge => Value::Gauge(sum(gauge::value)),
+            Kind::Counter | Kind::Codes => Value::Counter(sum(|cell| cell)),
+            Kind::Histogram if sum(|cell| cell) == 0 => Value::Histogram(Histogram::default()),
             Kind::Histogram => {
-                let shards = self.threads.iter().filter_map(|thread| thread.histogram(histogram));
+                let block = scope.block_at(block);
+                let shards = self.threads.iter().filter_map(|thread| thread.block(block));
                 Value::Histogram(Histogram::merge(shards))
             }
+        };
+        (value, used)
+    }
+
+    /// The same of one shard only.
+    pub(super) fn read_shard(&self, shard: usize, kind: Kind, scope: Scope, index: u32) -> Value {
+        let cell = self.threads[shard].load(StatId(scope.base.0 + index));
+        match kind {
+            Kind::Gauge => Value::Gauge(gauge::value(cell)),
+            _ => Value::Counter(cell),
         }
+    }
+
+    /// The response codes of a stat.
+    pub(super) fn codes(&self, scope: Scope, index: u32, block: u32) -> Codes {
+        let cell = StatId(scope.base.0 + index);
+        if self.threads.iter().all(|thread| thread.load(cell) == 0) {
+            return Codes::default();
+        }
+        let block = scope.block_at(block);
+        Codes::merge(self.threads.iter().filter_map(|thread| thread.block(block)))
     }
 
     /// Finds cells, and makes the chunks that they are in on every thread's side before anybody
     /// learns of them.
-    fn allocate(&self, names: &mut Names, cells: u32, histograms: u32) -> Option<Scope> {
-        let Names { counters, histograms: buckets, chunks, .. } = names;
+    fn allocate(&self, names: &mut Names, cells: u32, block_cells: u32) -> Option<Scope> {
+        let Names { counters, blocks, chunks, .. } = names;
         let base = self.take(counters, chunks, cells)?;
-        let histograms = match histograms {
+        let blocks = match block_cells {
             0 => base,
-            count => self.take(buckets, chunks, count * histogram::CELLS as u32)?,
+            cells => self.take(blocks, chunks, cells)?,
         };
-        Some(Scope { base: StatId(base), histograms: StatId(histograms) })
+        Some(Scope { base: StatId(base), blocks: StatId(blocks) })
     }
 
     fn take(&self, arena: &mut Arena, chunks: &mut u32, cells: u32) -> Option<u32> {
@@ -278,11 +326,29 @@ impl Registry {
 impl Names {
     fn find(&self, prefix: &str, stats: StatTable) -> Option<usize> {
         let mut indices = self.by_prefix.get(prefix)?.iter().map(|&index| index as usize);
-        indices.find(|&index| self.scopes[index].stats == stats)
+        indices.find(|&index| self.scopes[index].shown.stats == stats)
     }
 
     fn spill(&self) -> Scope {
         // Made by `Registry::new` from the first chunks, so it is always there.
-        self.spill.unwrap_or(Scope { base: StatId(0), histograms: StatId(0) })
+        self.spill.unwrap_or(Scope { base: StatId(0), blocks: StatId(0) })
+    }
+}
+
+impl ShownScope {
+    /// A counter or a gauge of it, or how many values a histogram has. The stat must be of its
+    /// table.
+    #[must_use]
+    pub fn number(&self, registry: &Registry, stat: impl Stat) -> u64 {
+        registry.number(self.scope, stat)
+    }
+}
+
+/// Prefix and name with a dot between them, if there is a prefix.
+#[must_use]
+pub fn full_name<'n>(prefix: &str, stat: &'n str) -> Cow<'n, str> {
+    match prefix {
+        "" => Cow::Borrowed(stat),
+        prefix => Cow::Owned(format!("{prefix}.{stat}")),
     }
 }

@@ -10,16 +10,15 @@
 //!
 //! What it leaves to others: names and sums (`registry`), buckets (`histogram`).
 
-use super::histogram;
-use super::{Scope, StatId};
+use super::{Kind, Scope, StatId, codes, histogram};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells of one chunk: 512 KiB of address space.
 pub(super) const CHUNK_CELLS: u32 = 1 << 16;
 
-/// How many chunks there can be: room for about 59,000 clusters.
-pub(super) const CHUNKS_MAX: u32 = 2048;
+/// How many chunks there can be: room for about 57,000 clusters.
+pub(super) const CHUNKS_MAX: u32 = 4096;
 
 const _: () = assert!(CHUNK_CELLS.is_power_of_two());
 const _: () = assert!((CHUNK_CELLS as u64) * (CHUNKS_MAX as u64) <= u32::MAX as u64 + 1);
@@ -37,8 +36,8 @@ pub trait Stat: Copy {
     /// Its place in the scope's table.
     fn index(self) -> u32;
 
-    /// How many histograms stand before it in the table.
-    fn histogram_index(self) -> u32;
+    /// How many cells the blocks of the stats before it have.
+    fn block_offset(self) -> u32;
 
     /// What it is.
     fn kind(self) -> super::Kind;
@@ -60,8 +59,8 @@ impl ShardStats {
         Some(&chunk[(id.0 % CHUNK_CELLS) as usize])
     }
 
-    /// The cells of a histogram. A histogram never crosses the end of a chunk.
-    pub(super) fn histogram(&self, id: StatId) -> Option<&[AtomicU64; histogram::CELLS]> {
+    /// The cells of a histogram or of codes. A block never crosses the end of a chunk.
+    pub(super) fn block<const CELLS: usize>(&self, id: StatId) -> Option<&[AtomicU64; CELLS]> {
         let chunk = self.chunks.get((id.0 / CHUNK_CELLS) as usize)?.get()?;
         chunk[(id.0 % CHUNK_CELLS) as usize..].first_chunk()
     }
@@ -74,7 +73,10 @@ impl ShardStats {
     /// Adds to a counter or a gauge.
     #[inline]
     pub fn add(&self, scope: Scope, stat: impl Stat, amount: u64) {
-        self.update(scope, stat, |value| value.wrapping_add(amount));
+        match stat.kind() {
+            Kind::Gauge => self.update(scope, stat, |cell| gauge::add(cell, amount)),
+            _ => self.update(scope, stat, |cell| cell.wrapping_add(amount)),
+        }
     }
 
     /// Adds one.
@@ -87,26 +89,41 @@ impl ShardStats {
     /// sum is right.
     #[inline]
     pub fn dec(&self, scope: Scope, stat: impl Stat) {
-        self.update(scope, stat, |value| value.wrapping_sub(1));
+        self.update(scope, stat, |cell| gauge::add(cell, u64::MAX));
     }
 
     /// Sets a gauge's share of this shard, or a counter that is kept elsewhere.
     #[inline]
     pub fn set(&self, scope: Scope, stat: impl Stat, value: u64) {
-        self.update(scope, stat, |_| value);
+        match stat.kind() {
+            Kind::Gauge => self.update(scope, stat, |_| gauge::add(0, value)),
+            _ => self.update(scope, stat, |_| value),
+        }
     }
 
     /// Records a value (milliseconds) in a histogram; a value above [`histogram::VALUE_MAX`] falls
     /// in the last bucket, and counts in full in the sum.
     #[inline]
     pub fn record(&self, scope: Scope, stat: impl Stat, value: u64) {
-        let cells = self.histogram(scope.histogram(stat));
+        let cells = self.block::<{ histogram::CELLS }>(scope.block(stat));
         debug_assert!(cells.is_some(), "a scope of another registry");
         if let Some(cells) = cells {
             for (index, amount) in [(histogram::cell_of(value), 1), (histogram::SUM, value)] {
                 bump(&cells[index], |before| before.wrapping_add(amount));
             }
         }
+        self.update(scope, stat, |uses| uses.wrapping_add(1));
+    }
+
+    /// Counts a response code.
+    #[inline]
+    pub fn charge(&self, scope: Scope, stat: impl Stat, code: u16) {
+        let cells = self.block::<{ codes::CELLS }>(scope.block(stat));
+        debug_assert!(cells.is_some(), "a scope of another registry");
+        if let Some(cells) = cells {
+            bump(&cells[codes::cell_of(code)], |before| before.wrapping_add(1));
+        }
+        self.update(scope, stat, |uses| uses.wrapping_add(1));
     }
 
     #[inline]
@@ -116,6 +133,20 @@ impl ShardStats {
         if let Some(cell) = cell {
             bump(cell, change);
         }
+    }
+}
+
+/// What the cell of a gauge holds: twice its value, and in the lowest bit that it was written to.
+pub(super) mod gauge {
+    /// The cell with `amount` more, which may stand for a negative number.
+    #[inline]
+    pub fn add(cell: u64, amount: u64) -> u64 {
+        cell.wrapping_add(amount << 1) | 1
+    }
+
+    /// The value of a cell, which is negative where more was taken off than added.
+    pub fn value(cell: u64) -> u64 {
+        (cell.cast_signed() >> 1).cast_unsigned()
     }
 }
 

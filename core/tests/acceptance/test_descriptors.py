@@ -44,6 +44,7 @@ def test_no_descriptor_for_the_upstream(rig):
     """A request whose upstream socket cannot be opened gets 503 at once, and the next one 200."""
     origin = rig.origin(keep=False)
     proxy, port = rig.front(origin.port, proxy={"concurrency": 1})
+    time.sleep(0.5)  # the number of the connection that asked for readiness is free again
     with Client(port) as client:
         client.send(b"GET /ready HTTP/1.1\r\n")
         time.sleep(0.3)

@@ -190,7 +190,20 @@ pub fn request(address: SocketAddr, method: &str, path: &str) -> (u16, String, S
     let reply = String::from_utf8(reply).unwrap();
     let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("no status: {reply:?}")), head.to_owned(), body.to_owned())
+    let is_chunked =
+        head.lines().any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked"));
+    let body = if is_chunked { unchunked(body) } else { body.to_owned() };
+    (status.unwrap_or_else(|| panic!("no status: {reply:?}")), head.to_owned(), body)
+}
+
+fn unchunked(mut rest: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body.push_str(&after[..size]);
+        rest = &after[size + 2..];
+    }
+    body
 }
 
 /// An origin that answers every request with its name, on a thread that ends with the test's

@@ -26,9 +26,12 @@ fn json_is_the_same_as_yaml() {
 		"loadAssignment": {"clusterName": "c", "endpoints": [{"lbEndpoints": [
 			{"endpoint": {"address": {"socketAddress":
 				{"address": "127.0.0.1", "portValue": "80"}}}}]}]}}]}}"#;
-    assert_eq!(loaded(json), loaded(BASE));
+    // The names of filters are others, which only a dump shows.
+    let meaning = |bootstrap| Bootstrap { received: Default::default(), ..bootstrap };
+    assert_eq!(meaning(loaded(json)), meaning(loaded(BASE)));
     let named = Source { name: "c.json".to_owned(), text: format!("\u{feff}{json}") };
-    assert_eq!(load(&[named], &Options::default()).unwrap().0, loaded(BASE));
+    let of_named = load(&[named], &Options::default()).unwrap().0;
+    assert_eq!(meaning(of_named), meaning(loaded(BASE)));
     let bad = Source { name: "c.json".to_owned(), text: "{\"admin\": {},}".to_owned() };
     let error = load(&[bad], &Options::default()).unwrap_err().to_string();
     assert!(error.starts_with("c.json:1:14: error: not valid JSON"), "{error}");

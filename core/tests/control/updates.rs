@@ -370,7 +370,7 @@ fn draining_and_stopping_listeners() {
     let mut control = Control::new();
     let yaml = bootstrap(&[listener("web", "a")], &[cluster("a", "STATIC", &["10.0.0.1"], "")]);
     control.update(&yaml);
-    control.resources.stop_listeners();
+    control.resources.stop_listeners(false);
     control.act();
     assert!(control.last().listeners.is_empty() && !control.last().draining);
     control.update(&yaml);

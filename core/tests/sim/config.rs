@@ -16,10 +16,12 @@ use tidegate::config::{
     VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
-    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
+    Breakers, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
     ListenerEntry, ListenerId, ListenerSockets, RouteTable, SelectionRules, Snapshot,
 };
-use tidegate::stats::{ClusterStat, HostStat, Http1Stat, HttpStat, ListenerStat, Registry, Scope};
+use tidegate::stats::{
+    ClusterStat, HostStat, Http1Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry, Scope,
+};
 use tidegate_io::sim::{Random, World};
 
 use super::plan::Weather;
@@ -152,7 +154,7 @@ impl Builder {
             (0..CLUSTERS).filter_map(|index| self.cluster_entry(index, shape)).collect::<Vec<_>>(),
         );
         let listeners = vec![Arc::new(self.listener_entry(shape))];
-        Snapshot { version: self.version, listeners, clusters, draining }
+        Snapshot { version: self.version, listeners, clusters, draining, closing: Closing::None }
     }
 
     /// The entry of a cluster; the same as before when nothing changed.
@@ -216,6 +218,7 @@ impl Builder {
             routes: Arc::new(RouteTable::compile(routes, known)),
             access_log: Vec::new(),
             stats: self.http_scope(),
+            listener_stats: self.registry.scope("listener.sim.http.sim", ListenerHttpStat::ALL),
             local_replies: None,
             codec_stats: self.registry.scope("http1", Http1Stat::ALL),
             host_address: proxy_address().ip(),
@@ -266,6 +269,7 @@ fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
         name: "sim".into(),
         address: proxy_address(),
         backlog: 128,
+        inbound: false,
         stat_prefix: "sim".into(),
         per_connection_buffer_limit_bytes: 1 << 20,
         filter_chain: FilterChain {

@@ -30,7 +30,7 @@ pub use route::{
     ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget,
     Rewrites,
 };
-pub use text::Replacement;
+pub use text::{Replacement, TextMatch};
 
 use super::ClusterId;
 use crate::config::{self, TlsRequirement};

@@ -8,7 +8,7 @@ use regex_automata::meta;
 
 /// A compiled `StringMatcher`.
 #[derive(Debug)]
-pub(super) struct TextMatch {
+pub struct TextMatch {
     pattern: TextPattern,
     ignore_case: bool,
 }
@@ -23,6 +23,12 @@ enum TextPattern {
 }
 
 impl TextMatch {
+    /// Compiles a matcher that stands alone. What validation let through compiles.
+    #[must_use]
+    pub fn of(matcher: &StringMatcher) -> TextMatch {
+        TextMatch::new(matcher, &mut 0)
+    }
+
     pub(super) fn new(matcher: &StringMatcher, failures: &mut u32) -> TextMatch {
         let bytes = |text: &String| text.clone().into_bytes();
         let pattern = match &matcher.pattern {
@@ -35,7 +41,9 @@ impl TextMatch {
         TextMatch { pattern, ignore_case: matcher.ignore_case }
     }
 
-    pub(super) fn matches(&self, text: &[u8]) -> bool {
+    /// Whether it matches.
+    #[must_use]
+    pub fn matches(&self, text: &[u8]) -> bool {
         let same = |a: &[u8], b: &[u8]| match self.ignore_case {
             true => a.eq_ignore_ascii_case(b),
             false => a == b,
