@@ -16,7 +16,13 @@ use tidegate_http::RequestHead;
 const ROUNDS: u32 = 1_000_000;
 
 fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (RouteTable, f64) {
-    let target = || RouteTarget::DirectResponse(DirectResponse { status: 200, body: Vec::new() });
+    let target = || {
+        RouteTarget::DirectResponse(DirectResponse {
+            status: 200,
+            body: Vec::new(),
+            body_format: None,
+        })
+    };
     let route = |number| Route {
         name: String::new(),
         matches: RouteMatch::new(path(number)),

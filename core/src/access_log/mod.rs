@@ -5,6 +5,7 @@
 //!
 //! What it leaves to others: when a stream is over (`proxy`).
 
+mod address;
 pub mod filter;
 pub mod format;
 mod json;

@@ -2,11 +2,11 @@
 //!
 //! What it leaves to others: the text around them (`format`).
 
+use super::address::{AddressPart, Peer};
 use super::time::TimeFormat;
-use super::{Record, write_number};
-use std::fmt::Display;
-use std::io::Write;
-use std::net::SocketAddr;
+use super::{Record, write_escaped, write_number};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use tidegate_http::{Headers, Name, Version};
 
 /// Written for a value that there is not.
@@ -20,7 +20,15 @@ pub(super) enum Operator {
     Request(Vec<RequestField>),
     /// `RESP(X?Y)`
     Response(Vec<ResponseField>),
+    /// `PATH(QUERY:WHICH)`
+    Path {
+        with_query: bool,
+        which: PathKind,
+    },
     Protocol,
+    UpstreamProtocol,
+    /// What every line has, written as in a line.
+    Constant(Vec<u8>),
     /// `LOCAL_REPLY_BODY`: the body that a local reply's format replaces.
     LocalReplyBody,
     ResponseCode,
@@ -44,6 +52,14 @@ pub(super) enum RequestField {
     Header(HeaderName),
 }
 
+/// Which path: before a rewrite, after it, or before it if there was one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum PathKind {
+    Original,
+    Current,
+    Either,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum ResponseField {
     Status,
@@ -59,52 +75,27 @@ pub(super) struct HeaderName {
     id: Name,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Peer {
-    Upstream,
-    DownstreamRemote,
-    DownstreamDirect,
-    DownstreamLocal,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum AddressPart {
-    Whole,
-    WithoutPort,
-    Port,
-}
-
 /// Operators of Envoy that are not here, so that the error can say so.
 const UNSUPPORTED: &[&str] = &[
-    "ACCESS_LOG_TYPE",
     "BYTES_RETRANSMITTED",
     "COMMON_DURATION",
     "CONNECTION_ID",
     "CONNECTION_TERMINATION_DETAILS",
     "DOWNSTREAM_HEADER_BYTES_RECEIVED",
     "DOWNSTREAM_HEADER_BYTES_SENT",
-    "DOWNSTREAM_LOCAL_URI_SAN",
-    "DOWNSTREAM_PEER_SUBJECT",
-    "DOWNSTREAM_TLS_CIPHER",
-    "DOWNSTREAM_TLS_VERSION",
-    "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "DOWNSTREAM_WIRE_BYTES_RECEIVED",
     "DOWNSTREAM_WIRE_BYTES_SENT",
     "DYNAMIC_METADATA",
     "EMIT_TIME",
-    "ENVIRONMENT",
     "FILTER_CHAIN_NAME",
     "FILTER_STATE",
     "GRPC_STATUS",
     "GRPC_STATUS_NUMBER",
-    "HOSTNAME",
     "LOCAL_REPLY_BODY",
     "METADATA",
     "PACKETS_RETRANSMITTED",
-    "PATH",
     "QUERY_PARAM",
     "QUERY_PARAMS",
-    "REQUESTED_SERVER_NAME",
     "REQUEST_DURATION",
     "REQUEST_HEADERS_BYTES",
     "REQUEST_TX_DURATION",
@@ -126,11 +117,9 @@ const UNSUPPORTED: &[&str] = &[
     "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
     "UPSTREAM_LOCAL_PORT",
     "UPSTREAM_METADATA",
-    "UPSTREAM_PROTOCOL",
     "UPSTREAM_TRANSPORT_FAILURE_REASON",
     "UPSTREAM_WIRE_BYTES_RECEIVED",
     "UPSTREAM_WIRE_BYTES_SENT",
-    "VIRTUAL_CLUSTER_NAME",
 ];
 
 impl Operator {
@@ -153,6 +142,13 @@ impl Operator {
                 let fields = header_names(name, argument)?.into_iter().map(ResponseField::parse);
                 return Ok(Operator::Response(fields.collect::<Result<_, _>>()?));
             }
+            ("PATH", argument) => return Operator::path(argument.unwrap_or_default()),
+            ("ENVIRONMENT", Some(variable)) if !variable.is_empty() => {
+                return Ok(Operator::constant(std::env::var_os(variable)));
+            }
+            ("ENVIRONMENT", _) => {
+                return Err("%ENVIRONMENT% needs the name of a variable in parentheses".into());
+            }
             _ => {}
         }
         let Some(operator) = Operator::plain(name) else {
@@ -167,12 +163,54 @@ impl Operator {
         }
     }
 
+    fn path(argument: &str) -> Result<Operator, String> {
+        let (query, which) = argument.split_once(':').unwrap_or((argument, ""));
+        let with_query = match query {
+            "" | "WQ" => true,
+            "NQ" => false,
+            _ => return Err(format!("%PATH({argument})%: {query} is neither WQ nor NQ")),
+        };
+        let which = match which {
+            "" | "ORIG_OR_PATH" => PathKind::Either,
+            "ORIG" => PathKind::Original,
+            "PATH" => PathKind::Current,
+            _ => {
+                let known = "ORIG, PATH nor ORIG_OR_PATH";
+                return Err(format!("%PATH({argument})%: {which} is neither {known}"));
+            }
+        };
+        Ok(Operator::Path { with_query, which })
+    }
+
+    fn constant(value: Option<impl AsRef<OsStr>>) -> Operator {
+        let mut text = Vec::new();
+        match value {
+            Some(value) => write_escaped(&mut text, value.as_ref().as_bytes()),
+            None => text.extend_from_slice(MISSING),
+        }
+        Operator::Constant(text)
+    }
+
     /// Operators without an argument.
     fn plain(name: &str) -> Option<Operator> {
         use AddressPart::{Port, Whole, WithoutPort};
         use Peer::{DownstreamDirect, DownstreamLocal, DownstreamRemote, Upstream};
         Some(match name {
             "PROTOCOL" => Operator::Protocol,
+            "UPSTREAM_PROTOCOL" => Operator::UpstreamProtocol,
+            // A line is written when a request is over, and at no other time.
+            "ACCESS_LOG_TYPE" => Operator::constant(Some("DownstreamEnd")),
+            "HOSTNAME" => Operator::constant(Some(
+                rustix::system::uname().nodename().to_string_lossy().as_ref(),
+            )),
+            // Without TLS and without virtual clusters there are no such values.
+            "DOWNSTREAM_LOCAL_URI_SAN"
+            | "DOWNSTREAM_PEER_SUBJECT"
+            | "DOWNSTREAM_TLS_CIPHER"
+            | "DOWNSTREAM_TLS_VERSION"
+            | "DOWNSTREAM_TRANSPORT_FAILURE_REASON"
+            | "REQUESTED_SERVER_NAME"
+            | "VIRTUAL_CLUSTER_NAME" => Operator::constant(None::<&str>),
             "RESPONSE_CODE" => Operator::ResponseCode,
             "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
             "RESPONSE_FLAGS" => Operator::ResponseFlags,
@@ -229,6 +267,17 @@ impl Operator {
                     }
                 }
             }
+            Operator::Path { with_query, which } => {
+                let request = record.request?;
+                let original = || request.headers.get_name(b"x-envoy-original-path");
+                let path = match which {
+                    PathKind::Original => original()?,
+                    PathKind::Current => request.path(),
+                    PathKind::Either => original().unwrap_or(request.path()),
+                };
+                let end = memchr::memchr(b'?', path).filter(|_| !with_query);
+                present(&path[..end.unwrap_or(path.len())])
+            }
             Operator::LocalReplyBody => record.local_reply_body,
             Operator::ResponseCodeDetails => present(record.details.as_bytes()),
             Operator::UpstreamCluster => present(record.upstream_cluster?.as_bytes()),
@@ -247,6 +296,11 @@ impl Operator {
                 let version = record.request.map_or(b"HTTP/1.1".as_slice(), |r| version(r.version));
                 out.extend_from_slice(version);
             }
+            Operator::UpstreamProtocol => {
+                let is_used = record.upstream_host.is_some();
+                out.extend_from_slice(if is_used { b"HTTP/1.1" } else { MISSING });
+            }
+            Operator::Constant(text) => out.extend_from_slice(text),
             Operator::ResponseCode => write_number(out, record.status.into(), 1),
             Operator::ResponseFlags => record.flags.write_short(out),
             Operator::ResponseFlagsLong => record.flags.write_long(out),
@@ -254,7 +308,7 @@ impl Operator {
             Operator::BytesSent => write_number(out, record.bytes_sent, 1),
             Operator::Attempts => write_number(out, record.attempts.into(), 1),
             Operator::Duration => write_number(out, record.duration_us / 1_000, 1),
-            Operator::Address(peer, part) => write_address(out, peer.address(record), *part),
+            Operator::Address(peer, part) => part.write(out, peer.address(record)),
             Operator::Response(fields) => {
                 match fields.iter().find(|field| field.is_present(record)) {
                     Some(ResponseField::Status) => write_number(out, record.status.into(), 1),
@@ -265,6 +319,7 @@ impl Operator {
                 }
             }
             Operator::Request(_)
+            | Operator::Path { .. }
             | Operator::LocalReplyBody
             | Operator::ResponseCodeDetails
             | Operator::UpstreamCluster
@@ -308,6 +363,7 @@ impl Operator {
             Operator::ResponseCode => Some("RESPONSE_CODE"),
             Operator::ResponseCodeDetails => Some("RESPONSE_CODE_DETAILS"),
             Operator::Address(Peer::Upstream, _) => Some("UPSTREAM_HOST"),
+            Operator::UpstreamProtocol => Some("UPSTREAM_PROTOCOL"),
             _ => None,
         }
     }
@@ -365,17 +421,6 @@ impl HeaderName {
     }
 }
 
-impl Peer {
-    fn address(self, record: &Record<'_>) -> Option<SocketAddr> {
-        match self {
-            Peer::Upstream => record.upstream_host,
-            Peer::DownstreamRemote => record.downstream_remote_address,
-            Peer::DownstreamDirect => record.downstream_direct_address,
-            Peer::DownstreamLocal => record.downstream_local_address,
-        }
-    }
-}
-
 /// `X` or `X?Y`.
 fn header_names<'a>(operator: &str, argument: Option<&'a str>) -> Result<Vec<&'a str>, String> {
     let Some(argument) = argument else {
@@ -398,35 +443,4 @@ fn version(version: Version) -> &'static [u8] {
         Version::Http11 => b"HTTP/1.1",
         Version::Http2 => b"HTTP/2",
     }
-}
-
-fn write_address(out: &mut Vec<u8>, address: Option<SocketAddr>, part: AddressPart) {
-    let Some(address) = address else {
-        out.extend_from_slice(MISSING);
-        return;
-    };
-    match (address, part) {
-        (_, AddressPart::Port) => write_number(out, address.port().into(), 1),
-        // Most addresses are IPv4, and the standard library's formatting costs more than the rest
-        // of a line.
-        (SocketAddr::V4(address), part) => {
-            for (index, octet) in address.ip().octets().into_iter().enumerate() {
-                if index > 0 {
-                    out.push(b'.');
-                }
-                write_number(out, octet.into(), 1);
-            }
-            if part == AddressPart::Whole {
-                out.push(b':');
-                write_number(out, address.port().into(), 1);
-            }
-        }
-        (SocketAddr::V6(address), AddressPart::WithoutPort) => write_display(out, address.ip()),
-        (SocketAddr::V6(address), AddressPart::Whole) => write_display(out, &address),
-    }
-}
-
-/// Writing to memory does not fail.
-fn write_display(out: &mut Vec<u8>, value: &dyn Display) {
-    let _ = write!(out, "{value}");
 }

@@ -115,7 +115,7 @@ impl ResponseMapper {
 }
 
 impl BodyFormat {
-    fn from_proto(at: &At<'_>, format: &SubstitutionFormatString) -> Option<BodyFormat> {
+    pub(super) fn from_proto(at: &At<'_>, format: &SubstitutionFormatString) -> Option<BodyFormat> {
         let compiled = LogFormat::from_proto(at, format, Use::LocalReply)?;
         let content_type = match (format.content_type.as_str(), &compiled) {
             ("", LogFormat::Json(_)) => "application/json",

@@ -4,6 +4,7 @@
 
 use super::convert::At;
 use super::data_source;
+use super::local_reply::BodyFormat;
 use super::regex_rewrite::RegexRewrite;
 use super::route::RouteContext;
 use super::support::{SupportedMessage, message, used};
@@ -48,6 +49,8 @@ pub struct DirectResponse {
     pub status: u16,
     /// `body` (inline string, inline bytes or the file's content), at most 4 KiB.
     pub body: Vec<u8>,
+    /// `body_format`; `None` is the body as it is.
+    pub body_format: Option<BodyFormat>,
 }
 
 /// What is implemented of it.
@@ -66,7 +69,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("strip_query"),
         ],
     ),
-    message("envoy.config.route.v3.DirectResponseAction", &[used("status"), used("body")]),
+    message(
+        "envoy.config.route.v3.DirectResponseAction",
+        &[used("status"), used("body"), used("body_format")],
+    ),
 ];
 
 impl RedirectAction {
@@ -123,8 +129,13 @@ impl DirectResponse {
             Some(source) => data_source::read(&at.field("body"), source, longest)?,
             None => Vec::new(),
         };
+        let at_format = at.field("body_format");
+        let body_format = match &response.body_format {
+            Some(format) => Some(BodyFormat::from_proto(&at_format, format)?),
+            None => None,
+        };
         // The .proto file allows 200 to 599.
         let status = u16::try_from(response.status).ok()?;
-        Some(DirectResponse { status, body })
+        Some(DirectResponse { status, body, body_format })
     }
 }

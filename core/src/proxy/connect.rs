@@ -47,6 +47,7 @@ impl Upstream {
             finish: false,
             broken: false,
             requests: 0,
+            asked: false,
             answered: false,
             opened: now,
             aged_at: None,

@@ -73,10 +73,15 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let listener = stream.listener.clone();
         let Some(route) = stream.route.map(|id| listener.http.routes.get(id)) else { return };
-        let CompiledTarget::DirectResponse(direct) = &route.target else { return };
+        let CompiledTarget::DirectResponse(direct, format) = &route.target else { return };
         stream.details = "direct_response";
         stream.response.clear();
-        self.answer(key, direct.status, Content::text(&direct.body));
+        let Some(format) = format else {
+            return self.answer(key, direct.status, Content::text(&direct.body));
+        };
+        let body = self.format_body(key, format, &direct.body);
+        let content_type = Some(format.content_type.as_str());
+        self.answer(key, direct.status, Content { body: &body, content_type });
     }
 
     /// A `redirect`.

@@ -6,7 +6,7 @@
 use super::header_mutation::MutationScratch;
 use crate::access_log::Record;
 use crate::shard::{Shard, StreamKey};
-use crate::snapshot::LocalReplies;
+use crate::snapshot::{Body, LocalReplies};
 use tidegate_http::ResponseHead;
 use tidegate_io::Io;
 
@@ -43,6 +43,20 @@ impl<I: Io> Shard<I> {
         let content_type = map(replies, &known, content, &mut response, scratch, text);
         stream.response = response;
         content_type
+    }
+
+    /// A direct response's body in its format. As in Envoy it has no status yet.
+    pub(super) fn format_body(&mut self, key: StreamKey, format: &Body, body: &[u8]) -> Vec<u8> {
+        let mut text = Vec::new();
+        let Some(downstream) = self.streams.get(key).map(|stream| stream.downstream) else {
+            return text;
+        };
+        let ends = self.ends(downstream);
+        if let Some(stream) = self.streams.get(key) {
+            let known = stream.record(self.now.instant - stream.started, ends);
+            format.format.write_body(&mut text, &of_reply(&known, &stream.response, body));
+        }
+        text
     }
 }
 

@@ -229,7 +229,7 @@ fn first_step(
             let location = redirect::with_tls(&stream.request);
             (Step::Redirect { status: 301, location }, Some(HttpStat::RqDirectResponse))
         }
-        CompiledTarget::DirectResponse(_) => (Step::Direct, Some(HttpStat::RqDirectResponse)),
+        CompiledTarget::DirectResponse(..) => (Step::Direct, Some(HttpStat::RqDirectResponse)),
     }
 }
 

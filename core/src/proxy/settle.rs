@@ -1,10 +1,11 @@
-//! A downstream connection comes to rest: what gathered in a turn goes out at its end.
+//! A connection comes to rest: what gathered in a turn goes out at its end.
 //!
-//! What it leaves to others: the same for upstream connections (`upstream`).
+//! What it leaves to others: what is written to an output.
 
 use super::downstream::Life;
-use crate::shard::{DownstreamKey, Shard};
-use crate::stats::HttpStat;
+use super::upstream::Work;
+use crate::shard::{DownstreamKey, Shard, UpstreamKey};
+use crate::stats::{ClusterStat, HttpStat};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -53,5 +54,33 @@ impl<I: Io> Shard<I> {
             }
             _ => {}
         }
+    }
+
+    pub(crate) fn settle_upstream(&mut self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        upstream.touched = false;
+        if upstream.broken {
+            upstream.output = None;
+        }
+        if !upstream.sending
+            && let Some(output) = upstream.output.take_if(|output| !output.is_empty())
+        {
+            let stats = upstream.cluster.stats;
+            self.stats.add(stats, ClusterStat::UpstreamCxTxBytesTotal, output.len() as u64);
+            upstream.sending = true;
+            upstream.asked = true;
+            self.io.send(upstream.socket, output);
+        }
+        if upstream.sending {
+            return;
+        }
+        if upstream.finish {
+            upstream.finish = false;
+            self.io.shutdown_write(upstream.socket);
+        }
+        if let Work::Busy(stream) = upstream.work {
+            self.end_tunnel(stream);
+        }
+        self.resume_downstream(key);
     }
 }

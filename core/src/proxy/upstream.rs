@@ -59,6 +59,8 @@ pub struct Upstream {
     pub(super) broken: bool,
     /// Requests that it has carried.
     pub(super) requests: u32,
+    /// Some byte of its request was given to the kernel.
+    pub(super) asked: bool,
     /// Some byte of the response under way has arrived.
     pub(super) answered: bool,
     pub(super) opened: Instant,
@@ -182,6 +184,7 @@ impl<I: Io> Shard<I> {
             stream.counted = true;
         }
         upstream.work = Work::Busy(stream_key);
+        upstream.asked = false;
         upstream.requests += 1;
         upstream.decoder.expect(&stream.request);
         stream.phase = Phase::Attached(key);
@@ -213,11 +216,19 @@ impl<I: Io> Shard<I> {
     }
 
     fn upstream_received(&mut self, key: UpstreamKey, buffer: &Buffer) {
-        if let Some(upstream) = self.upstreams.get_mut(key) {
-            upstream.answered = true;
-            let stats = upstream.cluster.stats;
-            self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let stats = upstream.cluster.stats;
+        self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
+        if let Work::Busy(stream) = upstream.work
+            && !upstream.asked
+            && self.streams.get(stream).is_some_and(|stream| !stream.tunnel)
+        {
+            // Older than the request, so no answer to it: the connection is of no use to it.
+            self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
+            self.upstream_ended(key, End::Remote);
+            return;
         }
+        upstream.answered = true;
         self.read_upstream(key, buffer);
         self.expect_rest(key);
     }
@@ -458,32 +469,5 @@ impl<I: Io> Shard<I> {
             upstream.touched = true;
             self.touched_upstreams.push(key);
         }
-    }
-
-    pub(crate) fn settle_upstream(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        upstream.touched = false;
-        if upstream.broken {
-            upstream.output = None;
-        }
-        if !upstream.sending
-            && let Some(output) = upstream.output.take_if(|output| !output.is_empty())
-        {
-            let stats = upstream.cluster.stats;
-            self.stats.add(stats, ClusterStat::UpstreamCxTxBytesTotal, output.len() as u64);
-            upstream.sending = true;
-            self.io.send(upstream.socket, output);
-        }
-        if upstream.sending {
-            return;
-        }
-        if upstream.finish {
-            upstream.finish = false;
-            self.io.shutdown_write(upstream.socket);
-        }
-        if let Work::Busy(stream) = upstream.work {
-            self.end_tunnel(stream);
-        }
-        self.resume_downstream(key);
     }
 }

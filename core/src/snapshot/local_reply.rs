@@ -72,7 +72,9 @@ impl Mapper {
 }
 
 impl Body {
-    fn new(body: &BodyFormat) -> Option<Body> {
+    /// Compiles a format, which was validated.
+    #[must_use]
+    pub fn new(body: &BodyFormat) -> Option<Body> {
         // What validation let through compiles.
         let format = body.format.compile(true).ok()?;
         Some(Body { format, content_type: body.content_type.clone() })

@@ -19,7 +19,7 @@ pub use cluster::{
     SelectionRules, Source, SourceKind,
 };
 pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
-pub use local_reply::{LocalReplies, Mapper};
+pub use local_reply::{Body, LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{
     AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite,

@@ -8,7 +8,7 @@ use super::{Replacement, RouteId};
 use crate::config::{
     self, HostRewrite, PathMatch, PathRewrite, RedirectPath, RewritePart, SubstitutionPart,
 };
-use crate::snapshot::ClusterId;
+use crate::snapshot::{Body, ClusterId};
 use std::time::Duration;
 
 /// One route, with everything looked up that can be.
@@ -70,7 +70,7 @@ pub enum CompiledTarget {
     /// Redirect it to the same address with `https`.
     RequireTls,
     /// Answer it.
-    DirectResponse(config::DirectResponse),
+    DirectResponse(config::DirectResponse, Option<Box<Body>>),
 }
 
 /// What forwarding changes in the start line and the host.
@@ -198,7 +198,8 @@ impl CompiledRoute {
                 CompiledTarget::Redirect(redirect.clone(), replacement)
             }
             config::RouteTarget::DirectResponse(response) => {
-                CompiledTarget::DirectResponse(response.clone())
+                let format = response.body_format.as_ref().and_then(Body::new).map(Box::new);
+                CompiledTarget::DirectResponse(response.clone(), format)
             }
         };
         let (choices_change, rewrites) = match &target {

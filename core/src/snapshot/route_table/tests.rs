@@ -12,7 +12,11 @@ use std::time::Duration;
 mod naive;
 
 fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Route {
-    let target = RouteTarget::DirectResponse(DirectResponse { status: 200, body: Vec::new() });
+    let target = RouteTarget::DirectResponse(DirectResponse {
+        status: 200,
+        body: Vec::new(),
+        body_format: None,
+    });
     let matches = RouteMatch { case_sensitive, ..RouteMatch::new(path) };
     Route {
         name: name.into(),
