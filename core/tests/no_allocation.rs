@@ -5,22 +5,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod drive;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
-use tidegate::config::{self, Source};
-use tidegate::control::build::Prepared;
-use tidegate::control::listeners::open_all;
-use tidegate::control::resources::{Action, Resources};
-use tidegate::shard::Shard;
-use tidegate::snapshot::{Publisher, Snapshot};
-use tidegate::stats::{Registry, ServerStat};
 use tidegate_io::epoll::Epoll;
 use tidegate_io::uring::Uring;
-use tidegate_io::{Instant, Io, IoOptions};
+use tidegate_io::{Io, IoOptions};
 
 const WARM_UP: usize = 2_000;
 const REQUESTS: usize = 5_000;
@@ -40,59 +35,6 @@ const CHANGED: &str = "{ match: { prefix: /, headers: [{ name: x, present_match:
     { header: { key: x-b, value: '%REQ(:path)% %DOWNSTREAM_REMOTE_ADDRESS%' } }], \
     response_headers_to_remove: [content-type], \
     response_headers_to_add: [{ header: { key: x-c, value: d }, append_action: ADD_IF_ABSENT }] }";
-
-fn configuration(origin: SocketAddr, routes: &str) -> String {
-    let router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
-    let manager = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.\
-                   HttpConnectionManager";
-    format!(
-        r#"
-static_resources:
-  listeners:
-  - name: one
-    address: {{ socket_address: {{ address: 127.0.0.1, port_value: 0 }} }}
-    filter_chains:
-    - filters:
-      - name: http
-        typed_config:
-          "@type": {manager}
-          stat_prefix: test
-          route_config:
-            virtual_hosts:
-            - name: v
-              domains: ["*"]
-              routes: [ {routes} ]
-          http_filters: [ {{ name: router, typed_config: {{ "@type": {router} }} }} ]
-  clusters:
-  - name: c
-    type: STATIC
-    load_assignment:
-      cluster_name: c
-      endpoints:
-      - lb_endpoints:
-        - endpoint: {{ address: {{ socket_address: {{ address: {}, port_value: {} }} }} }}
-"#,
-        origin.ip(),
-        origin.port()
-    )
-}
-
-/// The first snapshot of this configuration.
-fn snapshot(yaml: String, registry: &Arc<Registry>) -> Snapshot {
-    let source = Source { name: "test.yaml".to_owned(), text: yaml };
-    let (bootstrap, _) = config::load(&[source], &config::Options::default()).unwrap();
-    let mut resources = Resources::new(registry.clone(), 1);
-    let sockets = open_all(&bootstrap.listeners, &resources.sockets(), 1).unwrap();
-    let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
-    resources.handle_update(&prepared, Instant::default());
-    loop {
-        match resources.poll_action() {
-            Some(Action::Publish(snapshot)) => return snapshot,
-            Some(_) => {}
-            None => panic!("nothing was published"),
-        }
-    }
-}
 
 /// Answers every request that arrives, however it is cut.
 fn serve(listener: TcpListener) {
@@ -128,12 +70,7 @@ fn ask(address: SocketAddr, answered: &AtomicUsize) {
 
 fn check<I: Io>(io: I, routes: &str) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let registry = Arc::new(Registry::new(1));
-    let first = snapshot(configuration(origin.local_addr().unwrap(), routes), &registry);
-    let address = first.listeners[0].sockets.address;
-    let publisher = Arc::new(Publisher::new(first));
-    let server = registry.scope("", ServerStat::ALL);
-    let mut shard = Shard::new(io, 0, publisher, registry.shard(0), server, 1).unwrap();
+    let (mut shard, address) = drive::shard(io, origin.local_addr().unwrap(), routes, "");
     thread::spawn(move || serve(origin));
     let answered = Arc::new(AtomicUsize::new(0));
     let counter = answered.clone();
