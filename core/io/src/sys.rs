@@ -123,16 +123,27 @@ pub(crate) fn local_address(fd: RawFd) -> Option<SocketAddr> {
     with_socket(fd, |socket| socket.local_addr()).ok()?.as_socket()
 }
 
-/// recv(2), send(2), sendmsg(2), epoll_wait(2) of a shard, by number: the C library's wrappers also
-/// keep books for the cancellation of threads, which nobody does here, and that shows in profiles.
+/// recv(2), by number: the C library's wrapper also keeps books for the cancellation of threads,
+/// which nobody does here, and that shows in profiles.
 ///
 /// # Safety
 ///
-/// The arguments are what the system call wants them to be.
-pub(crate) unsafe fn by_number(number: libc::c_long, arguments: [usize; 6]) -> isize {
-    let [a, b, c, d, e, f] = arguments;
-    // SAFETY: the caller's promise.
-    unsafe { libc::syscall(number, a, b, c, d, e, f) as isize }
+/// `data` has room for `length` bytes, which nobody else uses during the call.
+pub(crate) unsafe fn recv(fd: RawFd, data: *mut u8, length: usize, flags: i32) -> isize {
+    let nowhere = std::ptr::null_mut::<u8>();
+    // SAFETY: the caller's promise; the sender's address is not asked for.
+    unsafe { libc::syscall(libc::SYS_recvfrom, fd, data, length, flags, nowhere, nowhere) as isize }
+}
+
+/// send(2), by number as [`recv`].
+///
+/// # Safety
+///
+/// `data` has `length` bytes, which nobody changes during the call.
+pub(crate) unsafe fn send(fd: RawFd, data: *const u8, length: usize, flags: i32) -> isize {
+    let nowhere = std::ptr::null::<u8>();
+    // SAFETY: the caller's promise; the socket is connected.
+    unsafe { libc::syscall(libc::SYS_sendto, fd, data, length, flags, nowhere, 0) as isize }
 }
 
 /// Closes a descriptor that a slot owned.

@@ -15,7 +15,7 @@ use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{
     Breakers, CompiledRetryPolicy, CompiledRoute, CompiledTarget, ListenerEntry, Permit, RouteId,
 };
-use crate::stats::{ClusterStat, HostStat};
+use crate::stats::{ClusterStat, HostStat, Scope};
 use tidegate_http::BodyLength;
 use tidegate_http::h1::{Event, encode_chunk_end, encode_chunk_start, encode_last_chunk};
 use tidegate_io::{Io, Output};
@@ -95,27 +95,21 @@ impl<I: Io> Shard<I> {
         stream.fresh_connection |= failure == Failure::DiedIdle;
         let stats = stream.cluster().map(|cluster| cluster.stats);
         match (verdict, stats) {
-            (Verdict::Replay, Some(stats)) => {
-                self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
-                self.send_again(key);
-                return;
-            }
+            (Verdict::Replay, Some(stats)) => return self.replay(key, stats),
             (Verdict::Again(back_off), Some(stats)) => match self.acquire_retry(key) {
-                true => {
-                    self.back_off(key, back_off, failure == Failure::Timeout);
-                    return;
-                }
-                false if back_off == BackOff::None && repeatable => {
-                    self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
-                    self.send_again(key);
-                    return;
-                }
+                true => return self.back_off(key, back_off, failure == Failure::Timeout),
+                false if back_off == BackOff::None && repeatable => return self.replay(key, stats),
                 false => self.flag(key, ResponseFlags::UPSTREAM_OVERFLOW),
             },
             (Verdict::LimitExceeded, _) => self.limit_exceeded(key),
             _ => {}
         }
         self.local_reply(key, reply);
+    }
+
+    fn replay(&mut self, key: StreamKey, stats: Scope) {
+        self.stats.inc(stats, ClusterStat::UpstreamRqReplayed);
+        self.send_again(key);
     }
 
     /// The head of a final response has come. Whether its client does not get it, because the

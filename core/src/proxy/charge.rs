@@ -3,6 +3,7 @@
 //!
 //! What it leaves to others: cells (`stats`), when something is counted (`response`, `stream`).
 
+use super::stream::Stream;
 use crate::shard::{Shard, StreamKey};
 use crate::snapshot::HttpEntry;
 use crate::stats::{ClusterStat, HttpStat, ListenerHttpStat};
@@ -10,22 +11,22 @@ use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
     /// The stream's cluster has answered with this code, or is the cause of a reply with it.
-    pub(crate) fn charge_code(&mut self, key: StreamKey, code: u16) {
+    pub(crate) fn charge_code(&self, key: StreamKey, code: u16) {
         let Some(stream) = self.streams.get(key) else { return };
         let codes = match stream.internal {
             true => ClusterStat::InternalCodes,
             false => ClusterStat::ExternalCodes,
         };
-        self.charge_codes(key, codes, code);
+        self.charge_codes(stream, codes, code);
     }
 
     /// The stream's cluster has answered with this code, and is asked once more.
-    pub(crate) fn charge_retried_code(&mut self, key: StreamKey, code: u16) {
-        self.charge_codes(key, ClusterStat::RetryCodes, code);
+    pub(crate) fn charge_retried_code(&self, key: StreamKey, code: u16) {
+        let Some(stream) = self.streams.get(key) else { return };
+        self.charge_codes(stream, ClusterStat::RetryCodes, code);
     }
 
-    fn charge_codes(&mut self, key: StreamKey, codes: ClusterStat, code: u16) {
-        let Some(stream) = self.streams.get(key) else { return };
+    fn charge_codes(&self, stream: &Stream, codes: ClusterStat, code: u16) {
         if let Some(cluster) = stream.cluster()
             && !stream.http().config.router.without_dynamic_stats
         {
@@ -35,7 +36,7 @@ impl<I: Io> Shard<I> {
 
     /// The response of the stream's cluster is complete: how long it took, from the end of the
     /// request on.
-    pub(crate) fn charge_time(&mut self, key: StreamKey) {
+    pub(crate) fn charge_time(&self, key: StreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
         let (Some(cluster), Some(received)) = (stream.cluster(), stream.request_received) else {
             return;

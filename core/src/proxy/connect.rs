@@ -276,14 +276,11 @@ impl<I: Io> Shard<I> {
                 self.connect_failed(key, LocalReply::CONNECTION_TIMEOUT);
             }
             Work::Idle => {
-                let is_aged = upstream.aged_at.is_some_and(|at| at <= self.now.instant);
-                self.stats.inc(
-                    stats,
-                    match is_aged {
-                        true => ClusterStat::UpstreamCxMaxDurationReached,
-                        false => ClusterStat::UpstreamCxIdleTimeout,
-                    },
-                );
+                let stat = match upstream.is_aged(self.now.instant) {
+                    true => ClusterStat::UpstreamCxMaxDurationReached,
+                    false => ClusterStat::UpstreamCxIdleTimeout,
+                };
+                self.stats.inc(stats, stat);
                 self.close_upstream(key);
             }
             Work::Busy(_) | Work::Draining => {}

@@ -80,6 +80,11 @@ impl Upstream {
         self.work == Work::Idle
     }
 
+    /// Whether it is too old for another request.
+    pub(super) fn is_aged(&self, now: Instant) -> bool {
+        self.aged_at.is_some_and(|at| at <= now)
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.work {
             Work::Connecting => Some(self.since + self.cluster.config.connect_timeout),
@@ -134,8 +139,7 @@ impl<I: Io> Shard<I> {
         let limit_reached = if limit.is_some_and(|max| upstream.requests >= max) {
             Some(ClusterStat::UpstreamCxMaxRequests)
         } else {
-            let is_aged = upstream.aged_at.is_some_and(|at| at <= self.now.instant);
-            is_aged.then_some(ClusterStat::UpstreamCxMaxDurationReached)
+            upstream.is_aged(self.now.instant).then_some(ClusterStat::UpstreamCxMaxDurationReached)
         };
         if let Some(stat) = limit_reached {
             self.stats.inc(upstream.cluster.stats, stat);

@@ -193,10 +193,7 @@ impl Epoll {
             let offered = output.unsent();
             let sent = match offered {
                 // SAFETY: the piece belongs to the output, which outlives the call.
-                Unsent::One(start, length) => unsafe {
-                    let arguments = [slot.fd as usize, start.addr(), length, flags as usize, 0, 0];
-                    sys::by_number(libc::SYS_sendto, arguments)
-                },
+                Unsent::One(start, length) => unsafe { sys::send(slot.fd, start, length, flags) },
                 // SAFETY: the header and its vectors belong to the output, which outlives the call.
                 Unsent::Many(message) => unsafe { libc::sendmsg(slot.fd, message, flags) },
             };

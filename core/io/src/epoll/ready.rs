@@ -237,11 +237,7 @@ impl Epoll {
             };
             self.stats.enters += 1;
             // SAFETY: the vacant buffer has room for `capacity` bytes and nobody reads it.
-            let result = unsafe {
-                let flags = libc::MSG_DONTWAIT as usize;
-                let arguments = [slot.fd as usize, vacant.data().addr(), capacity, flags, 0, 0];
-                sys::by_number(libc::SYS_recvfrom, arguments)
-            };
+            let result = unsafe { sys::recv(slot.fd, vacant.data(), capacity, libc::MSG_DONTWAIT) };
             if result > 0 {
                 self.budget_bytes = self.budget_bytes.saturating_sub(result as usize);
                 let buffer = self.pool.received(vacant, result as u32);
