@@ -239,7 +239,7 @@ impl Headers {
         self.fields.push(field);
     }
 
-    fn store_line(&mut self, id: Name, lower: &[u8], value: &[u8]) -> Field {
+    pub(crate) fn store_line(&mut self, id: Name, lower: &[u8], value: &[u8]) -> Field {
         self.arena.reserve(lower.len() + value.len() + 4);
         let name = self.store(lower);
         self.arena.extend_from_slice(b": ");

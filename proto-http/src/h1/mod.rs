@@ -26,7 +26,7 @@
 //! repeated `content-length`, and any `transfer-encoding` but `chunked` are errors.
 
 mod body;
-mod bytes;
+pub(crate) mod bytes;
 mod chunked;
 mod encode;
 mod framing;
