@@ -29,14 +29,14 @@ mod body;
 pub(crate) mod bytes;
 mod chunked;
 mod encode;
-mod framing;
+pub(crate) mod framing;
 mod head;
 mod hop_by_hop;
 mod lines;
 mod name_case;
 mod request;
 mod response;
-mod target;
+pub(crate) mod target;
 
 use core::ops::Range;
 
