@@ -89,7 +89,8 @@ pub struct Connection {
     pub(super) abuse: Abuse,
     pub(super) counters: Counters,
     pub(super) trailers: Headers,
-    failed: Option<Fault>,
+    /// The connection is over.
+    pub(super) failed: Option<Fault>,
 }
 
 impl Connection {

@@ -71,7 +71,8 @@ impl Connection {
     /// [`Connection::next_send`].
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.control.is_empty() || !self.ready.is_empty() && self.send.available() > 0
+        let has_data = !self.ready.is_empty() && self.send.available() > 0;
+        !self.control.is_empty() || has_data && self.failed.is_none()
     }
 
     /// All that was written is now being sent; [`Connection::handle_sent`] tells when it has left.
@@ -213,6 +214,9 @@ impl Connection {
     /// The next stream's turn: writes the header of a DATA frame of at most `bytes_max`, as far as
     /// the windows allow. Streams take turns, a frame each.
     pub fn next_send(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Option<Send> {
+        if self.failed.is_some() {
+            return None;
+        }
         // Streams that wait for the connection's window stay in their places.
         for _ in 0..self.ready.len() {
             let key = self.ready.pop_front()?;

@@ -4,6 +4,8 @@
 //! What it leaves to others: how bytes get from one to the other.
 #![allow(dead_code)] // each test file uses its part
 
+pub mod wire;
+
 use std::collections::HashMap;
 use std::time::Duration;
 use tidegate_http::h2::{Cause, Connection, Ending, Event, Options, Send, StreamKey};
@@ -11,8 +13,9 @@ use tidegate_http::{BodyLength, Headers, RequestHead, ResponseHead};
 
 pub type Fields = Vec<(String, String)>;
 
-/// The most that one turn puts out.
-const OUTPUT_MAX: usize = 64 * 1024;
+/// The most that one frame may have. All that can be written is written in each turn: nobody tells
+/// these endpoints when more could be.
+const FRAME_MAX: usize = 1 << 20;
 
 pub fn fields_of(headers: &Headers) -> Fields {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -42,9 +45,7 @@ impl Bodies {
     /// Writes what may be written; answers how much of which stream was.
     fn write(&mut self, connection: &mut Connection, out: &mut Vec<u8>) -> Vec<(StreamKey, usize)> {
         let mut written = Vec::new();
-        while out.len() < OUTPUT_MAX
-            && let Some(send) = connection.next_send(OUTPUT_MAX, out)
-        {
+        while let Some(send) = connection.next_send(FRAME_MAX, out) {
             match send {
                 Send::Data { stream, length, .. } => {
                     let body = &mut self.waiting.get_mut(&stream).unwrap().0;
