@@ -5,7 +5,7 @@
 //! time). Prints the fastest and the median of many short rounds, in nanoseconds for each head.
 //!
 //! What it leaves to others: frames, and what is not the codec.
-#![allow(clippy::disallowed_methods, clippy::print_stdout)] // a clock is what a benchmark is for
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::expect_used)] // a clock is what a benchmark is for
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,6 +1,7 @@
 //! Exchanges with the `h2` crate, as its server and as its client, over memory.
 //!
 //! What it leaves to others: input that no decent peer sends (`h2_faults`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod h2_common;
 

@@ -7,6 +7,7 @@
 //!
 //! What it leaves to others: which fields make a good head.
 #![allow(clippy::print_stderr)] // who runs it should know what was not tested
+#![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! RFC 9113 rule by rule, for a server and a client: which frames answer which.
 //!
 //! What it leaves to others: exchanges that go well (`h2_crate`), floods (`h2_abuse`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod h2_common;
 

@@ -29,6 +29,7 @@ mod body;
 pub(crate) mod bytes;
 mod chunked;
 mod encode;
+mod field_lines;
 pub(crate) mod framing;
 mod head;
 mod hop_by_hop;

@@ -2,7 +2,8 @@
 //! it is answered.
 //!
 //! What it leaves to others: how bytes get from one to the other.
-#![allow(dead_code)] // each test file uses its part
+// Each test file uses its part.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 pub mod wire;
 

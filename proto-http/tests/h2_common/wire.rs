@@ -1,7 +1,8 @@
 //! Frames written by hand, and frames made readable.
 //!
 //! What it leaves to others: which frames a peer should send.
-#![allow(dead_code)] // each test file uses its part
+// Each test file uses its part.
+#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
 
 use tidegate_http::h2::PREFACE;
 use tidegate_http::h2::hpack::{Encoder, Indexing};
