@@ -166,7 +166,10 @@ fn shutdown_in_two_phases() {
     connection.announce_end();
     assert_eq!(feed(&mut connection, &headers(3, GET, true)).len(), 1, "it was under way");
     connection.go_away(ErrorCode::NO_ERROR);
-    assert_eq!(feed(&mut connection, &headers(5, GET, true)), []);
+    // What comes on a stream above the last one is ignored, its body too.
+    let late = [headers(5, POST, false), data(5, b"x", false), data(5, b"x", true)].concat();
+    assert_eq!(feed(&mut connection, &late), []);
+    connection.release_memory();
     connection.write_control(&mut out);
     let lines = describe(&out);
     assert_eq!(lines, ["GOAWAY 2147483647 0", "GOAWAY 3 0"]);
@@ -224,6 +227,12 @@ fn settings_must_be_acknowledged() {
     let mut connection = Connection::server(Options::default(), Duration::ZERO);
     feed(&mut connection, &client_start());
     assert_eq!(connection.deadline(), None);
+}
+
+#[test]
+fn an_idle_connection_needs_little() {
+    let size = std::mem::size_of::<Connection>();
+    assert!(size <= 1280, "a connection has {size} bytes");
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn malformed_requests() {
     ];
     for lines in bad {
         let request = headers(1, &lines, true);
-        assert_eq!(answer(&[request.clone()]), ["RST_STREAM 1 1"], "{lines:?}");
+        assert_eq!(answer(std::slice::from_ref(&request)), ["RST_STREAM 1 1"], "{lines:?}");
         let strict = Options { stream_error_on_invalid_http_message: false, ..quiet() };
         assert_eq!(answer_with(strict, &[request]), ["GOAWAY 1 1"], "{lines:?}");
     }

@@ -44,6 +44,8 @@ struct Complete<'b> {
 enum Subject {
     /// A new request.
     Request,
+    /// A request that came too late, as the client knows from our GOAWAY.
+    LateRequest,
     Response(StreamKey),
     Trailers(StreamKey),
     /// Nothing any more; it is decoded for the dynamic table's sake.
@@ -55,6 +57,12 @@ enum Subject {
 impl FieldBlock {
     pub(super) fn is_open(&self) -> bool {
         self.stream != 0
+    }
+
+    pub(super) fn release_memory(&mut self) {
+        if !self.is_open() {
+            self.bytes = Vec::new();
+        }
     }
 }
 
@@ -157,6 +165,12 @@ impl Connection {
                     None => self.refuse(block.stream, fault).map(|()| None),
                 }
             }
+            (Subject::LateRequest, _) => {
+                // What follows on it is ignored (RFC 9113 6.8).
+                self.peer_stream_max = block.stream;
+                self.closed.push(block.stream, End::ResetByUs);
+                self.read_section(block).map(|_| None)
+            }
             (Subject::Nothing | Subject::Request | Subject::Response(_), _) => {
                 self.read_section(block).map(|_| None)
             }
@@ -179,8 +193,7 @@ impl Connection {
         match self.role {
             _ if id.is_multiple_of(2) => Err(Fault::StreamId),
             Role::Server if id > self.peer_stream_max => match self.our_goaway {
-                // It came too late, and the client knows from our GOAWAY.
-                Some(last) if id > last => Ok(Subject::Nothing),
+                Some(last) if id > last => Ok(Subject::LateRequest),
                 _ => Ok(Subject::Request),
             },
             Role::Client if self.is_idle(id) => Err(Fault::IdleStream),

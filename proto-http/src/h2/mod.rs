@@ -46,6 +46,7 @@ mod fields;
 mod flow;
 mod frame;
 pub mod hpack;
+mod life;
 mod options;
 mod send;
 mod settings;

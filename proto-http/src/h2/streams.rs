@@ -7,8 +7,8 @@ use super::state::State;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// When nothing is open, slots beyond so many are given back.
-const SLOTS_KEPT: usize = 32;
+/// When nothing is open, more slots than so many are given back.
+const SLOTS_KEPT: usize = 128;
 
 /// Names a stream; stale when the stream is closed. Ids are used once, so a slot that is used again
 /// is not mistaken.
@@ -143,10 +143,17 @@ impl Streams {
         self.free = Some(key.slot);
         self.count -= 1;
         self.ids.remove(key.id);
-        if self.count == 0 && self.slots.len() > SLOTS_KEPT {
-            *self = Streams::default();
+        if self.slots.len() > SLOTS_KEPT {
+            self.release_memory();
         }
         Some(stream)
+    }
+
+    /// Gives the slots back, if nothing is open.
+    pub(super) fn release_memory(&mut self) {
+        if self.count == 0 {
+            *self = Streams::default();
+        }
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
