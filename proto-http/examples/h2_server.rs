@@ -1,5 +1,5 @@
-//! A server for conformance tools, over plain TCP: `cargo run --example h2_server -- 127.0.0.1:8080`,
-//! then `h2spec -p 8080 --strict`. Answers each request with five bytes when it is complete.
+//! A server for conformance tools, over plain TCP:
+//! `cargo run --example h2_server -- 127.0.0.1:8080`, then `h2spec -p 8080 --strict`. Answers each request with five bytes when it is complete.
 //!
 //! What it leaves to others: the proxy's own way to drive the codec; time (there are no timeouts).
 #![allow(clippy::print_stdout)]

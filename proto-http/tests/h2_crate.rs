@@ -319,16 +319,25 @@ fn a_few_exchanges_as_client() {
     as_client(&DEFAULTS, small());
 }
 
+fn exchanges() -> impl Strategy<Value = Vec<Exchange>> {
+    prop::collection::vec(exchange(), 1..12)
+}
+
+/// A case that hangs takes seconds, so few are tried to make it smaller.
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 40, max_shrink_iters: 6, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 6, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
-    fn its_client_is_served(sizes in sizes(), exchanges in prop::collection::vec(exchange(), 1..12)) {
+    fn its_client_is_served(sizes in sizes(), exchanges in exchanges()) {
         as_server(&sizes, exchanges);
     }
 
     #[test]
-    fn its_server_is_asked(sizes in sizes(), exchanges in prop::collection::vec(exchange(), 1..12)) {
+    fn its_server_is_asked(sizes in sizes(), exchanges in exchanges()) {
         as_client(&sizes, exchanges);
     }
 }

@@ -28,8 +28,8 @@ pub struct Options {
     pub max_inbound_priority_frames_per_stream: u32,
     /// WINDOW_UPDATE frames for each DATA frame; each stream gives two more, and five are free.
     pub max_inbound_window_update_frames_per_data_frame_sent: u32,
-    /// `override_stream_error_on_invalid_http_message`: what is wrong with a message ends its stream
-    /// only, as RFC 9113 8.1.1 has it, and not the connection.
+    /// `override_stream_error_on_invalid_http_message`: what is wrong with a message ends its
+    /// stream only, as RFC 9113 8.1.1 has it, and not the connection.
     pub stream_error_on_invalid_http_message: bool,
     /// Streams before premature resets are judged (`overload.premature_reset_total_stream_count`).
     pub premature_reset_total_stream_count: u32,

@@ -62,8 +62,8 @@ impl Decoder {
         }
     }
 
-    /// The peer has acknowledged this SETTINGS_HEADER_TABLE_SIZE. If that is less than what it uses,
-    /// its next block has to begin with a size update.
+    /// The peer has acknowledged this SETTINGS_HEADER_TABLE_SIZE. If that is less than what it
+    /// uses, its next block has to begin with a size update.
     pub fn set_allowed_size(&mut self, size: usize) {
         self.allowed_size = size;
         self.is_update_due = size < self.table.max_size();
