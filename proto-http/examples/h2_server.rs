@@ -1,7 +1,8 @@
-//! A server for conformance tools, over plain TCP:
-//! `cargo run --example h2_server -- 127.0.0.1:8080`, then `h2spec -p 8080 --strict`. Answers each request with five bytes when it is complete.
+//! A server for conformance tools, over plain TCP. Start it with an address, for example
+//! `cargo run --example h2_server -- 127.0.0.1:8080`, then `h2spec -p 8080 --strict`. It answers
+//! each request with five bytes when it is complete.
 //!
-//! What it leaves to others: the proxy's own way to drive the codec; time (there are no timeouts).
+//! What it leaves to others: how the proxy drives the codec; time (there are no timeouts).
 #![allow(clippy::print_stdout)]
 
 use std::io::{Read, Write};
