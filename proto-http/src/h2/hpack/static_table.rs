@@ -73,48 +73,55 @@ pub(super) static ENTRIES: [(&str, &str, LineName); LENGTH] = [
     ("www-authenticate", "", Field(Name::Other)),
 ];
 
-/// The first index of each name, in alphabetical order.
-static BY_NAME: [(&str, u8); 52] = by_name();
+/// Names without repetitions.
+const NAMES: usize = 52;
 
-const fn is_before(a: &[u8], b: &[u8]) -> bool {
+/// The longest name has so many bytes.
+const NAME_BYTES_MAX: usize = 27;
+
+/// The first index of each name, shortest names first.
+static BY_LENGTH: [(&str, u8); NAMES] = by_length().0;
+
+/// Where the names of each length begin in `BY_LENGTH`; those of length `n` end at `n + 1`.
+static STARTS: [u8; NAME_BYTES_MAX + 2] = by_length().1;
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
     let mut at = 0;
-    while at < a.len() && at < b.len() {
-        if a[at] != b[at] {
-            return a[at] < b[at];
-        }
+    while at < a.len() && at < b.len() && a[at] == b[at] {
         at += 1;
     }
-    a.len() < b.len()
+    at == a.len() && at == b.len()
 }
 
-const fn by_name() -> [(&'static str, u8); 52] {
-    let mut sorted = [("", 0); 52];
-    let (mut index, mut count) = (0, 0);
-    while index < LENGTH {
-        let name = ENTRIES[index].0;
-        let is_repeated = index > 0 && {
-            let before = ENTRIES[index - 1].0.as_bytes();
-            !is_before(before, name.as_bytes()) && !is_before(name.as_bytes(), before)
-        };
-        if !is_repeated {
-            let mut at = count;
-            while at > 0 && is_before(name.as_bytes(), sorted[at - 1].0.as_bytes()) {
-                sorted[at] = sorted[at - 1];
-                at -= 1;
+const fn by_length() -> ([(&'static str, u8); NAMES], [u8; NAME_BYTES_MAX + 2]) {
+    let mut names = [("", 0); NAMES];
+    let mut starts = [0; NAME_BYTES_MAX + 2];
+    let (mut count, mut length) = (0, 0);
+    while length <= NAME_BYTES_MAX {
+        starts[length] = count as u8;
+        let mut index = 0;
+        while index < LENGTH {
+            let name = ENTRIES[index].0;
+            let is_first = index == 0 || !is_same(name.as_bytes(), ENTRIES[index - 1].0.as_bytes());
+            if name.len() == length && is_first {
+                names[count] = (name, index as u8 + 1);
+                count += 1;
             }
-            sorted[at] = (name, index as u8 + 1);
-            count += 1;
+            index += 1;
         }
-        index += 1;
+        length += 1;
     }
-    assert!(count == 52);
-    sorted
+    starts[length] = count as u8;
+    assert!(count == NAMES);
+    (names, starts)
 }
 
 /// The first index with this name.
 pub(super) fn index_of(name: &[u8]) -> Option<usize> {
-    let found = BY_NAME.binary_search_by(|(entry, _)| entry.as_bytes().cmp(name));
-    found.ok().map(|at| usize::from(BY_NAME[at].1))
+    let (start, end) = (*STARTS.get(name.len())?, *STARTS.get(name.len() + 1)?);
+    let candidates = &BY_LENGTH[usize::from(start)..usize::from(end)];
+    let found = candidates.iter().find(|(entry, _)| entry.as_bytes() == name);
+    found.map(|(_, index)| usize::from(*index))
 }
 
 #[cfg(test)]
