@@ -259,7 +259,8 @@ fn transcript(pieces: &[&[u8]]) -> Vec<String> {
             let step = match connection.decode_request(rest, &mut head, Duration::ZERO) {
                 Ok(step) => step,
                 Err(error) => {
-                    lines.push(format!("{data:?} {error}"));
+                    // How much was passed on before a fault depends on the pieces.
+                    lines.push(error.to_string());
                     return lines;
                 }
             };
@@ -281,6 +282,10 @@ fn transcript(pieces: &[&[u8]]) -> Vec<String> {
                     head.path().escape_ascii(),
                     h2_common::fields_of(&head.headers)
                 )),
+                Event::Reset { .. } => {
+                    data = None;
+                    lines.push(format!("{:?}", step.event));
+                }
                 event => lines.push(format!("{:?} {event:?}", data.take())),
             }
             rest = &rest[step.consumed..];

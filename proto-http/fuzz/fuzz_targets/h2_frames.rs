@@ -64,7 +64,7 @@ fn run(bits: u8, wire: &[u8], piece_bytes: usize) -> (String, Vec<u8>) {
                 Ok(step) => step,
                 Err(error) => {
                     connection.write_control(&mut out);
-                    return (format!("{said} {data:?} {error}"), out);
+                    return (format!("{said} {error}"), out);
                 }
             };
             match step.event {
@@ -81,6 +81,11 @@ fn run(bits: u8, wire: &[u8], piece_bytes: usize) -> (String, Vec<u8>) {
                     if end_stream {
                         said += &format!("{:?} {stream:?}\n", std::mem::take(&mut data));
                     }
+                }
+                Event::Reset { .. } => {
+                    // How much was passed on before the fault depends on the pieces.
+                    data.clear();
+                    said += &format!("{:?}\n", step.event);
                 }
                 event => {
                     let head = if is_server { &request.headers } else { &response.headers };

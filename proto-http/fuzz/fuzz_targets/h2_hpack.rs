@@ -32,8 +32,7 @@ fuzz_target!(|input: &[u8]| {
         let mut out = Vec::new();
         encoder.begin(&mut out);
         for (name, value, is_never_indexed) in &lines {
-            let indexing =
-                if *is_never_indexed { Indexing::Never } else { Indexing::Repeated };
+            let indexing = if *is_never_indexed { Indexing::Never } else { Indexing::Repeated };
             encoder.line(name, value, indexing, &mut out);
         }
         assert_eq!(read(&mut again, &out), Some(lines));

@@ -52,6 +52,8 @@ impl Side {
             }
         }
         self.connection.write_control(&mut self.wire);
+        self.connection.handle_sending();
+        self.connection.handle_sent();
     }
 
     fn consume(&mut self) {
