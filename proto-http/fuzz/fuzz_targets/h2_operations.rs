@@ -141,8 +141,9 @@ fuzz_target!(|input: &[u8]| {
         open.extend(&server.streams[known..]);
         known = server.streams.len();
         server.flush(size);
-        let wire = std::mem::take(&mut server.wire);
-        client.receive(&wire, size, false);
+        let answer = std::mem::take(&mut server.wire);
+        client.receive(&answer, size, false);
+        !wire.is_empty() || !answer.is_empty()
     };
     let mut head = RequestHead::default();
     head.method_name = head.headers.store(b"POST");
@@ -172,20 +173,23 @@ fuzz_target!(|input: &[u8]| {
                 client.reset.push(stream.id());
                 client.connection.reset(stream, ErrorCode::CANCEL);
             }
-            _ => step(&mut client, &mut server, &mut server_open, 1 + bytes * 8),
+            _ => {
+                step(&mut client, &mut server, &mut server_open, 1 + bytes * 8);
+            }
         }
     }
     // All is said, consumed and carried over.
     for stream in client_open {
         client.connection.queue_data(stream, 0, Ending::End);
     }
-    for _ in 0..400 {
+    let mut is_busy = true;
+    while is_busy || !server_open.is_empty() {
         for stream in server_open.drain(..) {
             server.connection.queue_data(stream, 0, Ending::End);
         }
         client.consume();
         server.consume();
-        step(&mut client, &mut server, &mut server_open, 20_000);
+        is_busy = step(&mut client, &mut server, &mut server_open, 20_000);
     }
     assert_eq!((client.connection.streams_active(), server.connection.streams_active()), (0, 0));
     for id in client.ended.iter().filter(|id| !client.reset.contains(id)) {
