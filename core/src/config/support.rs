@@ -119,6 +119,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::route::SUPPORTED,
         super::route_match::SUPPORTED,
         super::matcher::SUPPORTED,
+        super::metadata::SUPPORTED,
         super::route_action::SUPPORTED,
         super::retry_policy::SUPPORTED,
         super::internal_redirect::SUPPORTED,

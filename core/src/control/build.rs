@@ -88,16 +88,22 @@ fn http(
     let logger = |log: &config::AccessLog| {
         prepared.access_logs.iter().find(|logger| logger.config == *log).cloned()
     };
+    let access_log: Vec<_> = config.access_log.iter().filter_map(logger).collect();
+    let local_replies = config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c)));
+    let measures = access_log.iter().any(|log| log.measures())
+        || routes.measures
+        || local_replies.as_ref().is_some_and(|replies| replies.measures());
     Arc::new(HttpEntry {
         config: config.clone(),
         routes,
-        access_log: config.access_log.iter().filter_map(logger).collect(),
+        access_log,
+        measures,
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
         listener_stats: registry.scope(
             &format!("listener.{}.http.{}", listener.stat_prefix, config.stat_prefix),
             ListenerHttpStat::ALL,
         ),
-        local_replies: config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c))),
+        local_replies,
         codec_stats: registry.scope("http1", Http1Stat::ALL),
         host_address: tidegate_io::host_address(),
         user_agent,
@@ -169,6 +175,7 @@ fn endpoints(
                 && host.locality == endpoint.locality
                 && host.locality_weight == endpoint.locality_weight
                 && host.priority == endpoint.priority
+                && host.metadata == endpoint.metadata
                 && host.connections.is_some() == is_limited
         });
         hosts.push(match unchanged {
@@ -185,6 +192,7 @@ fn endpoints(
                     locality: endpoint.locality.clone(),
                     locality_weight: endpoint.locality_weight,
                     priority: endpoint.priority,
+                    metadata: endpoint.metadata.clone(),
                     connections: is_limited.then(|| identities.connections(id)),
                     stats: registry.scope(&prefix, HostStat::ALL),
                 })

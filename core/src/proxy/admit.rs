@@ -53,6 +53,7 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 add_via_and_agent(&mut request.headers, http);
+                client_address::pass_address_on(&mut request.headers, &client, &ends);
                 request_id::identify(&mut request.headers, config, client.edge, &mut self.random);
                 true
             }

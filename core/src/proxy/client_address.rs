@@ -58,9 +58,6 @@ pub(super) fn identify(
             if untrusted || headers.get(Name::XForwardedProto).is_none() {
                 replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
             }
-            if config.append_x_forwarded_port && untrusted {
-                headers.remove(Name::XForwardedPort);
-            }
             (found.map(|(address, _)| address), checked)
         }
         AddressSource::Detected(detections) => detect(headers, detections, ends)?,
@@ -73,7 +70,7 @@ pub(super) fn identify(
     let internal = checked && trusted.is_some_and(|address| config.is_internal(address));
     let edge = !internal && config.uses_peer();
     let client = Client { address: address.map(|ip| SocketAddr::new(ip, 0)), internal, edge };
-    mark(&mut request.headers, &client, ends);
+    mark(&mut request.headers, &client);
     Ok(client)
 }
 
@@ -181,13 +178,14 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
     if forwarded.is_empty() {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
     }
+    let untrusted = matches!(config.source, AddressSource::Peer { trusted_hops: 0, .. });
     if config.append_x_forwarded_port
-        && headers.get(Name::XForwardedPort).is_none()
+        && (untrusted || headers.get(Name::XForwardedPort).is_none())
         && let Some(local) = ends.local
     {
         let port = u64::from(local.port());
         let text = &mut [0; 20];
-        headers.append_known(Name::XForwardedPort, b"x-forwarded-port", decimal(port, text));
+        replace(headers, Name::XForwardedPort, b"x-forwarded-port", decimal(port, text));
     }
     if let Some(scheme) = config.scheme {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
@@ -198,7 +196,7 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
 }
 
 /// Says inside or outside in the request, and takes away what only the inside may say.
-fn mark(headers: &mut Headers, client: &Client, ends: &Ends) {
+fn mark(headers: &mut Headers, client: &Client) {
     headers.remove(Name::XEnvoyInternal);
     if client.internal {
         headers.append_known(Name::XEnvoyInternal, b"x-envoy-internal", b"true");
@@ -210,13 +208,17 @@ fn mark(headers: &mut Headers, client: &Client, ends: &Ends) {
     }
     if client.edge {
         headers.remove(Name::XEnvoyOriginalPath);
-        headers.remove(Name::XEnvoyExternalAddress);
-        if let Some(address) = client.address.or(ends.peer) {
-            let text = &mut [0; 40];
-            let text = write_address(address.ip(), text);
-            let name = b"x-envoy-external-address";
-            headers.append_known(Name::XEnvoyExternalAddress, name, text);
-        }
+    }
+}
+
+/// `x-envoy-external-address`: at the edge the client's address goes on in it.
+pub(super) fn pass_address_on(headers: &mut Headers, client: &Client, ends: &Ends) {
+    if client.edge
+        && let Some(address) = client.address.or(ends.peer)
+    {
+        let text = &mut [0; 40];
+        let text = write_address(address.ip(), text);
+        replace(headers, Name::XEnvoyExternalAddress, b"x-envoy-external-address", text);
     }
 }
 

@@ -8,6 +8,7 @@ use super::deadline::{Alarm, earliest};
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
+use crate::access_log::Moment;
 use crate::config::HttpConnectionManager;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
@@ -64,6 +65,10 @@ pub struct Downstream {
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     pub(super) requests: u32,
+    /// Bytes of the request under way that were read.
+    pub(super) request_bytes: u64,
+    /// Bytes that were given to the kernel.
+    pub(super) sent: u64,
     /// `max_connection_duration` has passed.
     pub(super) aged: bool,
     pub(super) accepted: Instant,
@@ -99,6 +104,8 @@ impl Downstream {
             paused: false,
             finish: false,
             requests: 0,
+            request_bytes: 0,
+            sent: 0,
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
@@ -286,11 +293,13 @@ impl<I: Io> Shard<I> {
             let step = match downstream.decoder.decode(&buffer[at..], memory) {
                 Ok(step) => step,
                 Err(error) => {
+                    downstream.request_bytes += (buffer.len() - at) as u64;
                     at = buffer.len();
                     self.request_malformed(key, error);
                     break;
                 }
             };
+            downstream.request_bytes += step.consumed as u64;
             match step.event {
                 Event::NeedMore => {
                     at += step.consumed;
@@ -369,14 +378,19 @@ impl<I: Io> Shard<I> {
             limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
+            measured: None,
             snapshot: self.adopted.snapshot().clone(),
             listener,
             request,
             response,
         };
         let http = stream.listener.http.stats;
+        let measures = stream.listener.http.measures;
         let stream = self.streams.insert(stream);
         downstream.stream = Some(stream);
+        if measures {
+            self.begin_measuring(stream);
+        }
         for stat in [
             HttpStat::DownstreamRqTotal,
             HttpStat::DownstreamRqHttp1Total,
@@ -411,6 +425,10 @@ impl<I: Io> Shard<I> {
         }
         stream.request_complete = true;
         stream.request_received = Some(self.now.instant);
+        stream.note(Moment::DsRxEnd, self.now.instant);
+        if stream.upstream().is_some() {
+            stream.note(Moment::UsTxEnd, self.now.instant);
+        }
         stream.request_deadline = None;
         stream.active = self.now.instant;
         if !stream.tunnel {
@@ -436,6 +454,7 @@ impl<I: Io> Shard<I> {
         self.finish_stream(stream_key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.stream = None;
+        downstream.request_bytes = 0;
         downstream.idle_since = self.now.instant;
         if downstream.life == Life::Open {
             downstream.decoder.resume();

@@ -21,6 +21,7 @@ mod header_mutation;
 mod internal_redirect;
 mod local_reply;
 mod map_reply;
+mod measure;
 mod mutate;
 mod normalize;
 mod redirect;

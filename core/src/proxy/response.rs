@@ -3,9 +3,11 @@
 //! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
 
 use super::encode::write_response;
+use super::measure::field_lines;
 use super::mutate::prepare_response;
 use super::request_id;
 use super::stream::Phase;
+use crate::access_log::Moment;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
@@ -28,6 +30,7 @@ impl<I: Io> Shard<I> {
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let now = self.now.instant;
+        stream.measure_response(now);
         let received = stream.request_received;
         stream.active = now;
         stream.end_attempts();
@@ -88,7 +91,13 @@ impl<I: Io> Shard<I> {
         };
         let config = &stream.http().config;
         let body = stream.response_body;
-        write_response(&stream.response, body, close, config, upstream, output.tail());
+        let head = output.tail();
+        let start = head.len();
+        write_response(&stream.response, body, close, config, upstream, head);
+        if let Some(measured) = &mut stream.measured {
+            measured.downstream.header_sent = field_lines(&head[start..]);
+            measured.note(Moment::DsTxBeg, self.now.instant - stream.started);
+        }
         self.touch_downstream(downstream_key);
     }
 
@@ -143,6 +152,7 @@ impl<I: Io> Shard<I> {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
             encode_last_chunk(None, output.tail());
         }
+        stream.note(Moment::UsRxEnd, self.now.instant);
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
         stream.limits.detached();
@@ -155,6 +165,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn end_response(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let downstream = stream.downstream;
+        stream.note(Moment::DsTxEnd, self.now.instant);
         stream.idle_timeout = stream.listener.http.config.stream_idle_timeout;
         // A body that nobody reads any more: the connection cannot be used for another request.
         let close = stream.request.close

@@ -110,6 +110,9 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
+        if let Some(measured) = &mut stream.measured {
+            measured.host = Some(host.clone());
+        }
         if stream.auto_host_rewrite {
             rewrite_to_host(stream, &host.hostname);
         }

@@ -47,6 +47,9 @@ fn identified(
         request.headers.append(name.as_bytes(), value.as_bytes());
     }
     let client = identify(&mut request, config, &ends(peer));
+    if let Ok(client) = &client {
+        pass_address_on(&mut request.headers, client, &ends(peer));
+    }
     let line =
         |(name, value): (&[u8], &[u8])| format!("{}={}", name.escape_ascii(), value.escape_ascii());
     let lines: Vec<String> = request.headers.iter().map(line).collect();
