@@ -6,7 +6,7 @@
 use super::identity::{HostKey, Identities, ListenerKey};
 use super::names::{DnsName, Names};
 use crate::access_log::AccessLogger;
-use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter};
+use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName};
 use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
     LocalReplies, RouteTable, SelectionRules,
@@ -72,10 +72,16 @@ fn http(
     let before = previous.map(|entry| &entry.http);
     let node = &prepared.bootstrap.node;
     let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
+    let proxy_name = config.proxy_status.as_ref().map(|status| match &status.name {
+        ProxyName::Server => config.server_name.clone(),
+        ProxyName::NodeId => node.id.clone(),
+        ProxyName::Literal(name) => name.clone(),
+    });
     let prefix = previous.map(|entry| &entry.config.stat_prefix);
     let is_same = |entry: &&Arc<HttpEntry>| {
         entry.config == *config
             && entry.user_agent == user_agent
+            && entry.proxy_name == proxy_name
             && prefix == Some(&listener.stat_prefix)
     };
     if let Some(entry) = before.filter(is_same) {
@@ -97,6 +103,7 @@ fn http(
         config: config.clone(),
         routes,
         access_log,
+        proxy_name,
         measures,
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
         listener_stats: registry.scope(

@@ -155,7 +155,7 @@ impl<I: Io> Shard<I> {
             self.stats.inc(stats, Http1Stat::RequestsRejectedWithUnderscoresInHeaders);
             let http = downstream.listener.http.stats;
             self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
-            self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE);
+            self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE, None);
             return false;
         }
         self.stats.add(stats, Http1Stat::DroppedHeadersWithUnderscores, count as u64);

@@ -52,7 +52,7 @@ pub(super) fn identify(
             };
             let checked = headers.get(Name::XForwardedFor).is_none();
             if !skip_xff_append {
-                append_peer(headers, ends);
+                append_peer(headers, ends, config.mapped_to_ipv6);
             }
             let untrusted = *trusted_hops == 0;
             if untrusted || headers.get(Name::XForwardedProto).is_none() {
@@ -92,7 +92,7 @@ fn detect(
                     XffTrust::Ranges(_) => beyond_trusted(forwarded, trusted, ends.peer),
                 });
                 if !skip_append {
-                    append_peer(headers, ends);
+                    append_peer(headers, ends, false);
                 }
                 found
             }
@@ -152,12 +152,16 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// Appends the peer to `x-forwarded-for`.
-fn append_peer(headers: &mut Headers, ends: &Ends) {
+fn append_peer(headers: &mut Headers, ends: &Ends, mapped: bool) {
     let Some(peer) = ends.peer else { return };
     let is_loopback = peer.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
         || peer.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST);
     let mut text = [0; 40];
-    let address = if is_loopback { ends.host } else { peer.ip() };
+    let address = match peer.ip() {
+        _ if is_loopback => ends.host,
+        IpAddr::V4(address) if mapped => IpAddr::V6(address.to_ipv6_mapped()),
+        address => address,
+    };
     headers.join(Name::XForwardedFor, XFF, b",", write_address(address, &mut text));
 }
 

@@ -5,6 +5,7 @@
 
 use super::codec;
 use super::deadline::{Alarm, earliest};
+use super::refused_head::refused_head;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
@@ -294,8 +295,11 @@ impl<I: Io> Shard<I> {
                 Ok(step) => step,
                 Err(error) => {
                     downstream.request_bytes += (buffer.len() - at) as u64;
+                    let mut memory = head.take().unwrap_or_default();
+                    let refused = refused_head(error.fault, &buffer[at..], &mut memory);
                     at = buffer.len();
-                    self.request_malformed(key, error);
+                    self.request_malformed(key, error, refused.then_some(&memory));
+                    head = Some(memory);
                     break;
                 }
             };

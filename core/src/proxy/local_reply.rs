@@ -15,7 +15,7 @@ use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::{CompiledTarget, is_grpc};
 use crate::stats::HttpStat;
 use std::time::Duration;
-use tidegate_http::{BodyLength, Method, Name, ResponseHead};
+use tidegate_http::{BodyLength, Method, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
 
 /// What Envoy says first when an upstream gives no response.
@@ -96,7 +96,7 @@ impl<I: Io> Shard<I> {
     }
 
     /// Sends a whole response; fields that are already in `stream.response` are kept.
-    fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
+    pub(super) fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.response.status = status;
         stream.end_attempts();
@@ -127,6 +127,10 @@ impl<I: Io> Shard<I> {
         let config = &stream.listener.http.config;
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         prepare_response(response, id, config, false, None, self.date.as_bytes());
+        if stream.flags != ResponseFlags::NONE {
+            stream.add_proxy_status();
+        }
+        let response = &stream.response;
         let is_head = stream.request.method == Method::Head;
         stream.response_body = if is_head { BodyLength::None } else { response.body };
         stream.phase = Phase::Answered;
@@ -144,8 +148,14 @@ impl<I: Io> Shard<I> {
         self.end_response(key);
     }
 
-    /// Answers a connection on which no request could be read, and closes it.
-    pub(crate) fn reply_without_stream(&mut self, key: DownstreamKey, reply: &LocalReply) {
+    /// Answers a connection on which no request could be read, and closes it. `refused` is what is
+    /// known of the request.
+    pub(crate) fn reply_without_stream(
+        &mut self,
+        key: DownstreamKey,
+        reply: &LocalReply,
+        refused: Option<&RequestHead>,
+    ) {
         let date = *self.date.text();
         let [peer, local] = self.ends(key);
         let mut response = self.response_head_memory();
@@ -155,6 +165,7 @@ impl<I: Io> Shard<I> {
         let (http, config) = (&listener.http, &listener.http.config);
         let mut measured = http.measures.then(Measured::default);
         let mut record = Record {
+            request: refused,
             listener_metadata: Some(&listener.config.metadata),
             filter_chain_name: Some(&listener.config.filter_chain.name),
             downstream_remote_address: peer,

@@ -27,6 +27,9 @@ impl<I: Io> Shard<I> {
         {
             return;
         }
+        if self.streams.get(key).is_some_and(|stream| stream.upgrade) && self.fail_handshake(key) {
+            return;
+        }
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let now = self.now.instant;
@@ -58,6 +61,9 @@ impl<I: Io> Shard<I> {
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         let added_ms = shown_ms.filter(|_| !is_changed);
         prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
+        if stream.flags != ResponseFlags::NONE {
+            stream.add_proxy_status();
+        }
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
         stream.response_body = match stream.response.body {

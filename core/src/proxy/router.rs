@@ -211,7 +211,11 @@ fn first_step(
             }
             match admit_upgrade(&mut stream.request, action, &config.upgrades) {
                 Ok(upgrade) => stream.upgrade = upgrade,
-                Err(reply) => return refused(reply),
+                Err(reply) => {
+                    // As in Envoy its cluster is known.
+                    stream.cluster = choose_cluster(stream, route, action, random);
+                    return refused(reply);
+                }
             }
             if stream.request.method == Method::Connect {
                 begin_connect(stream, action);

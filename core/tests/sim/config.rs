@@ -218,6 +218,7 @@ impl Builder {
             config: manager.clone(),
             routes: Arc::new(RouteTable::compile(routes, known)),
             measures: false,
+            proxy_name: None,
             access_log: Vec::new(),
             stats: self.http_scope(),
             listener_stats: self.registry.scope("listener.sim.http.sim", ListenerHttpStat::ALL),
