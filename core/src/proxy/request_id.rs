@@ -54,24 +54,42 @@ pub(super) fn of_response<'h>(
 
 /// A random UUID, version 4 (RFC 9562 5.4).
 fn uuid(random: &mut Random) -> [u8; 36] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let high = random.draw() & !0xf000 | 0x4000;
     let low = random.draw() & !(0b11 << 62) | 0b10 << 62;
-    let digits = u128::from(high) << 64 | u128::from(low);
+    let words = [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32].map(hex);
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (at, digit) in text.iter_mut().enumerate() {
-        if !matches!(at, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *digit = HEX[(digits >> shift) as usize & 15];
-        }
-    }
+    text[..8].copy_from_slice(&words[0]);
+    text[9..13].copy_from_slice(&words[1][..4]);
+    text[14..18].copy_from_slice(&words[1][4..]);
+    text[19..23].copy_from_slice(&words[2][..4]);
+    text[24..28].copy_from_slice(&words[2][4..]);
+    text[28..].copy_from_slice(&words[3]);
     text
+}
+
+/// The digits of a number in hexadecimal, all at once: each in a byte of its own, then as a letter
+/// where adding 6 carries out of its four bits.
+fn hex(word: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut digits = u64::from(word);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & (EACH * 0x0f);
+    let letters = ((digits + EACH * 6) >> 4) & EACH;
+    let to_letter = u64::from(b'a' - b'0' - 10);
+    (digits + EACH * u64::from(b'0') + letters * to_letter).to_be_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_formatter() {
+        for number in [0, 0x0123_4567, 0x89ab_cdef, 0x9a09_a90a, u32::MAX] {
+            assert_eq!(&hex(number)[..], format!("{number:08x}").as_bytes());
+        }
+    }
 
     #[test]
     fn ids_are_version_4_uuids() {

@@ -264,21 +264,17 @@ impl<I: Io> Shard<I> {
             self.logs.hand_over();
             state.drained.store(drained, Ordering::Release);
         }
-        let io = self.io.stats();
-        for (stat, value) in [
-            (ServerStat::IoTurns, io.turns),
-            (ServerStat::IoEnters, io.enters),
-            (ServerStat::IoSubmissions, io.submissions),
-            (ServerStat::IoCompletions, io.completions),
-            (ServerStat::IoNoBuffers, io.no_buffers),
-            (ServerStat::IoOverflows, io.overflows),
-            (ServerStat::IoRearms, io.rearms),
-            (ServerStat::IoSplicedBytes, io.spliced_bytes),
-            (ServerStat::IoBuffersInUse, io.buffers_in_use),
-            (ServerStat::IoSockets, io.sockets),
-        ] {
-            self.stats.set(self.server, stat, value);
-        }
+        let (io, stats, server) = (self.io.stats(), &self.stats, self.server);
+        stats.set(server, ServerStat::IoTurns, io.turns);
+        stats.set(server, ServerStat::IoEnters, io.enters);
+        stats.set(server, ServerStat::IoSubmissions, io.submissions);
+        stats.set(server, ServerStat::IoCompletions, io.completions);
+        stats.set(server, ServerStat::IoNoBuffers, io.no_buffers);
+        stats.set(server, ServerStat::IoOverflows, io.overflows);
+        stats.set(server, ServerStat::IoRearms, io.rearms);
+        stats.set(server, ServerStat::IoSplicedBytes, io.spliced_bytes);
+        stats.set(server, ServerStat::IoBuffersInUse, io.buffers_in_use);
+        stats.set(server, ServerStat::IoSockets, io.sockets);
     }
 
     /// Checks what must hold between turns; the simulator calls it after each.

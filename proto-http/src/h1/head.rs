@@ -1,4 +1,4 @@
-//! Complete heads: tokenised by httparse, copied once, and understood in one pass over the fields.
+//! Complete heads: taken apart in one pass, copied once, understood in one pass over the fields.
 //!
 //! The input is strict: every line ends in CRLF and none is folded.
 //!
@@ -6,112 +6,190 @@
 //! one (`lines.rs`); the rules of framing (`framing.rs`) and of targets (`target.rs`).
 
 use super::Options;
-use super::bytes::{is_ows, lower_case};
+use super::bytes::{is_tchar, lower_case};
+use super::field_lines::{self, content_end};
 use super::framing::Facts;
 use super::target;
 use crate::error::Fault;
 use crate::message::{BodyLength, Method, RequestHead, ResponseHead, Version};
-use crate::{Field, Headers, Name, Span};
+use crate::{Headers, Name, Span};
 use alloc::vec::Vec;
-use core::mem::MaybeUninit;
 use memchr::memchr;
 
-/// Fields that need no allocation while they are parsed; Envoy's default bound is 100.
-const STACK_FIELDS: usize = 128;
-
-type Slot<'i> = MaybeUninit<httparse::Header<'i>>;
-
-/// What came of a head.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Parsed {
-    /// So many bytes were a head, and a good one.
-    Complete(usize),
-    /// Not complete or not well-formed: `lines.rs` knows which.
-    Unclear,
-    /// There are more fields than slots.
-    SlotsFull,
-}
-
-/// Parses the request head at the front of `input`, which begins with its method.
+/// Parses the request head at the front of `input`, which begins with its method, and answers how
+/// long it is. `Ok(None)` when it is not complete or not well-formed, or has too many fields:
+/// `lines.rs` knows which.
 pub(crate) fn parse_request(
     input: &[u8],
     options: &Options,
     fields_max: usize,
     head: &mut RequestHead,
-) -> Result<Parsed, Fault> {
-    let mut slots = [const { MaybeUninit::uninit() }; STACK_FIELDS];
-    let slots_max = slots.len().min(fields_max);
-    match parse_request_into(input, options, head, &mut slots[..slots_max]) {
-        Ok(Parsed::SlotsFull) if fields_max > STACK_FIELDS => {
-            parse_request_into(input, options, head, &mut spare_slots(input, fields_max))
-        }
-        parsed => parsed,
-    }
+) -> Result<Option<usize>, Fault> {
+    head.clear();
+    let Some(line) = RequestLine::find(input, options) else { return Ok(None) };
+    let Some(length) = take_fields(input, line.length, fields_max, options, &mut head.headers)
+    else {
+        return Ok(None);
+    };
+    head.version = line.version;
+    head.method_name = line.method;
+    head.method = Method::of(head.headers.bytes(line.method));
+    let facts = settle_fields(&mut head.headers)?;
+    settle_request(head, line.target, facts, options)?;
+    Ok(Some(length))
 }
 
-/// Parses the response head at the front of `input`. Sets neither `body` nor `close`: they depend
-/// on the request.
+/// Parses the response head at the front of `input`, as [`parse_request`]. Sets neither `body` nor
+/// `close`: they depend on the request.
 pub(crate) fn parse_response(
     input: &[u8],
     options: &Options,
     fields_max: usize,
     head: &mut ResponseHead,
-    facts: &mut Facts,
-) -> Result<Parsed, Fault> {
-    let mut slots = [const { MaybeUninit::uninit() }; STACK_FIELDS];
-    let slots_max = slots.len().min(fields_max);
-    match parse_response_into(input, options, head, facts, &mut slots[..slots_max]) {
-        Ok(Parsed::SlotsFull) if fields_max > STACK_FIELDS => {
-            let mut slots = spare_slots(input, fields_max);
-            parse_response_into(input, options, head, facts, &mut slots)
-        }
-        parsed => parsed,
-    }
-}
-
-/// Slots for a head with more fields than the stack has; only a configuration above Envoy's default
-/// comes here. A field line has at least four bytes.
-#[cold]
-fn spare_slots<'i>(input: &[u8], fields_max: usize) -> Vec<Slot<'i>> {
-    let count = fields_max.min(input.len() / 4 + 1);
-    core::iter::repeat_with(MaybeUninit::uninit).take(count).collect()
-}
-
-fn parse_request_into<'i>(
-    input: &'i [u8],
-    options: &Options,
-    head: &mut RequestHead,
-    slots: &mut [Slot<'i>],
-) -> Result<Parsed, Fault> {
-    let mut tokens = httparse::Request::new(&mut []);
-    let length = match tokens.parse_with_uninit_headers(input, slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Err(httparse::Error::TooManyHeaders) => return Ok(Parsed::SlotsFull),
-        _ => return Ok(Parsed::Unclear),
-    };
-    let (Some(method), Some(path), Some(version)) = (tokens.method, tokens.path, tokens.version)
-    else {
-        return Ok(Parsed::Unclear);
-    };
-    let target = span_in(input, path.as_bytes());
-    // "HTTP/1.x" follows the target and one SP.
-    if input.get(target.end() + 9) != Some(&b'\r')
-        || !target::has_only_target_bytes(path.as_bytes(), options.allow_backslash)
-    {
-        return Ok(Parsed::Unclear);
-    }
-    let is_http_10 = version == 0;
+) -> Result<Option<(usize, Facts)>, Fault> {
     head.clear();
-    head.version = if is_http_10 { Version::Http10 } else { Version::Http11 };
-    head.method = Method::of(method.as_bytes());
-    head.method_name = span_in(input, method.as_bytes());
-    let mut facts = Facts::default();
-    if !take_fields(input, length, tokens.headers, options, &mut head.headers, &mut facts)? {
-        return Ok(Parsed::Unclear);
+    let Some(line) = StatusLine::find(input) else { return Ok(None) };
+    let Some(length) = take_fields(input, line.length, fields_max, options, &mut head.headers)
+    else {
+        return Ok(None);
+    };
+    head.version = line.version;
+    head.status = line.status;
+    head.reason = line.reason;
+    let facts = settle_fields(&mut head.headers)?;
+    if line.status < 100 {
+        return Err(Fault::StatusCode);
     }
+    head.content_length = facts.content_length;
+    head.upgrade = facts.wants_upgrade(line.version == Version::Http10);
+    Ok(Some((length, facts)))
+}
+
+/// The parts of a request line.
+struct RequestLine {
+    method: Span,
+    target: Span,
+    version: Version,
+    /// With its CRLF.
+    length: usize,
+}
+
+impl RequestLine {
+    fn find(input: &[u8], options: &Options) -> Option<RequestLine> {
+        let method_end = input.iter().position(|&byte| !is_tchar(byte))?;
+        if method_end == 0 || input[method_end] != b' ' {
+            return None;
+        }
+        let start = method_end + 1;
+        let length = memchr(b' ', &input[start..])?;
+        let (target, rest) = input[start..].split_at(length);
+        if target.is_empty() || !target::has_only_target_bytes(target, options.allow_backslash) {
+            return None;
+        }
+        let version = match rest.first_chunk()? {
+            b" HTTP/1.1\r\n" => Version::Http11,
+            b" HTTP/1.0\r\n" => Version::Http10,
+            _ => return None,
+        };
+        Some(RequestLine {
+            method: Span::new(0, method_end),
+            target: Span::new(start, length),
+            version,
+            length: start + length + b" HTTP/1.x\r\n".len(),
+        })
+    }
+}
+
+/// The parts of a status line.
+struct StatusLine {
+    version: Version,
+    status: u16,
+    reason: Span,
+    /// With its CRLF.
+    length: usize,
+}
+
+impl StatusLine {
+    fn find(input: &[u8]) -> Option<StatusLine> {
+        let (start, rest) = input.split_first_chunk()?;
+        let version = match start {
+            b"HTTP/1.1 " => Version::Http11,
+            b"HTTP/1.0 " => Version::Http10,
+            _ => return None,
+        };
+        let (digits, rest) = rest.split_first_chunk::<3>()?;
+        let mut status = 0;
+        for digit in digits {
+            status = status * 10 + char::from(*digit).to_digit(10)? as u16;
+        }
+        // The line ends here, or SP and a reason follow, which may be empty.
+        let reason = match rest.first()? {
+            b' ' => b"HTTP/1.x nnn ".len(),
+            _ => b"HTTP/1.x nnn".len(),
+        };
+        let end = content_end(input, reason)?;
+        if end > reason && rest[0] != b' ' {
+            return None;
+        }
+        let reason = Span::new(reason, end - reason);
+        Some(StatusLine { version, status, reason, length: end + 2 })
+    }
+}
+
+/// Takes the fields behind a start line of `start` bytes, and copies the head's bytes into the
+/// arena. Answers how long the head is; `None` leaves nothing behind.
+fn take_fields(
+    input: &[u8],
+    start: usize,
+    fields_max: usize,
+    options: &Options,
+    headers: &mut Headers,
+) -> Option<usize> {
+    let Some(length) = field_lines::find(input, start, fields_max, &mut headers.fields) else {
+        headers.clear();
+        return None;
+    };
+    headers.arena.extend_from_slice(&input[..length]);
+    if options.keep_name_case {
+        for field in &headers.fields {
+            let start = headers.arena.len();
+            headers.arena.extend_from_within(field.name.range());
+            headers.received_names.push(Span { start: start as u32, ..field.name });
+        }
+    }
+    Some(length)
+}
+
+/// Gives the fields their names in lower case and their numbers, and gathers what they say.
+fn settle_fields(headers: &mut Headers) -> Result<Facts, Fault> {
+    let mut facts = Facts::default();
+    let mut fault = None;
+    for field in &mut headers.fields {
+        let name = &mut headers.arena[field.name.range()];
+        lower_case(name);
+        field.id = Name::of(name);
+        headers.seen |= field.id.bit();
+        if field.id != Name::Other
+            && let Err(found) =
+                facts.note(field.id, &headers.arena[field.value.range()], field.value)
+        {
+            fault = fault.or(Some(found));
+        }
+    }
+    fault.map_or(Ok(facts), Err)
+}
+
+/// Sets what the request line and the fields say about target, body and connection.
+fn settle_request(
+    head: &mut RequestHead,
+    target: Span,
+    mut facts: Facts,
+    options: &Options,
+) -> Result<(), Fault> {
+    let is_http_10 = head.version == Version::Http10;
     if head.method == Method::Extension
         && options.known_methods_only
-        && !Method::is_known(method.as_bytes())
+        && !Method::is_known(head.headers.bytes(head.method_name))
     {
         return Err(Fault::Method);
     }
@@ -122,17 +200,6 @@ fn parse_request_into<'i>(
         return Err(Fault::HostMissing);
     }
     target::resolve(head, target, facts.host, options)?;
-    settle_request(head, &mut facts, is_http_10, options)?;
-    Ok(Parsed::Complete(length))
-}
-
-/// Sets what the fields say about body and connection.
-fn settle_request(
-    head: &mut RequestHead,
-    facts: &mut Facts,
-    is_http_10: bool,
-    options: &Options,
-) -> Result<(), Fault> {
     facts.check_framing(is_http_10, options.allow_chunked_length)?;
     facts.check_expectation(is_http_10)?;
     head.content_length = facts.content_length;
@@ -175,99 +242,4 @@ fn replace_host(head: &mut RequestHead) {
             head.headers.append(b"host", &text);
         }
     }
-}
-
-fn parse_response_into<'i>(
-    input: &'i [u8],
-    options: &Options,
-    head: &mut ResponseHead,
-    facts: &mut Facts,
-    slots: &mut [Slot<'i>],
-) -> Result<Parsed, Fault> {
-    // httparse would skip empty lines, which only a server may do.
-    if input.first() != Some(&b'H') {
-        return Ok(Parsed::Unclear);
-    }
-    let mut tokens = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    let length = match config.parse_response_with_uninit_headers(&mut tokens, input, slots) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Err(httparse::Error::TooManyHeaders) => return Ok(Parsed::SlotsFull),
-        _ => return Ok(Parsed::Unclear),
-    };
-    // "HTTP/1.x nnn" is 12 bytes; then the line ends, or SP and a reason follow.
-    let Some(line) = memchr(b'\n', input).and_then(|lf| input[..lf].strip_suffix(b"\r")) else {
-        return Ok(Parsed::Unclear);
-    };
-    let (Some(status), Some(version)) = (tokens.code, tokens.version) else {
-        return Ok(Parsed::Unclear);
-    };
-    head.clear();
-    head.version = if version == 0 { Version::Http10 } else { Version::Http11 };
-    head.status = status;
-    head.reason = Span::new(line.len().min(13), line.len().saturating_sub(13));
-    *facts = Facts::default();
-    if !take_fields(input, length, tokens.headers, options, &mut head.headers, facts)? {
-        return Ok(Parsed::Unclear);
-    }
-    if status < 100 {
-        return Err(Fault::StatusCode);
-    }
-    head.content_length = facts.content_length;
-    head.upgrade = facts.wants_upgrade(version == 0);
-    Ok(Parsed::Complete(length))
-}
-
-/// Copies the head's bytes into the arena, and the fields with their names in lower case. False
-/// when a line does not end in CRLF, which httparse lets pass.
-fn take_fields(
-    input: &[u8],
-    length: usize,
-    tokens: &[httparse::Header<'_>],
-    options: &Options,
-    headers: &mut Headers,
-    facts: &mut Facts,
-) -> Result<bool, Fault> {
-    let input = &input[..length];
-    if !input.ends_with(b"\r\n") {
-        return Ok(false);
-    }
-    headers.arena.extend_from_slice(input);
-    headers.fields.reserve(tokens.len());
-    // The first fault in the fields' meaning counts only when there is none in their form.
-    let mut fault = None;
-    for token in tokens {
-        let name = span_in(input, token.name.as_bytes());
-        let value = span_in(input, token.value);
-        if !ends_with_crlf(input, value.end()) {
-            return Ok(false);
-        }
-        if options.keep_name_case {
-            let received = headers.store(token.name.as_bytes());
-            headers.received_names.push(received);
-        }
-        let lower = &mut headers.arena[name.range()];
-        lower_case(lower);
-        let id = Name::of(lower);
-        if id != Name::Other
-            && let Err(found) = facts.note(id, token.value, value)
-        {
-            fault = fault.or(Some(found));
-        }
-        headers.push(Field { id, name, value });
-    }
-    fault.map_or(Ok(true), Err)
-}
-
-/// Whether CRLF follows, after optional white space that belongs to no value.
-fn ends_with_crlf(input: &[u8], mut at: usize) -> bool {
-    while input.get(at).copied().is_some_and(is_ows) {
-        at += 1;
-    }
-    input.get(at) == Some(&b'\r')
-}
-
-/// Where a part of `input` that httparse named lies in it.
-fn span_in(input: &[u8], part: &[u8]) -> Span {
-    Span::new(part.as_ptr().addr() - input.as_ptr().addr(), part.len())
 }

@@ -29,6 +29,7 @@ mod body;
 mod bytes;
 mod chunked;
 mod encode;
+mod field_lines;
 mod framing;
 mod head;
 mod hop_by_hop;

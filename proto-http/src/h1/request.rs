@@ -14,7 +14,7 @@
 //! What it leaves to others: answering, and deciding about an upgrade.
 
 use super::body::{Body, BodyStep, TrailerSink};
-use super::head::{self, Parsed};
+use super::head;
 use super::lines::{Fed, LineBuffer, Section};
 use super::{Event, Options, Step};
 use crate::error::Fault;
@@ -174,7 +174,7 @@ impl RequestDecoder {
         let window = &rest[..rest.len().min(self.lines.taken_max())];
         let parsed = head::parse_request(window, &self.options, self.limits.fields_max, head);
         match parsed {
-            Ok(Parsed::Complete(length)) => {
+            Ok(Some(length)) => {
                 self.begin(head);
                 Ok(Step::new(start + length, Event::Head))
             }
@@ -195,10 +195,8 @@ impl RequestDecoder {
             return Ok(Step::new(start + rest.len(), Event::NeedMore));
         };
         let kept = self.lines.bytes();
-        match head::parse_request(kept, &self.options, self.limits.fields_max, head)? {
-            Parsed::Complete(_) => {}
-            Parsed::Unclear | Parsed::SlotsFull => return Err(Fault::StartLine),
-        }
+        head::parse_request(kept, &self.options, self.limits.fields_max, head)?
+            .ok_or(Fault::StartLine)?;
         self.lines.restart(Section::Request);
         self.begin(head);
         Ok(Step::new(start + length, Event::Head))

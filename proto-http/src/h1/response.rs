@@ -12,7 +12,7 @@
 use super::body::{Body, BodyStep, TrailerSink};
 use super::bytes::list;
 use super::framing::Facts;
-use super::head::{self, Parsed};
+use super::head;
 use super::lines::{Fed, LineBuffer, Section};
 use super::{Event, Options, Step};
 use crate::error::Fault;
@@ -189,11 +189,10 @@ impl ResponseDecoder {
         }
         if self.lines.is_empty() {
             let window = &input[..input.len().min(self.lines.taken_max())];
-            let mut facts = Facts::default();
             let fields_max = self.limits.fields_max;
-            let parsed = head::parse_response(window, &self.options, fields_max, head, &mut facts);
-            if let Ok(Parsed::Complete(length)) = parsed {
-                return self.begin(length, head, &mut facts);
+            let parsed = head::parse_response(window, &self.options, fields_max, head);
+            if let Ok(Some((length, facts))) = parsed {
+                return self.begin(length, head, facts);
             }
         }
         self.decode_kept_head(input, head)
@@ -205,14 +204,11 @@ impl ResponseDecoder {
         let Fed::Complete(length) = self.lines.feed(input)? else {
             return Ok(Step::new(input.len(), Event::NeedMore));
         };
-        let mut facts = Facts::default();
         let (kept, fields_max) = (self.lines.bytes(), self.limits.fields_max);
-        match head::parse_response(kept, &self.options, fields_max, head, &mut facts)? {
-            Parsed::Complete(_) => {}
-            Parsed::Unclear | Parsed::SlotsFull => return Err(Fault::StartLine),
-        }
+        let (_, facts) =
+            head::parse_response(kept, &self.options, fields_max, head)?.ok_or(Fault::StartLine)?;
         self.lines.restart(Section::Response);
-        self.begin(length, head, &mut facts)
+        self.begin(length, head, facts)
     }
 
     /// RFC 9112 6.3: decides the framing and prepares for what follows a head of `length` bytes.
@@ -220,7 +216,7 @@ impl ResponseDecoder {
         &mut self,
         length: usize,
         head: &mut ResponseHead,
-        facts: &mut Facts,
+        mut facts: Facts,
     ) -> Result<Step, Fault> {
         if self.method == Method::Connect && (200..300).contains(&head.status) {
             // RFC 9110 9.3.6: framing fields of a successful answer to CONNECT are ignored.
