@@ -155,35 +155,6 @@ impl Operator {
                 Some(_) => return Err(needs("CAMEL_STRING, SNAKE_STRING or NUMBER")),
             }),
             "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
-            "DYNAMIC_METADATA" | "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => {
-                // No filter leaves any behind.
-                given.ok_or_else(|| needs("a name"))?;
-                Operator::Nothing
-            }
-            "METADATA" => {
-                let (kind, rest) = argument
-                    .unwrap_or_default()
-                    .split_once(':')
-                    .unwrap_or((argument.unwrap_or_default(), ""));
-                let of = match kind {
-                    "ROUTE" => MetadataOf::Route,
-                    "CLUSTER" => MetadataOf::Cluster,
-                    "UPSTREAM_HOST" => MetadataOf::Host,
-                    "LISTENER" => MetadataOf::Listener,
-                    // No filter leaves any behind.
-                    "DYNAMIC" => return Ok(Some(Operator::Nothing)),
-                    _ => return Err(format!("%METADATA({kind})%: such metadata is not supported")),
-                };
-                Operator::metadata_of(of, rest)
-            }
-            "CLUSTER_METADATA" => {
-                let path = given.ok_or_else(|| needs("a name"))?;
-                Operator::metadata_of(MetadataOf::Cluster, path)
-            }
-            "UPSTREAM_METADATA" => {
-                let path = given.ok_or_else(|| needs("a name"))?;
-                Operator::metadata_of(MetadataOf::Host, path)
-            }
             "COMMON_DURATION" => {
                 let argument = given.ok_or_else(|| needs("two moments, `DS_RX_BEG:DS_TX_END`,"))?;
                 Operator::common_duration(argument)?
@@ -195,6 +166,33 @@ impl Operator {
                     None => Operator::Constant(MISSING.to_vec()),
                 }
             }
+            _ => return Operator::of_metadata(name, argument),
+        }))
+    }
+
+    /// Operators that take the path of a value that is kept somewhere.
+    fn of_metadata(name: &str, argument: Option<&str>) -> Result<Option<Operator>, String> {
+        let argument = argument.unwrap_or_default();
+        if argument.is_empty() && name.ends_with("METADATA") | name.ends_with("FILTER_STATE") {
+            return Err(format!("%{name}% needs a name in parentheses"));
+        }
+        Ok(Some(match name {
+            // No filter leaves any behind.
+            "DYNAMIC_METADATA" | "FILTER_STATE" | "UPSTREAM_FILTER_STATE" => Operator::Nothing,
+            "METADATA" => {
+                let (kind, path) = argument.split_once(':').unwrap_or((argument, ""));
+                let of = match kind {
+                    "ROUTE" => MetadataOf::Route,
+                    "CLUSTER" => MetadataOf::Cluster,
+                    "UPSTREAM_HOST" => MetadataOf::Host,
+                    "LISTENER" => MetadataOf::Listener,
+                    "DYNAMIC" => return Ok(Some(Operator::Nothing)),
+                    _ => return Err(format!("%METADATA({kind})%: such metadata is not supported")),
+                };
+                Operator::metadata_of(of, path)
+            }
+            "CLUSTER_METADATA" => Operator::metadata_of(MetadataOf::Cluster, argument),
+            "UPSTREAM_METADATA" => Operator::metadata_of(MetadataOf::Host, argument),
             _ => return Ok(None),
         }))
     }

@@ -91,8 +91,13 @@ fn check_http_filters(at: &At<'_>, filters: &[pb::HttpFilter]) {
         }
     }
     let at_last = at.index(filters.len().saturating_sub(1));
-    // What cannot be read may be the router, if it is called so.
-    let may_be_router = filters.last().is_some_and(|filter| filter.name.contains("router"));
+    // What cannot be read may be the router, if it is called so; and of a router at another place
+    // enough was said.
+    let may_be_router = filters.iter().any(|filter| filter.name.contains("router"))
+        || filters.iter().any(|filter| match &filter.config_type {
+            Some(pb::http_filter::ConfigType::TypedConfig(any)) => is_type(any, ROUTER),
+            _ => false,
+        });
     if at.is_unreadable() || at_last.field("typed_config").is_unreadable() && may_be_router {
         return;
     }

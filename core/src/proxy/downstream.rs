@@ -344,7 +344,7 @@ impl<I: Io> Shard<I> {
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;
-        let stream = Stream {
+        let mut stream = Stream {
             downstream: key,
             phase: Phase::Routing,
             request_body: request.body,
@@ -389,12 +389,9 @@ impl<I: Io> Shard<I> {
             response,
         };
         let http = stream.listener.http.stats;
-        let measures = stream.listener.http.measures;
+        stream.begin_measuring(downstream);
         let stream = self.streams.insert(stream);
         downstream.stream = Some(stream);
-        if measures {
-            self.begin_measuring(stream);
-        }
         for stat in [
             HttpStat::DownstreamRqTotal,
             HttpStat::DownstreamRqHttp1Total,

@@ -6,25 +6,13 @@ use super::downstream::Downstream;
 use super::stream::Stream;
 use super::upstream::Upstream;
 use crate::access_log::{Measured, Moment, WireCount};
-use crate::shard::{Shard, StreamKey};
+use crate::shard::Shard;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate_http::Headers;
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
-    /// A stream begins: its request's head has come, and is as it was received.
-    pub(super) fn begin_measuring(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
-        let mut measured = Box::<Measured>::default();
-        measured.downstream.header_received = received_size(&stream.request.headers);
-        // Until the end this is what was sent before.
-        measured.downstream.sent = downstream.written();
-        measured.note(Moment::DsRxBeg, Duration::ZERO);
-        stream.measured = Some(measured);
-    }
-
     /// The stream is over, and its connection still there.
     pub(super) fn end_measuring(&mut self, stream: &mut Stream) {
         let Some(measured) = &mut stream.measured else { return };
@@ -35,6 +23,19 @@ impl<I: Io> Shard<I> {
 }
 
 impl Stream {
+    /// The stream begins: its request's head has come, and is as it was received.
+    pub(super) fn begin_measuring(&mut self, downstream: &Downstream) {
+        if !self.listener.http.measures {
+            return;
+        }
+        let mut measured = Box::<Measured>::default();
+        measured.downstream.header_received = received_size(&self.request.headers);
+        // Until the end this is what was sent before.
+        measured.downstream.sent = downstream.written();
+        measured.note(Moment::DsRxBeg, Duration::ZERO);
+        self.measured = Some(measured);
+    }
+
     /// Takes note that it is `now` that this happens.
     pub(super) fn note(&mut self, moment: Moment, now: Instant) {
         if let Some(measured) = &mut self.measured {
