@@ -57,6 +57,7 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     let (bootstrap, warnings) = source.load().map_err(Failure::Configuration)?;
     if line.only_validates() {
         warnings.iter().for_each(|warning| eprintln!("{warning}"));
+        control::open_access_logs(&bootstrap).map_err(Failure::Open)?;
         say(&format!("configuration '{}' OK", source.name()));
         return Ok(());
     }

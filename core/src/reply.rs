@@ -170,6 +170,19 @@ impl LocalReply {
     }
 }
 
+/// What a client of gRPC takes a response for that has no status of gRPC.
+#[must_use]
+pub fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 => "13",
+        401 => "16",
+        403 => "7",
+        404 => "12",
+        429 | 502 | 503 | 504 => "14",
+        _ => "2",
+    }
+}
+
 local_replies! {
     /// A request for an `https` URI on a connection without TLS.
     HTTPS_ON_PLAINTEXT: 403, "Forbidden", DOWNSTREAM_PROTOCOL_ERROR,

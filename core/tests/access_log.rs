@@ -13,32 +13,12 @@ use std::thread;
 use std::time::Duration;
 use tidegate::access_log::{AccessLogger, LogWriter, Record, ShardLog};
 use tidegate::config::{AccessLog, AccessLogSink, LogFormat};
-use tidegate::reply::ResponseFlags;
 use tidegate_io::Instant;
 
 const WAIT: Duration = Duration::from_secs(10);
 
 fn record(route_name: &str) -> Record<'_> {
-    Record {
-        start_unix_us: 0,
-        duration_us: 0,
-        request: None,
-        response: None,
-        status: 200,
-        flags: ResponseFlags::NONE,
-        details: "",
-        bytes_received: 0,
-        bytes_sent: 0,
-        upstream_host: None,
-        upstream_cluster: None,
-        upstream_service_ms: None,
-        attempts: 0,
-        downstream_remote_address: None,
-        downstream_direct_address: None,
-        downstream_local_address: None,
-        route_name: Some(route_name),
-        local_reply_body: None,
-    }
+    Record { status: 200, route_name: Some(route_name), ..Record::default() }
 }
 
 /// An empty place for a log.

@@ -25,6 +25,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),
+        metadata: Default::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: Default::default(),
         max_requests_per_connection: None,

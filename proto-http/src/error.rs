@@ -127,7 +127,7 @@ impl Fault {
     fn answer(self) -> (u16, &'static str) {
         use Fault::*;
         match self {
-            Target | HostInvalid => (400, "http1.invalid_url"),
+            HostInvalid => (400, "http.invalid_authority"),
             TargetByte => (400, "path_normalization_failed"),
             Scheme => (400, "http1.invalid_scheme"),
             Version => (505, "http1.codec_error"),
@@ -148,6 +148,7 @@ impl Fault {
             TrailersTooLarge => (431, "http1.trailers_too_large"),
             TooManyTrailers => (431, "http1.too_many_trailers"),
             StartLine
+            | Target
             | EmptyLines
             | Method
             | StatusCode

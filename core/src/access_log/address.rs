@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Peer {
     Upstream,
+    UpstreamLocal,
     DownstreamRemote,
     DownstreamDirect,
     DownstreamLocal,
@@ -28,6 +29,7 @@ impl Peer {
     pub(super) fn address(self, record: &Record<'_>) -> Option<SocketAddr> {
         match self {
             Peer::Upstream => record.upstream_host,
+            Peer::UpstreamLocal => record.measured?.upstream_local_address,
             Peer::DownstreamRemote => record.downstream_remote_address,
             Peer::DownstreamDirect => record.downstream_direct_address,
             Peer::DownstreamLocal => record.downstream_local_address,

@@ -43,9 +43,9 @@ pub(super) enum Part {
 /// Which operators a format may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Operators {
-    /// All but `%LOCAL_REPLY_BODY%`: what was sent is gone when a log is written.
+    /// Those of a finished stream.
     OfLogs,
-    /// That one, too.
+    /// Those of an answer that is written: `%LOCAL_REPLY_BODY%` has a value.
     WithBody,
 }
 
@@ -116,14 +116,24 @@ impl Format {
         }
     }
 
+    /// Whether it has an operator whose value is among what is [`Measured`](super::Measured).
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        self.operators().any(Operator::is_measured)
+    }
+
     /// The first operator, if there is one, that has no value as long as no upstream has answered.
     #[must_use]
     pub fn answered_later(&self) -> Option<&'static str> {
-        self.parts.iter().find_map(|part| match part {
+        self.operators().find_map(Operator::answered_later)
+    }
+
+    fn operators(&self) -> impl Iterator<Item = &Operator> {
+        self.parts.iter().filter_map(|part| match part {
             Part::Literal(_) => None,
             Part::Value { operator, .. }
             | Part::JsonValue { operator, .. }
-            | Part::JsonText { operator, .. } => operator.answered_later(),
+            | Part::JsonText { operator, .. } => Some(operator),
         })
     }
 
@@ -167,6 +177,10 @@ impl Format {
                 Part::Value { operator, length_max } => {
                     let length_max = length_max.unwrap_or(usize::MAX);
                     match operator.text(record) {
+                        // It is the configuration's own.
+                        Some(text) if operator.is_metadata() => {
+                            out.extend_from_slice(&text[..text.len().min(length_max)]);
+                        }
                         Some(text) => write_text(out, &text[..text.len().min(length_max)]),
                         None => write_short(operator, out, record, length_max),
                     }
@@ -185,7 +199,7 @@ impl Format {
                 Part::Value { operator, length_max } => {
                     let start = out.len();
                     match operator.text(record) {
-                        Some(text) => out.extend_from_slice(text),
+                        Some(text) => out.extend_from_slice(&text),
                         None => operator.write_present(out, record),
                     }
                     let length_max = length_max.unwrap_or(usize::MAX);
@@ -207,8 +221,12 @@ impl Part {
         };
         let length_max = length_max.unwrap_or(usize::MAX);
         let is_value = matches!(self, Part::JsonValue { .. });
-        let quote: &[u8] = if is_value { b"\"" } else { b"" };
+        if is_value && let Some(value) = operator.metadata(record).filter(|it| !it.is_string()) {
+            out.extend_from_slice(value.to_string().as_bytes());
+            return;
+        }
         if let Some(text) = operator.text(record) {
+            let quote: &[u8] = if is_value && !operator.is_number() { b"\"" } else { b"" };
             out.extend_from_slice(quote);
             json::write_inside(out, &text[..text.len().min(length_max)]);
             out.extend_from_slice(quote);

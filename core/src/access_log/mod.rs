@@ -9,18 +9,23 @@ mod address;
 pub mod filter;
 pub mod format;
 mod json;
+mod measured;
 mod operator;
+mod parse;
+mod query;
 pub mod shard_log;
+mod sizes;
 mod time;
 pub mod writer;
 
 pub use filter::Filter;
 pub use format::{DEFAULT_FORMAT, Format, FormatError};
+pub use measured::{Measured, Moment, WireCount};
 pub use shard_log::ShardLog;
 pub use time::iso_8601_ms;
 pub use writer::LogWriter;
 
-use crate::config;
+use crate::config::{self, Metadata};
 use crate::reply::{LocalReply, ResponseFlags};
 use std::io;
 use std::net::SocketAddr;
@@ -31,7 +36,7 @@ use tidegate_http::{RequestHead, ResponseHead};
 use writer::Sink;
 
 /// What is known of a stream when it is over.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Record<'a> {
     /// When the request began, in microseconds since 1970.
     pub start_unix_us: u64,
@@ -67,6 +72,16 @@ pub struct Record<'a> {
     pub downstream_local_address: Option<SocketAddr>,
     /// The route's name.
     pub route_name: Option<&'a str>,
+    /// `metadata` of the route.
+    pub route_metadata: Option<&'a Metadata>,
+    /// `metadata` of the cluster.
+    pub cluster_metadata: Option<&'a Metadata>,
+    /// `metadata` of the listener.
+    pub listener_metadata: Option<&'a Metadata>,
+    /// The filter chain's name.
+    pub filter_chain_name: Option<&'a str>,
+    /// What was measured, if a format asks for it.
+    pub measured: Option<&'a Measured>,
     /// The body of a local reply, while it is written anew.
     pub local_reply_body: Option<&'a [u8]>,
 }
@@ -77,23 +92,10 @@ impl<'a> Record<'a> {
     pub fn of_reply(reply: &LocalReply, start_unix_us: u64) -> Record<'a> {
         Record {
             start_unix_us,
-            duration_us: 0,
-            request: None,
-            response: None,
             status: reply.status,
             flags: reply.flags,
             details: reply.details,
-            bytes_received: 0,
-            bytes_sent: 0,
-            upstream_host: None,
-            upstream_cluster: None,
-            upstream_service_ms: None,
-            attempts: 0,
-            downstream_remote_address: None,
-            downstream_direct_address: None,
-            downstream_local_address: None,
-            route_name: None,
-            local_reply_body: None,
+            ..Record::default()
         }
     }
 }
@@ -134,6 +136,12 @@ impl AccessLogger {
         let sink = Arc::new(Sink::open(config.sink.clone())?);
         let filter = config.filter.as_ref().map(Filter::new);
         Ok(AccessLogger { config, format, filter, sink, writer })
+    }
+
+    /// Whether its lines have what is [`Measured`].
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        self.format.measures()
     }
 
     /// Whether a stream gets a line here.

@@ -1,13 +1,18 @@
 //! Command operators: what each prints.
 //!
-//! What it leaves to others: the text around them (`format`).
+//! What it leaves to others: their names (`parse`), the text around them (`format`).
 
 use super::address::{AddressPart, Peer};
+use super::measured::{Measured, Moment, Wire};
+use super::sizes::{request_headers_size, response_headers_size};
 use super::time::TimeFormat;
-use super::{Record, write_escaped, write_number};
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use tidegate_http::{Headers, Name, Version};
+use super::{Record, query, write_number};
+use crate::reply::grpc_status;
+use crate::snapshot::is_grpc;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::time::Duration;
+use tidegate_http::{Headers, Name, Scheme, Version};
 
 /// Written for a value that there is not.
 pub(super) const MISSING: &[u8] = b"-";
@@ -16,6 +21,8 @@ pub(super) const MISSING: &[u8] = b"-";
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Operator {
     StartTime(TimeFormat),
+    /// When the line is written.
+    EmitTime(TimeFormat),
     /// `REQ(X?Y)`: the first of these fields that there is.
     Request(Vec<RequestField>),
     /// `RESP(X?Y)`
@@ -25,29 +32,84 @@ pub(super) enum Operator {
         with_query: bool,
         which: PathKind,
     },
+    /// `METADATA(KIND:NAMESPACE:KEY:...)`
+    Metadata(MetadataOf, String, Vec<String>),
+    /// `QUERY_PARAM(NAME)`
+    QueryParameter(Vec<u8>),
+    /// `QUERY_PARAMS`: the query as it came.
+    QueryParameters,
     Protocol,
     UpstreamProtocol,
-    /// What every line has, written as in a line.
+    /// What is the same in every line.
     Constant(Vec<u8>),
+    /// What no stream has.
+    Nothing,
     /// `LOCAL_REPLY_BODY`: the body that a local reply's format replaces.
     LocalReplyBody,
-    ResponseCode,
     ResponseCodeDetails,
     ResponseFlags,
     ResponseFlagsLong,
+    Amount(Amount),
+    /// From one moment to another.
+    Duration(Moment, Moment, Precision),
+    GrpcStatus(GrpcStatus),
+    UpstreamCluster,
+    UpstreamHostName {
+        with_port: bool,
+    },
+    /// `UPSTREAM_TRANSPORT_FAILURE_REASON`
+    UpstreamFailure,
+    RouteName,
+    FilterChainName,
+    Address(Peer, AddressPart),
+}
+
+/// A number that every stream has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Amount {
+    Zero,
+    ResponseCode,
     BytesReceived,
     BytesSent,
     Attempts,
     Duration,
-    UpstreamCluster,
-    RouteName,
-    Address(Peer, AddressPart),
+    RequestHeaders,
+    ResponseHeaders,
+    /// Received, or sent.
+    WireBytes(Wire, bool),
+    /// The same.
+    HeaderBytes(Wire, bool),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Precision {
+    Milliseconds,
+    Microseconds,
+    Nanoseconds,
+}
+
+/// Whose metadata.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MetadataOf {
+    Route,
+    Cluster,
+    Host,
+    Listener,
+}
+
+/// How a gRPC status is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum GrpcStatus {
+    Camel,
+    Snake,
+    Number,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum RequestField {
     Method,
     Path,
+    Scheme,
     Authority,
     Header(HeaderName),
 }
@@ -71,186 +133,21 @@ pub(super) enum ResponseField {
 /// A field name in lower case, with its number.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct HeaderName {
-    lower: Vec<u8>,
-    id: Name,
+    pub(super) lower: Vec<u8>,
+    pub(super) id: Name,
 }
 
-/// Operators of Envoy that are not here, so that the error can say so.
-const UNSUPPORTED: &[&str] = &[
-    "BYTES_RETRANSMITTED",
-    "COMMON_DURATION",
-    "CONNECTION_ID",
-    "CONNECTION_TERMINATION_DETAILS",
-    "DOWNSTREAM_HEADER_BYTES_RECEIVED",
-    "DOWNSTREAM_HEADER_BYTES_SENT",
-    "DOWNSTREAM_WIRE_BYTES_RECEIVED",
-    "DOWNSTREAM_WIRE_BYTES_SENT",
-    "DYNAMIC_METADATA",
-    "EMIT_TIME",
-    "FILTER_CHAIN_NAME",
-    "FILTER_STATE",
-    "GRPC_STATUS",
-    "GRPC_STATUS_NUMBER",
-    "LOCAL_REPLY_BODY",
-    "METADATA",
-    "PACKETS_RETRANSMITTED",
-    "QUERY_PARAM",
-    "QUERY_PARAMS",
-    "REQUEST_DURATION",
-    "REQUEST_HEADERS_BYTES",
-    "REQUEST_TX_DURATION",
-    "RESPONSE_DURATION",
-    "RESPONSE_HEADERS_BYTES",
-    "RESPONSE_TRAILERS_BYTES",
-    "RESPONSE_TX_DURATION",
-    "ROUNDTRIP_DURATION",
-    "START_TIME_LOCAL",
-    "STREAM_ID",
-    "TRACE_ID",
-    "TRAILER",
-    "UNIQUE_ID",
-    "UPSTREAM_FILTER_STATE",
-    "UPSTREAM_HEADER_BYTES_RECEIVED",
-    "UPSTREAM_HEADER_BYTES_SENT",
-    "UPSTREAM_HOST_NAME",
-    "UPSTREAM_LOCAL_ADDRESS",
-    "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT",
-    "UPSTREAM_LOCAL_PORT",
-    "UPSTREAM_METADATA",
-    "UPSTREAM_TRANSPORT_FAILURE_REASON",
-    "UPSTREAM_WIRE_BYTES_RECEIVED",
-    "UPSTREAM_WIRE_BYTES_SENT",
-];
-
 impl Operator {
-    /// The operator of this name. The error is one sentence.
-    pub(super) fn parse(name: &str, argument: Option<&str>) -> Result<Operator, String> {
-        match (name, argument) {
-            ("START_TIME", None | Some("")) => {
-                return Ok(Operator::StartTime(TimeFormat::default()));
-            }
-            ("START_TIME", Some(format)) => {
-                let format = TimeFormat::parse(format)
-                    .map_err(|what| format!("%START_TIME does not know the conversion {what}"))?;
-                return Ok(Operator::StartTime(format));
-            }
-            ("REQ", argument) => {
-                let fields = header_names(name, argument)?.into_iter().map(RequestField::parse);
-                return Ok(Operator::Request(fields.collect::<Result<_, _>>()?));
-            }
-            ("RESP", argument) => {
-                let fields = header_names(name, argument)?.into_iter().map(ResponseField::parse);
-                return Ok(Operator::Response(fields.collect::<Result<_, _>>()?));
-            }
-            ("PATH", argument) => return Operator::path(argument.unwrap_or_default()),
-            ("ENVIRONMENT", Some(variable)) if !variable.is_empty() => {
-                return Ok(Operator::constant(std::env::var_os(variable)));
-            }
-            ("ENVIRONMENT", _) => {
-                return Err("%ENVIRONMENT% needs the name of a variable in parentheses".into());
-            }
-            _ => {}
-        }
-        let Some(operator) = Operator::plain(name) else {
-            return Err(match UNSUPPORTED.contains(&name) {
-                true => format!("%{name}% is an operator of Envoy that is not supported"),
-                false => format!("%{name}% is not an operator"),
-            });
-        };
-        match argument {
-            None => Ok(operator),
-            Some(_) => Err(format!("%{name}% takes no argument")),
-        }
-    }
-
-    fn path(argument: &str) -> Result<Operator, String> {
-        let (query, which) = argument.split_once(':').unwrap_or((argument, ""));
-        let with_query = match query {
-            "" | "WQ" => true,
-            "NQ" => false,
-            _ => return Err(format!("%PATH({argument})%: {query} is neither WQ nor NQ")),
-        };
-        let which = match which {
-            "" | "ORIG_OR_PATH" => PathKind::Either,
-            "ORIG" => PathKind::Original,
-            "PATH" => PathKind::Current,
-            _ => {
-                let known = "ORIG, PATH nor ORIG_OR_PATH";
-                return Err(format!("%PATH({argument})%: {which} is neither {known}"));
-            }
-        };
-        Ok(Operator::Path { with_query, which })
-    }
-
-    fn constant(value: Option<impl AsRef<OsStr>>) -> Operator {
-        let mut text = Vec::new();
-        match value {
-            Some(value) => write_escaped(&mut text, value.as_ref().as_bytes()),
-            None => text.extend_from_slice(MISSING),
-        }
-        Operator::Constant(text)
-    }
-
-    /// Operators without an argument.
-    fn plain(name: &str) -> Option<Operator> {
-        use AddressPart::{Port, Whole, WithoutPort};
-        use Peer::{DownstreamDirect, DownstreamLocal, DownstreamRemote, Upstream};
-        Some(match name {
-            "PROTOCOL" => Operator::Protocol,
-            "UPSTREAM_PROTOCOL" => Operator::UpstreamProtocol,
-            // A line is written when a request is over, and at no other time.
-            "ACCESS_LOG_TYPE" => Operator::constant(Some("DownstreamEnd")),
-            "HOSTNAME" => Operator::constant(Some(
-                rustix::system::uname().nodename().to_string_lossy().as_ref(),
-            )),
-            // Without TLS and without virtual clusters there are no such values.
-            "DOWNSTREAM_LOCAL_URI_SAN"
-            | "DOWNSTREAM_PEER_SUBJECT"
-            | "DOWNSTREAM_TLS_CIPHER"
-            | "DOWNSTREAM_TLS_VERSION"
-            | "DOWNSTREAM_TRANSPORT_FAILURE_REASON"
-            | "REQUESTED_SERVER_NAME"
-            | "VIRTUAL_CLUSTER_NAME" => Operator::constant(None::<&str>),
-            "RESPONSE_CODE" => Operator::ResponseCode,
-            "RESPONSE_CODE_DETAILS" => Operator::ResponseCodeDetails,
-            "RESPONSE_FLAGS" => Operator::ResponseFlags,
-            "RESPONSE_FLAGS_LONG" => Operator::ResponseFlagsLong,
-            "BYTES_RECEIVED" => Operator::BytesReceived,
-            "BYTES_SENT" => Operator::BytesSent,
-            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Operator::Attempts,
-            "DURATION" => Operator::Duration,
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Operator::UpstreamCluster,
-            "ROUTE_NAME" => Operator::RouteName,
-            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Operator::Address(Upstream, Whole),
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Operator::Address(Upstream, WithoutPort),
-            "UPSTREAM_REMOTE_PORT" => Operator::Address(Upstream, Port),
-            "DOWNSTREAM_REMOTE_ADDRESS" => Operator::Address(DownstreamRemote, Whole),
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                Operator::Address(DownstreamRemote, WithoutPort)
-            }
-            "DOWNSTREAM_REMOTE_PORT" => Operator::Address(DownstreamRemote, Port),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => Operator::Address(DownstreamDirect, Whole),
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                Operator::Address(DownstreamDirect, WithoutPort)
-            }
-            "DOWNSTREAM_DIRECT_REMOTE_PORT" => Operator::Address(DownstreamDirect, Port),
-            "DOWNSTREAM_LOCAL_ADDRESS" => Operator::Address(DownstreamLocal, Whole),
-            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
-                Operator::Address(DownstreamLocal, WithoutPort)
-            }
-            "DOWNSTREAM_LOCAL_PORT" => Operator::Address(DownstreamLocal, Port),
-            _ => return None,
-        })
-    }
-
-    /// The value, if it is text that has to be escaped.
-    pub(super) fn text<'a>(&self, record: &Record<'a>) -> Option<&'a [u8]> {
-        match self {
+    /// The value, if it is text, which may have to be escaped.
+    pub(super) fn text<'a>(&'a self, record: &Record<'a>) -> Option<Cow<'a, [u8]>> {
+        let borrowed = match self {
+            Operator::Constant(text) => Some(&text[..]),
             Operator::Request(fields) => {
                 let request = record.request?;
                 fields.iter().find_map(|field| match field {
                     RequestField::Method => present(request.method_name()),
                     RequestField::Path => present(request.path()),
+                    RequestField::Scheme => request.scheme.map(scheme),
                     RequestField::Authority => present(request.authority()),
                     RequestField::Header(name) => name.find(&request.headers),
                 })
@@ -278,12 +175,30 @@ impl Operator {
                 let end = memchr::memchr(b'?', path).filter(|_| !with_query);
                 present(&path[..end.unwrap_or(path.len())])
             }
+            Operator::Metadata(..) => {
+                return Some(match self.metadata(record)? {
+                    Value::String(text) => Cow::Borrowed(text.as_bytes()),
+                    value => Cow::Owned(value.to_string().into_bytes()),
+                });
+            }
+            Operator::QueryParameter(name) => {
+                return query::parameter(query::of(record.request?.path())?, name);
+            }
+            Operator::QueryParameters => query::of(record.request?.path()),
             Operator::LocalReplyBody => record.local_reply_body,
             Operator::ResponseCodeDetails => present(record.details.as_bytes()),
+            Operator::GrpcStatus(form) => form.text(record),
             Operator::UpstreamCluster => present(record.upstream_cluster?.as_bytes()),
+            Operator::UpstreamHostName { with_port } => return host_name(record, *with_port),
+            Operator::UpstreamFailure => {
+                let (_, reason) = record.details.split_once('|')?;
+                present(reason.strip_suffix('}').unwrap_or(reason).as_bytes())
+            }
             Operator::RouteName => present(record.route_name?.as_bytes()),
+            Operator::FilterChainName => present(record.filter_chain_name?.as_bytes()),
             _ => None,
-        }
+        };
+        borrowed.map(Cow::Borrowed)
     }
 
     /// Appends the value of an operator that has no text: a number, an address, flags, or what
@@ -291,6 +206,10 @@ impl Operator {
     pub(super) fn write(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         match self {
             Operator::StartTime(format) => format.write(out, record.start_unix_us),
+            // A line is written when the last byte is on its way.
+            Operator::EmitTime(format) => {
+                format.write(out, record.start_unix_us + record.duration_us);
+            }
             Operator::Protocol => {
                 // Of a head that cannot be read Envoy, too, says that it was of HTTP/1.1.
                 let version = record.request.map_or(b"HTTP/1.1".as_slice(), |r| version(r.version));
@@ -300,14 +219,15 @@ impl Operator {
                 let is_used = record.upstream_host.is_some();
                 out.extend_from_slice(if is_used { b"HTTP/1.1" } else { MISSING });
             }
-            Operator::Constant(text) => out.extend_from_slice(text),
-            Operator::ResponseCode => write_number(out, record.status.into(), 1),
             Operator::ResponseFlags => record.flags.write_short(out),
             Operator::ResponseFlagsLong => record.flags.write_long(out),
-            Operator::BytesReceived => write_number(out, record.bytes_received, 1),
-            Operator::BytesSent => write_number(out, record.bytes_sent, 1),
-            Operator::Attempts => write_number(out, record.attempts.into(), 1),
-            Operator::Duration => write_number(out, record.duration_us / 1_000, 1),
+            Operator::Amount(amount) => write_number(out, amount.of(record), 1),
+            Operator::Duration(from, to, precision) => {
+                match record.measured.and_then(|measured| measured.between(*from, *to)) {
+                    Some(duration) => write_number(out, precision.of(duration), 1),
+                    None => out.extend_from_slice(MISSING),
+                }
+            }
             Operator::Address(peer, part) => part.write(out, peer.address(record)),
             Operator::Response(fields) => {
                 match fields.iter().find(|field| field.is_present(record)) {
@@ -318,17 +238,28 @@ impl Operator {
                     _ => out.extend_from_slice(MISSING),
                 }
             }
-            Operator::Request(_)
-            | Operator::Path { .. }
-            | Operator::LocalReplyBody
-            | Operator::ResponseCodeDetails
-            | Operator::UpstreamCluster
-            | Operator::RouteName => out.extend_from_slice(MISSING),
+            _ => out.extend_from_slice(MISSING),
         }
     }
 }
 
 impl Operator {
+    pub(super) fn is_metadata(&self) -> bool {
+        matches!(self, Operator::Metadata(..))
+    }
+
+    /// The value in metadata, if the operator is of metadata and there is one.
+    pub(super) fn metadata<'a>(&self, record: &Record<'a>) -> Option<&'a Value> {
+        let Operator::Metadata(of, namespace, path) = self else { return None };
+        let metadata = match of {
+            MetadataOf::Route => record.route_metadata?,
+            MetadataOf::Cluster => record.cluster_metadata?,
+            MetadataOf::Host => &record.measured?.host.as_ref()?.metadata,
+            MetadataOf::Listener => record.listener_metadata?,
+        };
+        metadata.get(namespace, path)
+    }
+
     /// As [`Operator::write`], but nothing for a value that there is not.
     pub(super) fn write_present(&self, out: &mut Vec<u8>, record: &Record<'_>) {
         let start = out.len();
@@ -342,11 +273,9 @@ impl Operator {
     pub(super) fn is_number(&self) -> bool {
         matches!(
             self,
-            Operator::ResponseCode
-                | Operator::BytesReceived
-                | Operator::BytesSent
-                | Operator::Attempts
-                | Operator::Duration
+            Operator::Amount(_)
+                | Operator::Duration(..)
+                | Operator::GrpcStatus(GrpcStatus::Number)
                 | Operator::Address(_, AddressPart::Port)
         )
     }
@@ -356,41 +285,121 @@ impl Operator {
         matches!(self, Operator::ResponseFlags | Operator::ResponseFlagsLong)
     }
 
+    /// Whether its value is among what is [`Measured`].
+    pub(super) fn is_measured(&self) -> bool {
+        matches!(
+            self,
+            Operator::Amount(Amount::WireBytes(..) | Amount::HeaderBytes(..))
+                | Operator::Duration(..)
+                | Operator::UpstreamHostName { .. }
+                | Operator::Metadata(MetadataOf::Host, ..)
+                | Operator::Address(Peer::UpstreamLocal, _)
+        )
+    }
+
     /// Its name, if it has no value as long as no upstream has answered.
     pub(super) fn answered_later(&self) -> Option<&'static str> {
         match self {
             Operator::Response(_) => Some("RESP"),
-            Operator::ResponseCode => Some("RESPONSE_CODE"),
+            Operator::Amount(Amount::ResponseCode) => Some("RESPONSE_CODE"),
             Operator::ResponseCodeDetails => Some("RESPONSE_CODE_DETAILS"),
-            Operator::Address(Peer::Upstream, _) => Some("UPSTREAM_HOST"),
+            Operator::Address(Peer::Upstream | Peer::UpstreamLocal, _) => Some("UPSTREAM_HOST"),
             Operator::UpstreamProtocol => Some("UPSTREAM_PROTOCOL"),
             _ => None,
         }
     }
 }
 
-impl RequestField {
-    fn parse(name: &str) -> Result<RequestField, String> {
-        match name.to_ascii_lowercase().as_str() {
-            ":method" => Ok(RequestField::Method),
-            ":path" => Ok(RequestField::Path),
-            ":authority" | "host" => Ok(RequestField::Authority),
-            lower => HeaderName::parse("REQ", lower).map(RequestField::Header),
+impl Amount {
+    fn of(self, record: &Record<'_>) -> u64 {
+        let wire = |wire, measured: &Measured| match wire {
+            Wire::Downstream => measured.downstream,
+            Wire::Upstream => measured.upstream,
+        };
+        match (self, record.measured) {
+            (Amount::ResponseCode, _) => record.status.into(),
+            (Amount::BytesReceived, _) => record.bytes_received,
+            (Amount::BytesSent, _) => record.bytes_sent,
+            (Amount::Attempts, _) => record.attempts.into(),
+            (Amount::Duration, _) => record.duration_us / 1_000,
+            (Amount::RequestHeaders, _) => record.request.map_or(0, request_headers_size),
+            (Amount::ResponseHeaders, _) => response_headers_size(record),
+            (Amount::WireBytes(which, true), Some(measured)) => wire(which, measured).received,
+            (Amount::WireBytes(which, false), Some(measured)) => wire(which, measured).sent,
+            (Amount::HeaderBytes(which, true), Some(found)) => wire(which, found).header_received,
+            (Amount::HeaderBytes(which, false), Some(found)) => wire(which, found).header_sent,
+            (Amount::Zero | Amount::WireBytes(..) | Amount::HeaderBytes(..), _) => 0,
         }
     }
 }
 
-impl ResponseField {
-    fn parse(name: &str) -> Result<ResponseField, String> {
-        match name.to_ascii_lowercase().as_str() {
-            ":status" => Ok(ResponseField::Status),
-            lower @ "x-envoy-upstream-service-time" => {
-                HeaderName::parse("RESP", lower).map(ResponseField::ServiceTime)
-            }
-            lower => HeaderName::parse("RESP", lower).map(ResponseField::Header),
-        }
+impl Precision {
+    fn of(self, duration: Duration) -> u64 {
+        let count = match self {
+            Precision::Milliseconds => duration.as_millis(),
+            Precision::Microseconds => duration.as_micros(),
+            Precision::Nanoseconds => duration.as_nanos(),
+        };
+        count as u64
     }
+}
 
+impl GrpcStatus {
+    const NAMES: [(&str, &str); 17] = [
+        ("OK", "OK"),
+        ("Canceled", "CANCELLED"),
+        ("Unknown", "UNKNOWN"),
+        ("InvalidArgument", "INVALID_ARGUMENT"),
+        ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+        ("NotFound", "NOT_FOUND"),
+        ("AlreadyExists", "ALREADY_EXISTS"),
+        ("PermissionDenied", "PERMISSION_DENIED"),
+        ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+        ("FailedPrecondition", "FAILED_PRECONDITION"),
+        ("Aborted", "ABORTED"),
+        ("OutOfRange", "OUT_OF_RANGE"),
+        ("Unimplemented", "UNIMPLEMENTED"),
+        ("Internal", "INTERNAL"),
+        ("Unavailable", "UNAVAILABLE"),
+        ("DataLoss", "DATA_LOSS"),
+        ("Unauthenticated", "UNAUTHENTICATED"),
+    ];
+
+    /// The status of a response to a request of gRPC, which stands in its header.
+    fn text<'a>(self, record: &Record<'a>) -> Option<&'a [u8]> {
+        if !record.request.is_some_and(is_grpc) {
+            return None;
+        }
+        let found = record.response.and_then(|it| it.headers.get_name(b"grpc-status"));
+        let is_number =
+            |digits: &&[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let digits = found.filter(is_number).unwrap_or(grpc_status(record.status).as_bytes());
+        let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        Some(match (self, GrpcStatus::NAMES.get(number)) {
+            (GrpcStatus::Camel, Some((camel, _))) => camel.as_bytes(),
+            (GrpcStatus::Snake, Some((_, snake))) => snake.as_bytes(),
+            _ => digits,
+        })
+    }
+}
+
+/// The name of the upstream host, which is its address if it has no other.
+fn host_name<'a>(record: &Record<'a>, with_port: bool) -> Option<Cow<'a, [u8]>> {
+    let address = record.upstream_host?;
+    let name = match record.measured.and_then(|measured| measured.host.as_ref()) {
+        Some(host) if !host.hostname.is_empty() => host.hostname.as_bytes(),
+        _ => {
+            let part = if with_port { AddressPart::Whole } else { AddressPart::WithoutPort };
+            let mut text = Vec::new();
+            part.write(&mut text, Some(address));
+            return Some(Cow::Owned(text));
+        }
+    };
+    let port = memchr::memrchr(b':', name).filter(|_| !with_port);
+    Some(Cow::Borrowed(&name[..port.unwrap_or(name.len())]))
+}
+
+impl ResponseField {
     fn is_present(&self, record: &Record<'_>) -> bool {
         let header = |name: &HeaderName| record.response.and_then(|r| name.find(&r.headers));
         match self {
@@ -404,37 +413,21 @@ impl ResponseField {
 }
 
 impl HeaderName {
-    fn parse(operator: &str, lower: &str) -> Result<HeaderName, String> {
-        if lower.starts_with(':') {
-            return Err(format!("%{operator}({lower})% is not known"));
-        }
-        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        if lower.is_empty() || !lower.bytes().all(token) {
-            return Err(format!("%{operator}({lower})% does not name a header"));
-        }
-        Ok(HeaderName { id: Name::of(lower.as_bytes()), lower: lower.as_bytes().to_vec() })
-    }
-
     /// The first value; as in Envoy, an empty one counts as there.
     fn find<'a>(&self, headers: &'a Headers) -> Option<&'a [u8]> {
         headers.get_known(self.id, &self.lower)
     }
 }
 
-/// `X` or `X?Y`.
-fn header_names<'a>(operator: &str, argument: Option<&'a str>) -> Result<Vec<&'a str>, String> {
-    let Some(argument) = argument else {
-        return Err(format!("%{operator}% needs the name of a header in parentheses"));
-    };
-    let names: Vec<&str> = argument.split('?').collect();
-    match names.len() {
-        1 | 2 => Ok(names),
-        _ => Err(format!("%{operator}({argument})% has more than one alternative")),
-    }
-}
-
 fn present(value: &[u8]) -> Option<&[u8]> {
     (!value.is_empty()).then_some(value)
+}
+
+fn scheme(scheme: Scheme) -> &'static [u8] {
+    match scheme {
+        Scheme::Http => b"http",
+        Scheme::Https => b"https",
+    }
 }
 
 fn version(version: Version) -> &'static [u8] {

@@ -69,6 +69,14 @@ const WEEKDAYS: [&str; 7] =
 impl Default for TimeFormat {
     /// `2026-11-20T14:54:58.087Z`
     fn default() -> TimeFormat {
+        TimeFormat::of_line(false)
+    }
+}
+
+impl TimeFormat {
+    /// What a line has without a format: the default, or for `START_TIME_LOCAL`
+    /// `2026-11-20T14:54:58.087+0000`. The local time is UTC: time zones are not looked up.
+    pub(super) fn of_line(local: bool) -> TimeFormat {
         use Item::{Day, Fraction, Hour, Minute, Month, Second, Year};
         let literal = |text: &str| Item::Literal(text.into());
         TimeFormat(vec![
@@ -85,12 +93,10 @@ impl Default for TimeFormat {
             Second,
             literal("."),
             Fraction(3),
-            literal("Z"),
+            literal(if local { "+0000" } else { "Z" }),
         ])
     }
-}
 
-impl TimeFormat {
     /// Parses `strftime`'s conversions, with Envoy's `%f` and `%1f` to `%9f` for the second's
     /// fraction and `%E3S` for seconds with it. The error is the conversion that is not known.
     pub(super) fn parse(format: &str) -> Result<TimeFormat, String> {

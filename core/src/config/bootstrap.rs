@@ -199,7 +199,7 @@ fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc
     let known: ClusterNames<'_> = (!unreadable).then(|| named.collect());
     let at = at.field("listeners");
     let mut names: HashSet<String> = HashSet::new();
-    let mut listeners = Vec::with_capacity(resources.listeners.len());
+    let mut listeners: Vec<Arc<Listener>> = Vec::with_capacity(resources.listeners.len());
     for (index, listener) in resources.listeners.iter().enumerate() {
         let at = at.index(index);
         if !listener.name.is_empty() && !names.insert(listener.name.clone()) {
@@ -207,6 +207,12 @@ fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc
         }
         let listener = at.converted(Listener::from_proto(&at, listener, &known));
         let Some(mut listener) = listener else { continue };
+        let is_same = |other: &&Arc<Listener>| other.address == listener.address;
+        if listener.address.port() != 0
+            && let Some(other) = listeners.iter().find(is_same)
+        {
+            at.field("address").error(format!("listener `{}` has the same address", other.name));
+        }
         if listener.name.is_empty() {
             listener.name = made_up_name(&listener.address, &names);
             names.insert(listener.name.clone());

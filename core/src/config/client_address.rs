@@ -19,6 +19,8 @@ pub struct ClientAddress {
     pub source: AddressSource,
     /// `internal_address_config.cidr_ranges`
     pub internal: Vec<CidrRange>,
+    /// `represent_ipv4_remote_address_as_ipv4_mapped_ipv6`: in `x-forwarded-for`.
+    pub mapped_to_ipv6: bool,
     /// `append_x_forwarded_port`
     pub append_x_forwarded_port: bool,
     /// `scheme_header_transformation.scheme_to_overwrite`: `http` or `https`.
@@ -161,6 +163,7 @@ impl Default for ClientAddress {
             source: AddressSource::Detected(vec![detection]),
             internal: Vec::new(),
             append_x_forwarded_port: false,
+            mapped_to_ipv6: false,
             scheme: None,
             match_upstream: false,
         }
@@ -204,6 +207,7 @@ impl ClientAddress {
                 AddressSource::Detected(detections)
             },
             internal: internal.unwrap_or_default(),
+            mapped_to_ipv6: manager.represent_ipv4_remote_address_as_ipv4_mapped_ipv6,
             append_x_forwarded_port: manager.append_x_forwarded_port,
             match_upstream: scheme.is_some_and(|scheme| scheme.match_upstream),
             scheme: scheme.and_then(|scheme| scheme.transformation.as_ref()).map(|scheme| {

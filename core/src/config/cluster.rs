@@ -10,6 +10,7 @@ use super::endpoint::ClusterLoadAssignment;
 use super::http1::Http1Options;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::load_balancing::LoadBalancing;
+use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use super::upstream_options::{HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
@@ -31,6 +32,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// `lb_policy`, `load_balancing_policy`, `common_lb_config`
     pub load_balancing: LoadBalancing,
+    /// `metadata`
+    pub metadata: Metadata,
     /// `load_assignment`
     pub load_assignment: ClusterLoadAssignment,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
@@ -157,7 +160,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("upstream_bind_config"),
             used("upstream_connection_options"),
             used("track_cluster_stats"),
-            kept("metadata", "nothing reads a cluster's metadata"),
+            used("metadata"),
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
@@ -238,6 +241,7 @@ impl Cluster {
             discovery: discovery?,
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
             load_balancing,
+            metadata: Metadata::from_proto(cluster.metadata.as_ref()),
             load_assignment,
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,

@@ -5,6 +5,7 @@
 use super::Address;
 use super::cluster::Discovery;
 use super::convert::At;
+use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
@@ -49,6 +50,8 @@ pub struct Endpoint {
     pub locality_weight: u32,
     /// The locality's `priority`, 0 first.
     pub priority: u32,
+    /// `metadata`
+    pub metadata: Metadata,
 }
 
 /// `config.core.v3.HealthStatus`
@@ -120,7 +123,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             refused("endpoint_name"),
             used("health_status"),
             used("load_balancing_weight"),
-            kept("metadata", "nothing reads an endpoint's metadata"),
+            used("metadata"),
         ],
     ),
     message(
@@ -206,6 +209,7 @@ impl Endpoint {
             locality: [locality.region, locality.zone, locality.sub_zone],
             locality_weight: group.load_balancing_weight.map_or(0, |weight| weight.value),
             priority: group.priority,
+            metadata: Metadata::from_proto(lb_endpoint.metadata.as_ref()),
         })
     }
 }

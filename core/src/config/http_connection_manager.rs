@@ -11,7 +11,7 @@ use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, Underscore
 use super::local_reply::LocalReplyConfig;
 use super::normalization::Normalization;
 use super::support::{SupportedMessage, kept, message, must, only, refused, reported, types, used};
-use super::{AccessLog, RouteConfiguration};
+use super::{AccessLog, ProxyStatus, RouteConfiguration};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use pb::http_connection_manager::{RouteSpecifier, ServerHeaderTransformation};
@@ -84,6 +84,8 @@ pub struct HttpConnectionManager {
     pub upgrades: Vec<String>,
     /// `access_log`
     pub access_log: Vec<AccessLog>,
+    /// `proxy_status_config`
+    pub proxy_status: Option<ProxyStatus>,
     /// `local_reply_config`
     pub local_reply: Option<LocalReplyConfig>,
 }
@@ -155,7 +157,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("strip_trailing_host_dot"),
             used("stream_error_on_invalid_http_message"),
             used("http1_safe_max_connection_duration"),
-            only("represent_ipv4_remote_address_as_ipv4_mapped_ipv6", &["false"]),
+            used("represent_ipv4_remote_address_as_ipv4_mapped_ipv6"),
+            used("proxy_status_config"),
             only("forward_client_cert_details", &["SANITIZE"]),
             kept("set_current_client_cert_details", "there are no client certificates"),
             kept("add_proxy_protocol_connection_state", "there is no PROXY protocol"),
@@ -211,6 +214,7 @@ impl Default for HttpConnectionManager {
             pack_trace_reason: true,
             upgrades: Vec::new(),
             access_log: Vec::new(),
+            proxy_status: None,
             local_reply: None,
         }
     }
@@ -272,6 +276,7 @@ impl HttpConnectionManager {
             pack_trace_reason: packs_trace_reason(at, manager),
             upgrades: upgrades(at, &manager.upgrade_configs),
             access_log: AccessLog::all_from_proto(&at.field("access_log"), &manager.access_log),
+            proxy_status: manager.proxy_status_config.as_ref().map(ProxyStatus::from_proto),
             local_reply: manager.local_reply_config.as_ref().map(|config| {
                 LocalReplyConfig::from_proto(&at.field("local_reply_config"), config)
             }),

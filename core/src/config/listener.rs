@@ -5,7 +5,7 @@
 use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::support::{SupportedMessage, kept, message, must, only, refused, strict, types, used};
-use super::{AccessLog, Address, HttpConnectionManager};
+use super::{AccessLog, Address, HttpConnectionManager, Metadata};
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use std::net::SocketAddr;
@@ -32,6 +32,8 @@ pub struct Listener {
     pub filter_chain: FilterChain,
     /// `access_log` of the listener.
     pub access_log: Vec<AccessLog>,
+    /// `metadata`
+    pub metadata: Metadata,
 }
 
 /// `config.listener.v3.FilterChain`
@@ -74,7 +76,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("per_connection_buffer_limit_bytes"),
             used("tcp_backlog_size"),
             used("access_log"),
-            kept("metadata", "nothing reads a listener's metadata"),
+            used("metadata"),
             used("traffic_direction"),
             kept("drain_type", "listeners drain when the process does"),
             kept("listener_filters_timeout", "there are no listener filters"),
@@ -155,6 +157,7 @@ impl Listener {
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
             filter_chain: filter_chain?,
             access_log,
+            metadata: Metadata::from_proto(listener.metadata.as_ref()),
         })
     }
 

@@ -7,6 +7,7 @@ use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::matcher::{Matcher, MatcherReader};
+use super::metadata::Metadata;
 use super::redirect::{DirectResponse, RedirectAction};
 use super::retry_policy::RetryPolicy;
 use super::route_action::RouteAction;
@@ -100,6 +101,8 @@ pub struct Route {
     pub body_limit: BodyLimit,
     /// Header fields of this route.
     pub mutations: LevelMutations,
+    /// `metadata`
+    pub metadata: Metadata,
 }
 
 /// What to do with a request that matched.
@@ -174,7 +177,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("per_request_buffer_limit_bytes"),
             refused("filter_action"),
             refused("non_forwarding_action"),
-            kept("metadata", "nothing reads a route's metadata"),
+            used("metadata"),
             kept("decorator", "there is no tracing"),
             kept("tracing", "there is no tracing"),
             reported("stat_prefix", "there are no stats by route"),
@@ -342,6 +345,7 @@ impl Route {
             target: target?,
             body_limit: body_limit!(at, route),
             mutations: level_mutations!(at, route),
+            metadata: Metadata::from_proto(route.metadata.as_ref()),
         })
     }
 }

@@ -5,6 +5,8 @@
 use super::ast::shorten;
 use super::convert::At;
 use crate::snapshot::RouteTable;
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{Ast, RepetitionKind, RepetitionRange};
 
 /// Reports what is wrong with a regex; `None` if something is.
 pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
@@ -15,6 +17,10 @@ pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
         );
         return None;
     }
+    if let Some(reason) = not_of_re2(regex) {
+        at.error(format!("`{}` cannot be compiled: {reason}", shorten(regex)));
+        return None;
+    }
     if let Err(reason) = RouteTable::check_regex(regex) {
         at.error_hint(
             format!("`{}` cannot be compiled: {reason}", shorten(regex)),
@@ -23,6 +29,41 @@ pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
         return None;
     }
     Some(())
+}
+
+/// What RE2 refuses and the regex crate takes: `a++`, which elsewhere is possessive, and more
+/// repetitions than RE2 counts.
+fn not_of_re2(regex: &str) -> Option<String> {
+    const REPETITIONS_MAX: u32 = 1_000;
+    // What cannot be parsed is refused for that.
+    let ast = Parser::new().parse(regex).ok()?;
+    let mut rest = vec![&ast];
+    while let Some(ast) = rest.pop() {
+        match ast {
+            Ast::Repetition(outer) => {
+                if matches!(*outer.ast, Ast::Repetition(_)) {
+                    let operator = &regex[outer.op.span.start.offset..outer.op.span.end.offset];
+                    return Some(format!("`{operator}` repeats a repetition"));
+                }
+                if let RepetitionKind::Range(range) = &outer.op.kind {
+                    let most = match range {
+                        RepetitionRange::Exactly(most)
+                        | RepetitionRange::AtLeast(most)
+                        | RepetitionRange::Bounded(_, most) => *most,
+                    };
+                    if most > REPETITIONS_MAX {
+                        return Some(format!("{most} repetitions are more than {REPETITIONS_MAX}"));
+                    }
+                }
+                rest.push(&outer.ast);
+            }
+            Ast::Group(group) => rest.push(&group.ast),
+            Ast::Alternation(them) => rest.extend(&them.asts),
+            Ast::Concat(them) => rest.extend(&them.asts),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// The first operator of the regex crate in a character class (`[a&&b]`, `[[a]]`): RE2 takes its
@@ -60,6 +101,15 @@ fn class_operator(regex: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_re2_refuses() {
+        let refused =
+            ["a++", "(a|b**)c", "a{2}{3}", "a+?+", "a{1001}", "(?:b{2,2000})", "a{1001,}"];
+        refused.iter().for_each(|regex| assert!(not_of_re2(regex).is_some(), "{regex}"));
+        let taken = ["a+?", "(a+)+", "a{1000}", "a{0,1000}", "[++]", "\\++", "(", ""];
+        taken.iter().for_each(|regex| assert!(not_of_re2(regex).is_none(), "{regex}"));
+    }
 
     #[test]
     fn operators_in_character_classes_are_found() {

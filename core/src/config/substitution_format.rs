@@ -107,7 +107,7 @@ impl LogFormat {
     }
 }
 
-fn object(fields: &Struct) -> serde_json::Value {
+pub(super) fn object(fields: &Struct) -> serde_json::Value {
     // In the order of their names: a map of protobuf has none of its own.
     let sorted: std::collections::BTreeMap<_, _> = fields.fields.iter().collect();
     let entry = |(name, value): (&String, &Value)| (name.clone(), json(value));

@@ -2,8 +2,9 @@
 //!
 //! What it leaves to others: formats and writing (`access_log`).
 
+use super::OpenError;
 use crate::access_log::AccessLogger;
-use crate::config::{self, AccessLogSink, NetworkFilter};
+use crate::config::{self, AccessLogSink, Bootstrap, NetworkFilter};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -30,6 +31,16 @@ impl fmt::Display for LogError {
             AccessLogSink::Stderr => write!(f, "stderr: {cause}"),
         }
     }
+}
+
+/// Opens the access logs of a configuration and closes them again: whether they can be.
+///
+/// # Errors
+///
+/// Every log that cannot be opened.
+pub fn open_access_logs(bootstrap: &Bootstrap) -> Result<(), Vec<OpenError>> {
+    let opened = AccessLogs::default().open_all(&bootstrap.listeners).map(|_| ());
+    opened.map_err(|errors| errors.into_iter().map(OpenError::AccessLog).collect())
 }
 
 /// The access logs of the newest configuration.

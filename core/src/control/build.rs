@@ -6,7 +6,7 @@
 use super::identity::{HostKey, Identities, ListenerKey};
 use super::names::{DnsName, Names};
 use crate::access_log::AccessLogger;
-use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter};
+use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName};
 use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
     LocalReplies, RouteTable, SelectionRules,
@@ -72,10 +72,16 @@ fn http(
     let before = previous.map(|entry| &entry.http);
     let node = &prepared.bootstrap.node;
     let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
+    let proxy_name = config.proxy_status.as_ref().map(|status| match &status.name {
+        ProxyName::Server => config.server_name.clone(),
+        ProxyName::NodeId => node.id.clone(),
+        ProxyName::Literal(name) => name.clone(),
+    });
     let prefix = previous.map(|entry| &entry.config.stat_prefix);
     let is_same = |entry: &&Arc<HttpEntry>| {
         entry.config == *config
             && entry.user_agent == user_agent
+            && entry.proxy_name == proxy_name
             && prefix == Some(&listener.stat_prefix)
     };
     if let Some(entry) = before.filter(is_same) {
@@ -88,16 +94,23 @@ fn http(
     let logger = |log: &config::AccessLog| {
         prepared.access_logs.iter().find(|logger| logger.config == *log).cloned()
     };
+    let access_log: Vec<_> = config.access_log.iter().filter_map(logger).collect();
+    let local_replies = config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c)));
+    let measures = access_log.iter().any(|log| log.measures())
+        || routes.measures
+        || local_replies.as_ref().is_some_and(|replies| replies.measures());
     Arc::new(HttpEntry {
         config: config.clone(),
         routes,
-        access_log: config.access_log.iter().filter_map(logger).collect(),
+        access_log,
+        proxy_name,
+        measures,
         stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
         listener_stats: registry.scope(
             &format!("listener.{}.http.{}", listener.stat_prefix, config.stat_prefix),
             ListenerHttpStat::ALL,
         ),
-        local_replies: config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c))),
+        local_replies,
         codec_stats: registry.scope("http1", Http1Stat::ALL),
         host_address: tidegate_io::host_address(),
         user_agent,
@@ -169,6 +182,7 @@ fn endpoints(
                 && host.locality == endpoint.locality
                 && host.locality_weight == endpoint.locality_weight
                 && host.priority == endpoint.priority
+                && host.metadata == endpoint.metadata
                 && host.connections.is_some() == is_limited
         });
         hosts.push(match unchanged {
@@ -185,6 +199,7 @@ fn endpoints(
                     locality: endpoint.locality.clone(),
                     locality_weight: endpoint.locality_weight,
                     priority: endpoint.priority,
+                    metadata: endpoint.metadata.clone(),
                     connections: is_limited.then(|| identities.connections(id)),
                     stats: registry.scope(&prefix, HostStat::ALL),
                 })

@@ -20,6 +20,7 @@ pub mod source;
 pub mod state;
 pub mod stats;
 
+pub use access_logs::open_access_logs;
 pub use command::{Command, Commands, DrainListeners};
 pub use signals::Signals;
 pub use source::{ConfigSource, Refused};

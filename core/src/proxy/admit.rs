@@ -53,6 +53,7 @@ impl<I: Io> Shard<I> {
                     }
                 }
                 add_via_and_agent(&mut request.headers, http);
+                client_address::pass_address_on(&mut request.headers, &client, &ends);
                 request_id::identify(&mut request.headers, config, client.edge, &mut self.random);
                 true
             }
@@ -154,7 +155,7 @@ impl<I: Io> Shard<I> {
             self.stats.inc(stats, Http1Stat::RequestsRejectedWithUnderscoresInHeaders);
             let http = downstream.listener.http.stats;
             self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
-            self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE);
+            self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE, None);
             return false;
         }
         self.stats.add(stats, Http1Stat::DroppedHeadersWithUnderscores, count as u64);

@@ -52,14 +52,11 @@ pub(super) fn identify(
             };
             let checked = headers.get(Name::XForwardedFor).is_none();
             if !skip_xff_append {
-                append_peer(headers, ends);
+                append_peer(headers, ends, config.mapped_to_ipv6);
             }
             let untrusted = *trusted_hops == 0;
             if untrusted || headers.get(Name::XForwardedProto).is_none() {
                 replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
-            }
-            if config.append_x_forwarded_port && untrusted {
-                headers.remove(Name::XForwardedPort);
             }
             (found.map(|(address, _)| address), checked)
         }
@@ -73,7 +70,7 @@ pub(super) fn identify(
     let internal = checked && trusted.is_some_and(|address| config.is_internal(address));
     let edge = !internal && config.uses_peer();
     let client = Client { address: address.map(|ip| SocketAddr::new(ip, 0)), internal, edge };
-    mark(&mut request.headers, &client, ends);
+    mark(&mut request.headers, &client);
     Ok(client)
 }
 
@@ -95,7 +92,7 @@ fn detect(
                     XffTrust::Ranges(_) => beyond_trusted(forwarded, trusted, ends.peer),
                 });
                 if !skip_append {
-                    append_peer(headers, ends);
+                    append_peer(headers, ends, false);
                 }
                 found
             }
@@ -155,12 +152,16 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
 }
 
 /// Appends the peer to `x-forwarded-for`.
-fn append_peer(headers: &mut Headers, ends: &Ends) {
+fn append_peer(headers: &mut Headers, ends: &Ends, mapped: bool) {
     let Some(peer) = ends.peer else { return };
     let is_loopback = peer.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST)
         || peer.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST);
     let mut text = [0; 40];
-    let address = if is_loopback { ends.host } else { peer.ip() };
+    let address = match peer.ip() {
+        _ if is_loopback => ends.host,
+        IpAddr::V4(address) if mapped => IpAddr::V6(address.to_ipv6_mapped()),
+        address => address,
+    };
     headers.join(Name::XForwardedFor, XFF, b",", write_address(address, &mut text));
 }
 
@@ -181,13 +182,14 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
     if forwarded.is_empty() {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
     }
+    let untrusted = matches!(config.source, AddressSource::Peer { trusted_hops: 0, .. });
     if config.append_x_forwarded_port
-        && headers.get(Name::XForwardedPort).is_none()
+        && (untrusted || headers.get(Name::XForwardedPort).is_none())
         && let Some(local) = ends.local
     {
         let port = u64::from(local.port());
         let text = &mut [0; 20];
-        headers.append_known(Name::XForwardedPort, b"x-forwarded-port", decimal(port, text));
+        replace(headers, Name::XForwardedPort, b"x-forwarded-port", decimal(port, text));
     }
     if let Some(scheme) = config.scheme {
         replace(headers, Name::XForwardedProto, b"x-forwarded-proto", scheme.as_bytes());
@@ -198,7 +200,7 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
 }
 
 /// Says inside or outside in the request, and takes away what only the inside may say.
-fn mark(headers: &mut Headers, client: &Client, ends: &Ends) {
+fn mark(headers: &mut Headers, client: &Client) {
     headers.remove(Name::XEnvoyInternal);
     if client.internal {
         headers.append_known(Name::XEnvoyInternal, b"x-envoy-internal", b"true");
@@ -210,13 +212,17 @@ fn mark(headers: &mut Headers, client: &Client, ends: &Ends) {
     }
     if client.edge {
         headers.remove(Name::XEnvoyOriginalPath);
-        headers.remove(Name::XEnvoyExternalAddress);
-        if let Some(address) = client.address.or(ends.peer) {
-            let text = &mut [0; 40];
-            let text = write_address(address.ip(), text);
-            let name = b"x-envoy-external-address";
-            headers.append_known(Name::XEnvoyExternalAddress, name, text);
-        }
+    }
+}
+
+/// `x-envoy-external-address`: at the edge the client's address goes on in it.
+pub(super) fn pass_address_on(headers: &mut Headers, client: &Client, ends: &Ends) {
+    if client.edge
+        && let Some(address) = client.address.or(ends.peer)
+    {
+        let text = &mut [0; 40];
+        let text = write_address(address.ip(), text);
+        replace(headers, Name::XEnvoyExternalAddress, b"x-envoy-external-address", text);
     }
 }
 

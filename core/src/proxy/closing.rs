@@ -3,12 +3,13 @@
 //! What it leaves to others: why (`downstream`, `response`, `timeouts`).
 
 use super::downstream::Life;
+use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::Closing;
 use crate::stats::{HttpStat, ListenerStat};
-use tidegate_http::{Fault, HttpError};
+use tidegate_http::{Fault, HttpError, RequestHead};
 use tidegate_io::{Errno, Io};
 
 impl<I: Io> Shard<I> {
@@ -45,7 +46,13 @@ impl<I: Io> Shard<I> {
         false
     }
 
-    pub(crate) fn request_malformed(&mut self, key: DownstreamKey, error: HttpError) {
+    /// `refused` is the head that is refused, as far as it is known.
+    pub(crate) fn request_malformed(
+        &mut self,
+        key: DownstreamKey,
+        error: HttpError,
+        refused: Option<&RequestHead>,
+    ) {
         let Some(downstream) = self.downstreams.get(key) else { return };
         let http = downstream.listener.http.stats;
         match error.fault {
@@ -67,7 +74,7 @@ impl<I: Io> Shard<I> {
                 if reply.flags.contains(ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR) {
                     self.stats.inc(http, HttpStat::DownstreamRqRxReset);
                 }
-                self.reply_without_stream(key, &reply);
+                self.reply_without_stream(key, &reply, refused);
             }
         }
     }
@@ -110,6 +117,13 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
+        let half_a_head = downstream.stream.is_none()
+            && downstream.life == Life::Open
+            && downstream.decoder.is_in_head();
+        if half_a_head {
+            self.give_up_head(key);
+        }
+        let Some(downstream) = self.downstreams.get(key) else { return };
         if let Some(stream_key) = downstream.stream {
             self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
             self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
@@ -120,6 +134,33 @@ impl<I: Io> Shard<I> {
             }
         }
         self.close_downstream(key);
+    }
+
+    /// The client went away within a request's head: to Envoy that was a request.
+    fn give_up_head(&mut self, key: DownstreamKey) {
+        let [peer, local] = self.ends(key);
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let listener = downstream.listener.clone();
+        let http = &listener.http;
+        for stat in [
+            HttpStat::DownstreamRqTotal,
+            HttpStat::DownstreamRqHttp1Total,
+            HttpStat::DownstreamRqRxReset,
+        ] {
+            self.stats.inc(http.stats, stat);
+        }
+        let record = Record {
+            start_unix_us: self.now.unix_us,
+            flags: ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
+            details: "downstream_remote_disconnect",
+            downstream_remote_address: peer,
+            downstream_direct_address: peer,
+            downstream_local_address: local,
+            listener_metadata: Some(&listener.config.metadata),
+            filter_chain_name: Some(&listener.config.filter_chain.name),
+            ..Record::default()
+        };
+        self.logs.record(&http.access_log, &record);
     }
 
     /// Everything is sent. Closes at once when the client has nothing more to say; else says FIN

@@ -47,6 +47,8 @@ impl Upstream {
             finish: false,
             broken: false,
             requests: 0,
+            sent: 0,
+            received: 0,
             asked: false,
             answered: false,
             opened: now,

@@ -5,9 +5,11 @@
 
 use super::codec;
 use super::deadline::{Alarm, earliest};
+use super::refused_head::refused_head;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
+use crate::access_log::Moment;
 use crate::config::HttpConnectionManager;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
@@ -64,6 +66,10 @@ pub struct Downstream {
     /// The FIN of a tunnel goes out when the output is sent.
     pub(crate) finish: bool,
     pub(super) requests: u32,
+    /// Bytes of the request under way that were read.
+    pub(super) request_bytes: u64,
+    /// Bytes that were given to the kernel.
+    pub(super) sent: u64,
     /// `max_connection_duration` has passed.
     pub(super) aged: bool,
     pub(super) accepted: Instant,
@@ -99,6 +105,8 @@ impl Downstream {
             paused: false,
             finish: false,
             requests: 0,
+            request_bytes: 0,
+            sent: 0,
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
@@ -286,11 +294,16 @@ impl<I: Io> Shard<I> {
             let step = match downstream.decoder.decode(&buffer[at..], memory) {
                 Ok(step) => step,
                 Err(error) => {
+                    downstream.request_bytes += (buffer.len() - at) as u64;
+                    let mut memory = head.take().unwrap_or_default();
+                    let refused = refused_head(error.fault, &buffer[at..], &mut memory);
                     at = buffer.len();
-                    self.request_malformed(key, error);
+                    self.request_malformed(key, error, refused.then_some(&memory));
+                    head = Some(memory);
                     break;
                 }
             };
+            downstream.request_bytes += step.consumed as u64;
             match step.event {
                 Event::NeedMore => {
                     at += step.consumed;
@@ -331,7 +344,7 @@ impl<I: Io> Shard<I> {
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;
-        let stream = Stream {
+        let mut stream = Stream {
             downstream: key,
             phase: Phase::Routing,
             request_body: request.body,
@@ -369,12 +382,14 @@ impl<I: Io> Shard<I> {
             limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
+            measured: None,
             snapshot: self.adopted.snapshot().clone(),
             listener,
             request,
             response,
         };
         let http = stream.listener.http.stats;
+        stream.begin_measuring(downstream);
         let stream = self.streams.insert(stream);
         downstream.stream = Some(stream);
         for stat in [
@@ -411,6 +426,10 @@ impl<I: Io> Shard<I> {
         }
         stream.request_complete = true;
         stream.request_received = Some(self.now.instant);
+        stream.note(Moment::DsRxEnd, self.now.instant);
+        if stream.upstream().is_some() {
+            stream.note(Moment::UsTxEnd, self.now.instant);
+        }
         stream.request_deadline = None;
         stream.active = self.now.instant;
         if !stream.tunnel {
@@ -436,6 +455,7 @@ impl<I: Io> Shard<I> {
         self.finish_stream(stream_key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.stream = None;
+        downstream.request_bytes = 0;
         downstream.idle_since = self.now.instant;
         if downstream.life == Life::Open {
             downstream.decoder.resume();

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: what is in them (`mutate`), how they are framed (`tidegate-http`).
 
+use super::measure::field_lines;
 use super::stream::Stream;
 use crate::config::{Cluster, HeaderKeyFormat, HttpConnectionManager};
 use tidegate_http::h1::{NameCase, encode_request, encode_response};
@@ -21,6 +22,9 @@ pub(super) fn write_request(stream: &mut Stream, cluster: &Cluster, out: &mut Ve
     let case = case_of(&stream.request.headers, ours, cluster.http1.header_key_format);
     if let Some(case) = case {
         case.apply(&mut out[start..]);
+    }
+    if let Some(measured) = &mut stream.measured {
+        measured.head = field_lines(&out[start..]);
     }
 }
 

@@ -127,6 +127,11 @@ impl Stream {
             downstream_direct_address: peer,
             downstream_local_address: local,
             route_name: self.route().map(|route| route.name.as_str()),
+            route_metadata: self.route().map(|route| &route.metadata),
+            cluster_metadata: self.cluster().map(|cluster| &cluster.config.metadata),
+            listener_metadata: Some(&self.listener.config.metadata),
+            filter_chain_name: Some(&self.listener.config.filter_chain.name),
+            measured: self.measured.as_deref(),
             local_reply_body: None,
         }
     }
@@ -191,7 +196,11 @@ impl MutationScratch {
                     AddedValue::Format(_) => &self.text[planned.value.clone()],
                 };
                 match overwrite {
-                    true => headers.set(&addition.name.lower, value),
+                    // As in Envoy it moves behind what is there.
+                    true => {
+                        remove(headers, &addition.name);
+                        headers.append_known(addition.name.id, &addition.name.lower, value);
+                    }
                     false => append(headers, &addition.name, value),
                 }
             }

@@ -3,17 +3,19 @@
 //! What it leaves to others: which reply (`crate::reply` has them all).
 
 use super::encode::write_response;
-use super::map_reply::{Content, map};
+use super::map_reply::{Content, TEXT, map};
+use super::measure::field_lines;
 use super::mutate::{decimal, prepare_response};
 use super::request_id;
 use super::request_timeouts::Limits;
 use super::stream::{Phase, Stream};
-use crate::access_log::Record;
-use crate::reply::{LocalReply, ResponseFlags};
+use crate::access_log::{Measured, Moment, Record};
+use crate::reply::{LocalReply, ResponseFlags, grpc_status};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::{CompiledTarget, is_grpc};
 use crate::stats::HttpStat;
-use tidegate_http::{BodyLength, Method, ResponseHead};
+use std::time::Duration;
+use tidegate_http::{BodyLength, Method, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
 
 /// What Envoy says first when an upstream gives no response.
@@ -94,11 +96,16 @@ impl<I: Io> Shard<I> {
     }
 
     /// Sends a whole response; fields that are already in `stream.response` are kept.
-    fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
+    pub(super) fn answer(&mut self, key: StreamKey, status: u16, content: Content<'_>) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.response.status = status;
         stream.end_attempts();
         let listener = stream.listener.clone();
+        if stream.changes_responses {
+            // Before anything else is in it, as in Envoy.
+            stream.status = status;
+            self.finalize_response(key, None);
+        }
         let Some(replies) = &listener.http.local_replies else {
             return self.send_answer(key, content);
         };
@@ -117,14 +124,13 @@ impl<I: Io> Shard<I> {
         };
         let status = response.status;
         stream.status = status;
-        if stream.changes_responses {
-            self.finalize_response(key, None);
-        }
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let response = &mut stream.response;
         let config = &stream.listener.http.config;
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         prepare_response(response, id, config, false, None, self.date.as_bytes());
+        if stream.flags != ResponseFlags::NONE {
+            stream.add_proxy_status();
+        }
+        let response = &stream.response;
         let is_head = stream.request.method == Method::Head;
         stream.response_body = if is_head { BodyLength::None } else { response.body };
         stream.phase = Phase::Answered;
@@ -142,8 +148,14 @@ impl<I: Io> Shard<I> {
         self.end_response(key);
     }
 
-    /// Answers a connection on which no request could be read, and closes it.
-    pub(crate) fn reply_without_stream(&mut self, key: DownstreamKey, reply: &LocalReply) {
+    /// Answers a connection on which no request could be read, and closes it. `refused` is what is
+    /// known of the request.
+    pub(crate) fn reply_without_stream(
+        &mut self,
+        key: DownstreamKey,
+        reply: &LocalReply,
+        refused: Option<&RequestHead>,
+    ) {
         let date = *self.date.text();
         let [peer, local] = self.ends(key);
         let mut response = self.response_head_memory();
@@ -151,7 +163,11 @@ impl<I: Io> Shard<I> {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let listener = downstream.listener.clone();
         let (http, config) = (&listener.http, &listener.http.config);
+        let mut measured = http.measures.then(Measured::default);
         let mut record = Record {
+            request: refused,
+            listener_metadata: Some(&listener.config.metadata),
+            filter_chain_name: Some(&listener.config.filter_chain.name),
             downstream_remote_address: peer,
             downstream_direct_address: peer,
             downstream_local_address: local,
@@ -168,12 +184,22 @@ impl<I: Io> Shard<I> {
         let body = complete(&mut response, content);
         prepare_response(&mut response, None, config, false, None, &date);
         let output = downstream.output.get_or_insert_with(|| self.io.output());
-        write_response(&response, response.body, true, config, None, output.tail());
-        output.tail().extend_from_slice(body);
+        let out = output.tail();
+        let start = out.len();
+        write_response(&response, response.body, true, config, None, out);
+        if let Some(measured) = &mut measured {
+            measured.downstream.header_sent = field_lines(&out[start..]);
+            measured.note(Moment::DsRxBeg, Duration::ZERO);
+            measured.note(Moment::DsTxEnd, Duration::ZERO);
+            measured.downstream.received = downstream.request_bytes;
+            measured.downstream.sent = (out.len() - start + body.len()) as u64;
+        }
+        out.extend_from_slice(body);
         self.stats.inc(http.stats, HttpStat::DownstreamRqTotal);
         self.stats.inc(http.stats, HttpStat::DownstreamRqHttp1Total);
         self.count_status(http, response.status);
         record.status = response.status;
+        record.measured = measured.as_ref();
         record.response = Some(&response);
         record.bytes_sent = body.len() as u64;
         self.logs.record(&http.access_log, &record);
@@ -191,7 +217,10 @@ fn complete<'c>(response: &mut ResponseHead, content: Content<'c>) -> &'c [u8] {
     if let Some(content_type) = content.content_type
         && !body.is_empty()
     {
-        response.headers.set(b"content-type", content_type.as_bytes());
+        // One that a mutation has set stays, unless a format has its own.
+        if content_type != TEXT || response.headers.get(Name::ContentType).is_none() {
+            response.headers.set(b"content-type", content_type.as_bytes());
+        }
         response.body = BodyLength::Exact(length);
     }
     body
@@ -203,14 +232,9 @@ fn complete_for_grpc<'c>(
     content: Content<'c>,
     details: &str,
 ) -> &'c [u8] {
-    let status: &[u8] = match response.status {
-        _ if details == LocalReply::MAX_DURATION_TIMEOUT.details => b"4",
-        400 => b"13",
-        401 => b"16",
-        403 => b"7",
-        404 => b"12",
-        429 | 502 | 503 | 504 => b"14",
-        _ => b"2",
+    let status: &[u8] = match details == LocalReply::MAX_DURATION_TIMEOUT.details {
+        true => b"4",
+        false => grpc_status(response.status).as_bytes(),
     };
     response.headers.set(b"content-type", b"application/grpc");
     if response.headers.get_name(b"grpc-status").is_none() {

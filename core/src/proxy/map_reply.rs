@@ -10,6 +10,9 @@ use crate::snapshot::{Body, LocalReplies};
 use tidegate_http::ResponseHead;
 use tidegate_io::Io;
 
+/// The media type of the proxy's own words.
+pub(super) const TEXT: &str = "text/plain";
+
 /// The part of an answer that is not in its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Content<'c> {
@@ -21,7 +24,7 @@ pub(super) struct Content<'c> {
 impl<'c> Content<'c> {
     /// Text, or nothing.
     pub fn text(body: &'c [u8]) -> Content<'c> {
-        Content { body, content_type: (!body.is_empty()).then_some("text/plain") }
+        Content { body, content_type: (!body.is_empty()).then_some(TEXT) }
     }
 }
 
@@ -85,7 +88,7 @@ pub(super) fn map<'r>(
     match content.content_type {
         _ if text.is_empty() => None,
         Some(content_type) if text == content.body => Some(content_type),
-        _ => Some(format.map_or("text/plain", |format| &format.content_type)),
+        _ => Some(format.map_or(TEXT, |format| &format.content_type)),
     }
 }
 

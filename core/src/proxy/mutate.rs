@@ -101,10 +101,12 @@ pub(super) fn prepare_response(
     }
 }
 
-/// Replaces the fields with this name by one.
+/// Replaces the fields with this name by one, in the place of the first, or appends it.
 pub(super) fn replace(headers: &mut Headers, id: Name, lower: &[u8], value: &[u8]) {
-    headers.remove(id);
-    headers.append_known(id, lower, value);
+    match headers.get(id) {
+        None => headers.append_known(id, lower, value),
+        Some(_) => headers.set(lower, value),
+    }
 }
 
 /// A number in decimal.

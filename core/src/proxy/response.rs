@@ -3,9 +3,11 @@
 //! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
 
 use super::encode::write_response;
+use super::measure::field_lines;
 use super::mutate::prepare_response;
 use super::request_id;
 use super::stream::Phase;
+use crate::access_log::Moment;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
@@ -25,9 +27,13 @@ impl<I: Io> Shard<I> {
         {
             return;
         }
+        if self.streams.get(key).is_some_and(|stream| stream.upgrade) && self.fail_handshake(key) {
+            return;
+        }
         let last = self.is_last_response(key);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let now = self.now.instant;
+        stream.measure_response(now);
         let received = stream.request_received;
         stream.active = now;
         stream.end_attempts();
@@ -55,6 +61,9 @@ impl<I: Io> Shard<I> {
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         let added_ms = shown_ms.filter(|_| !is_changed);
         prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
+        if stream.flags != ResponseFlags::NONE {
+            stream.add_proxy_status();
+        }
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
         stream.response_body = match stream.response.body {
@@ -88,7 +97,13 @@ impl<I: Io> Shard<I> {
         };
         let config = &stream.http().config;
         let body = stream.response_body;
-        write_response(&stream.response, body, close, config, upstream, output.tail());
+        let head = output.tail();
+        let start = head.len();
+        write_response(&stream.response, body, close, config, upstream, head);
+        if let Some(measured) = &mut stream.measured {
+            measured.downstream.header_sent = field_lines(&head[start..]);
+            measured.note(Moment::DsTxBeg, self.now.instant - stream.started);
+        }
         self.touch_downstream(downstream_key);
     }
 
@@ -143,6 +158,7 @@ impl<I: Io> Shard<I> {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
             encode_last_chunk(None, output.tail());
         }
+        stream.note(Moment::UsRxEnd, self.now.instant);
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
         stream.limits.detached();
@@ -155,6 +171,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn end_response(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let downstream = stream.downstream;
+        stream.note(Moment::DsTxEnd, self.now.instant);
         stream.idle_timeout = stream.listener.http.config.stream_idle_timeout;
         // A body that nobody reads any more: the connection cannot be used for another request.
         let close = stream.request.close

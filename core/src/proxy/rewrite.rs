@@ -82,6 +82,7 @@ fn rewrite_host(request: &mut RequestHead, rewrites: &Rewrites) {
 /// A new authority: the old one is kept in fields.
 pub(super) fn update_authority(request: &mut RequestHead, host: &[u8], append_forwarded: bool) {
     let old = request.authority().to_vec();
+    request.headers.set(b"x-envoy-original-host", &old);
     if append_forwarded && !old.is_empty() {
         let forwarded = request.headers.get(Name::XForwardedHost).unwrap_or_default();
         let last = forwarded.rsplit(|byte| *byte == b',').next().unwrap_or_default();
@@ -92,7 +93,6 @@ pub(super) fn update_authority(request: &mut RequestHead, host: &[u8], append_fo
             request.headers.set(b"x-forwarded-host", &forwarded);
         }
     }
-    request.headers.set(b"x-envoy-original-host", &old);
     request.set_authority(host);
 }
 

@@ -110,6 +110,9 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
+        if let Some(measured) = &mut stream.measured {
+            measured.host = Some(host.clone());
+        }
         if stream.auto_host_rewrite {
             rewrite_to_host(stream, &host.hostname);
         }
@@ -208,7 +211,11 @@ fn first_step(
             }
             match admit_upgrade(&mut stream.request, action, &config.upgrades) {
                 Ok(upgrade) => stream.upgrade = upgrade,
-                Err(reply) => return refused(reply),
+                Err(reply) => {
+                    // As in Envoy its cluster is known.
+                    stream.cluster = choose_cluster(stream, route, action, random);
+                    return refused(reply);
+                }
             }
             if stream.request.method == Method::Connect {
                 begin_connect(stream, action);

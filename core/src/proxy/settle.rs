@@ -28,6 +28,7 @@ impl<I: Io> Shard<I> {
         {
             let http = downstream.listener.http.stats;
             self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
+            downstream.sent += output.len() as u64;
             downstream.sending = true;
             if downstream.life == Life::Closing {
                 self.io.send_last(downstream.socket, output);
@@ -67,6 +68,7 @@ impl<I: Io> Shard<I> {
         {
             let stats = upstream.cluster.stats;
             self.stats.add(stats, ClusterStat::UpstreamCxTxBytesTotal, output.len() as u64);
+            upstream.sent += output.len() as u64;
             upstream.sending = true;
             upstream.asked = true;
             self.io.send(upstream.socket, output);

@@ -99,6 +99,10 @@ impl<I: Io> Shard<I> {
         stream.bytes_sent += bytes;
         stream.active = self.now.instant;
         upstream.decoder.skip_body(bytes);
+        upstream.received += bytes;
+        if let Some(downstream) = self.downstreams.get_mut(downstream) {
+            downstream.sent += bytes;
+        }
         let http = stream.listener.http.stats;
         self.stats.add(upstream.cluster.stats, ClusterStat::UpstreamCxRxBytesTotal, bytes);
         self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, bytes);

@@ -22,6 +22,7 @@
 use super::deadline::earliest;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
+use crate::access_log::Measured;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
@@ -137,6 +138,8 @@ pub struct Stream {
     pub idle_timeout: Option<Duration>,
     /// When something happened last.
     pub active: Instant,
+    /// What is measured of it, if a format asks for it.
+    pub measured: Option<Box<Measured>>,
 }
 
 impl Stream {
@@ -242,13 +245,14 @@ impl<I: Io> Shard<I> {
         let duration = self.now.instant - stream.started;
         self.stats.record(http.stats, HttpStat::DownstreamRqTime, duration.as_millis() as u64);
         if !http.access_log.is_empty() {
-            self.log_stream(&stream, duration);
+            self.log_stream(&mut stream, duration);
         }
         self.reclaim_request(std::mem::take(&mut stream.request));
         self.reclaim_response(std::mem::take(&mut stream.response));
     }
 
-    fn log_stream(&mut self, stream: &Stream, duration: Duration) {
+    fn log_stream(&mut self, stream: &mut Stream, duration: Duration) {
+        self.end_measuring(stream);
         let record = stream.record(duration, self.ends(stream.downstream));
         self.logs.record(&stream.listener.http.access_log, &record);
     }

@@ -63,7 +63,7 @@ impl<I: Io> Shard<I> {
             && past(config.request_headers_timeout, downstream.idle_since)
         {
             self.stats.inc(http, HttpStat::DownstreamRqHeaderTimeout);
-            self.reply_without_stream(key, &LocalReply::REQUEST_HEADERS_TIMEOUT);
+            self.reply_without_stream(key, &LocalReply::REQUEST_HEADERS_TIMEOUT, None);
         } else if config.http1_safe_max_connection_duration
             && past(config.max_connection_duration, downstream.accepted)
             && !downstream.aged

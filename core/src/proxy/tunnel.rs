@@ -2,11 +2,13 @@
 //!
 //! What it leaves to others: back-pressure (`flow`), timeouts (`stream_idle_timeout` goes on).
 
+use super::map_reply::Content;
 use super::mutate::prepare_response;
 use super::stream::Phase;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::HttpStat;
-use tidegate_http::BodyLength;
+use tidegate_http::h1::strip_hop_by_hop;
+use tidegate_http::{BodyLength, Name};
 use tidegate_io::{Buffer, Io};
 
 impl<I: Io> Shard<I> {
@@ -30,6 +32,29 @@ impl<I: Io> Shard<I> {
         prepare_response(&mut stream.response, None, config, false, None, self.date.as_bytes());
         self.encode_response_head(key, false);
         self.begin_tunnel(key);
+    }
+
+    /// Answers a WebSocket handshake to which the upstream says neither 101 nor an error: as in
+    /// Envoy with the head alone, since nothing behind it can be meant for the client's WebSocket
+    /// (RFC 6455 4.1). False when the response is another one.
+    pub(super) fn fail_handshake(&mut self, key: StreamKey) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let (status, body) = (stream.response.status, stream.response.body);
+        let protocol = stream.request.headers.get(Name::Upgrade).unwrap_or_default();
+        if !protocol.eq_ignore_ascii_case(b"websocket")
+            || status >= 400
+            || body == BodyLength::Tunnel
+        {
+            return false;
+        }
+        strip_hop_by_hop(&mut stream.response.headers, false);
+        self.charge_code(key, status);
+        self.detach(key);
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.details = "websocket_handshake_unsuccessful";
+        }
+        self.answer(key, status, Content::text(b""));
+        true
     }
 
     /// The upgrade was accepted and its 101 is on its way downstream.

@@ -8,6 +8,7 @@ use super::encode::write_request;
 use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
+use crate::access_log::Moment;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
@@ -59,6 +60,10 @@ pub struct Upstream {
     pub(super) broken: bool,
     /// Requests that it has carried.
     pub(super) requests: u32,
+    /// Bytes that were given to the kernel.
+    pub(super) sent: u64,
+    /// Bytes that came from the kernel.
+    pub(super) received: u64,
     /// Some byte of its request was given to the kernel.
     pub(super) asked: bool,
     /// Some byte of the response under way has arrived.
@@ -202,6 +207,14 @@ impl<I: Io> Shard<I> {
                 output
             }
         });
+        if let Some(measured) = &mut stream.measured {
+            let local = self.io.local_address(upstream.socket);
+            measured.attached(upstream, local);
+            measured.note(Moment::UsTxBeg, self.now.instant - stream.started);
+            if stream.request_complete {
+                measured.note(Moment::UsTxEnd, self.now.instant - stream.started);
+            }
+        }
         stream.limits.attached(self.now.instant, stream.request_complete);
         let has_limits = stream.limits.deadline(stream.active).is_some();
         let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
@@ -223,6 +236,7 @@ impl<I: Io> Shard<I> {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let stats = upstream.cluster.stats;
         self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
+        upstream.received += buffer.len() as u64;
         if let Work::Busy(stream) = upstream.work
             && !upstream.asked
             && self.streams.get(stream).is_some_and(|stream| !stream.tunnel)
@@ -389,6 +403,12 @@ impl<I: Io> Shard<I> {
 
     pub(super) fn count_request_end(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        if let Work::Busy(stream) = upstream.work
+            && let Some(stream) = self.streams.get_mut(stream)
+            && let Some(measured) = &mut stream.measured
+        {
+            measured.detached(upstream);
+        }
         self.stats.dec(upstream.cluster.stats, ClusterStat::UpstreamRqActive);
         self.stats.dec(upstream.host_stats, HostStat::RqActive);
     }

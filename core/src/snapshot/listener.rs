@@ -48,6 +48,10 @@ pub struct HttpEntry {
     pub routes: Arc<RouteTable>,
     /// Its access logs.
     pub access_log: Vec<Arc<AccessLogger>>,
+    /// The proxy's name in `proxy-status`, if answers have that.
+    pub proxy_name: Option<String>,
+    /// Whether what is [`Measured`](crate::access_log::Measured) has a place in what is written.
+    pub measures: bool,
     /// Its stats, under `http.<stat_prefix>`.
     pub stats: Scope,
     /// Its stats within the listener's, under `listener.<address>.http.<stat_prefix>`.

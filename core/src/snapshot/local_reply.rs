@@ -46,6 +46,16 @@ impl LocalReplies {
         }
     }
 
+    /// Whether any of it has what is [`Measured`](crate::access_log::Measured).
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        let body = |body: &Option<Body>| body.as_ref().is_some_and(|body| body.format.measures());
+        let mapper = |mapper: &Mapper| {
+            body(&mapper.format) || mapper.headers_to_add.as_ref().is_some_and(|it| it.measures)
+        };
+        body(&self.body) || self.mappers.iter().any(mapper)
+    }
+
     /// The mapper for an answer.
     #[must_use]
     pub fn mapper(&self, record: &Record<'_>) -> Option<&Mapper> {

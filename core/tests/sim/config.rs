@@ -199,6 +199,7 @@ impl Builder {
             locality: Default::default(),
             locality_weight: 0,
             priority: if self.ranked { origin as u32 / 2 } else { 0 },
+            metadata: Default::default(),
             connections: is_limited.then(|| self.connections.entry(id.0).or_default().clone()),
             stats: self.registry.scope(&prefix, HostStat::ALL),
         }
@@ -216,6 +217,8 @@ impl Builder {
         let http = HttpEntry {
             config: manager.clone(),
             routes: Arc::new(RouteTable::compile(routes, known)),
+            measures: false,
+            proxy_name: None,
             access_log: Vec::new(),
             stats: self.http_scope(),
             listener_stats: self.registry.scope("listener.sim.http.sim", ListenerHttpStat::ALL),
@@ -244,6 +247,7 @@ impl Builder {
                 matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
                 body_limit: BodyLimit { bytes: self.kept_bytes, per_request: None },
                 mutations: Default::default(),
+                metadata: Default::default(),
                 target: RouteTarget::Forward(RouteAction {
                     clusters: vec![WeightedCluster {
                         name: format!("c{cluster}"),
@@ -278,6 +282,7 @@ fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
             transport_socket_connect_timeout: None,
         },
         access_log: Vec::new(),
+        metadata: Default::default(),
     }
 }
 
@@ -318,6 +323,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
             },
             ..LoadBalancing::default()
         },
+        metadata: Default::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
@@ -344,5 +350,6 @@ fn endpoint(origin: usize) -> Endpoint {
         locality: Default::default(),
         locality_weight: 0,
         priority: 0,
+        metadata: Default::default(),
     }
 }

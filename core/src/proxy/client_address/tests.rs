@@ -20,6 +20,7 @@ fn range(text: &str, length: u8) -> CidrRange {
 fn options(source: AddressSource) -> ClientAddress {
     let internal = vec![range("10.0.0.0", 8), range("127.0.0.0", 8)];
     ClientAddress {
+        mapped_to_ipv6: false,
         source,
         internal,
         append_x_forwarded_port: false,
@@ -47,6 +48,9 @@ fn identified(
         request.headers.append(name.as_bytes(), value.as_bytes());
     }
     let client = identify(&mut request, config, &ends(peer));
+    if let Ok(client) = &client {
+        pass_address_on(&mut request.headers, client, &ends(peer));
+    }
     let line =
         |(name, value): (&[u8], &[u8])| format!("{}={}", name.escape_ascii(), value.escape_ascii());
     let lines: Vec<String> = request.headers.iter().map(line).collect();
@@ -86,7 +90,7 @@ fn at_the_edge_the_peer_counts() {
     let (_, lines) = identified(&config, "198.51.100.7:1", &[("x-forwarded-proto", "https")]);
     assert_eq!(
         lines,
-        "x-forwarded-for=198.51.100.7 x-forwarded-proto=http x-envoy-external-address=198.51.100.7"
+        "x-forwarded-proto=http x-forwarded-for=198.51.100.7 x-envoy-external-address=198.51.100.7"
     );
 }
 
@@ -203,4 +207,13 @@ fn schemes() {
     assert_eq!(scheme_of(&edge(0), "https"), (Scheme::Http, "http".to_owned()));
     let overwritten = ClientAddress { scheme: Some("https"), ..behind };
     assert_eq!(scheme_of(&overwritten, "http"), (Scheme::Https, "https".to_owned()));
+}
+
+#[test]
+fn ipv4_as_ipv6() {
+    let config = ClientAddress { mapped_to_ipv6: true, ..edge(0) };
+    let (_, lines) = identified(&config, "198.51.100.7:1", &[]);
+    assert!(lines.starts_with("x-forwarded-for=::ffff:198.51.100.7 "), "{lines}");
+    let (_, lines) = identified(&config, "127.0.0.1:1", &[]);
+    assert!(lines.starts_with("x-forwarded-for=192.0.2.2 "), "{lines}");
 }

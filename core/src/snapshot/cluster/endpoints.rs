@@ -5,7 +5,7 @@
 
 use super::HostId;
 use super::selection::{SelectionRules, Source, select};
-use crate::config::{Availability, HealthStatus};
+use crate::config::{Availability, HealthStatus, Metadata};
 use crate::stats::Scope;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub struct Host {
     pub locality_weight: u32,
     /// 0 first.
     pub priority: u32,
+    /// `metadata` of the endpoint.
+    pub metadata: Metadata,
     /// How many connections there are to it from all shards, where they have a limit.
     pub connections: Option<Arc<AtomicU32>>,
     /// Its stats.

@@ -20,6 +20,7 @@ fn config() -> Arc<Cluster> {
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),
+        metadata: Default::default(),
         load_assignment: ClusterLoadAssignment::default(),
         circuit_breakers: config::CircuitBreakers::default(),
         max_requests_per_connection: None,

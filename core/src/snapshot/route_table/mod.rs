@@ -48,6 +48,8 @@ pub struct RouteTable {
     pub config: Arc<config::RouteConfiguration>,
     /// Whether a virtual host asks for TLS, so that it matters how a request came.
     pub requires_tls: bool,
+    /// Whether a header or a body has what is [`Measured`](crate::access_log::Measured).
+    pub measures: bool,
     domains: Domains,
     virtual_hosts: Vec<CompiledVirtualHost>,
 }
@@ -115,14 +117,16 @@ impl RouteTable {
         let virtual_hosts = (0..).zip(&config.virtual_hosts).map(|(number, host)| {
             CompiledVirtualHost::compile(number, host, &config, &level, &cluster, &mut failures)
         });
-        let virtual_hosts = virtual_hosts.collect();
+        let virtual_hosts: Vec<CompiledVirtualHost> = virtual_hosts.collect();
+        let measures =
+            virtual_hosts.iter().any(|host| host.routes.iter().any(CompiledRoute::measures));
         let domains = (0_u32..).zip(&config.virtual_hosts).flat_map(|(number, host)| {
             host.domains.iter().map(move |domain| (domain.as_str(), number))
         });
         let domains = Domains::new(domains);
         let requires_tls =
             config.virtual_hosts.iter().any(|host| host.require_tls != TlsRequirement::None);
-        RouteTable { config, requires_tls, domains, virtual_hosts }
+        RouteTable { config, requires_tls, measures, domains, virtual_hosts }
     }
 
     /// The first route that matches: virtual host by the authority (Envoy's precedence), then the

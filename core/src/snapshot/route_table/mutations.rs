@@ -19,6 +19,8 @@ pub struct Mutations {
     pub add: Vec<Addition>,
     /// Whether a value is made for each request.
     pub has_formats: bool,
+    /// Whether a value has what is [`Measured`](crate::access_log::Measured).
+    pub measures: bool,
 }
 
 /// A field name, in lower case, with its number.
@@ -75,6 +77,11 @@ impl Level {
 }
 
 impl RouteMutations {
+    /// Whether any of them has what is [`Measured`](crate::access_log::Measured).
+    pub(super) fn measures(&self) -> bool {
+        self.request.iter().chain(&self.response).any(|mutations| mutations.measures)
+    }
+
     /// Of levels from the most specific to the least, which is the order of Envoy, unless the most
     /// specific is to win. `None` if there is nothing to do.
     pub(super) fn new(levels: [&Level; 3], most_specific_wins: bool) -> Option<Box<Self>> {
@@ -101,7 +108,11 @@ impl Mutations {
         let remove = mutations.remove.iter().map(|name| FieldName::new(name)).collect();
         let add: Vec<Addition> = mutations.add.iter().filter_map(Addition::new).collect();
         let has_formats = add.iter().any(|one| matches!(one.value, AddedValue::Format(_)));
-        Some(Arc::new(Mutations { remove, add, has_formats }))
+        let measures = add.iter().any(|one| match &one.value {
+            AddedValue::Format(format) => format.measures(),
+            AddedValue::Literal(_) => false,
+        });
+        Some(Arc::new(Mutations { remove, add, has_formats, measures }))
     }
 }
 

@@ -27,6 +27,8 @@ pub struct CompiledRoute {
     pub target: CompiledTarget,
     /// Header fields that are added and removed, if any are.
     pub mutations: Option<Box<RouteMutations>>,
+    /// `metadata`
+    pub metadata: config::Metadata,
     /// Whether a request that is forwarded is changed by anything below.
     pub changes_requests: bool,
     /// `auto_host_rewrite`
@@ -222,10 +224,23 @@ impl CompiledRoute {
             path: path.clone(),
             target,
             mutations,
+            metadata: route.metadata.clone(),
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
             include_is_timeout_retry_header: host.include_is_timeout_retry_header,
         }
+    }
+
+    /// Whether a header or a body has what is [`Measured`](crate::access_log::Measured).
+    pub(super) fn measures(&self) -> bool {
+        let of_target = match &self.target {
+            CompiledTarget::Forward { choices, .. } => choices.iter().any(RouteMutations::measures),
+            CompiledTarget::DirectResponse(_, format) => {
+                format.as_ref().is_some_and(|body| body.format.measures())
+            }
+            CompiledTarget::Redirect(..) | CompiledTarget::RequireTls => false,
+        };
+        of_target || self.mutations.as_ref().is_some_and(|mutations| mutations.measures())
     }
 
     /// The route that `require_tls` of a virtual host stands for.
@@ -237,6 +252,7 @@ impl CompiledRoute {
             path: PathMatch::Prefix(String::new()),
             target: CompiledTarget::RequireTls,
             mutations: None,
+            metadata: config::Metadata::default(),
             changes_requests: false,
             rewrites_host_to_upstream: false,
             changes_responses: false,

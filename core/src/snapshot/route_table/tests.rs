@@ -24,6 +24,7 @@ fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Rout
         target,
         body_limit: BodyLimit::default(),
         mutations: LevelMutations::default(),
+        metadata: Default::default(),
     }
 }
 

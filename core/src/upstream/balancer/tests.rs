@@ -19,6 +19,7 @@ fn host(id: u32, weight: u32, health_status: HealthStatus) -> Arc<Host> {
         locality: Default::default(),
         locality_weight: 0,
         priority: 0,
+        metadata: Default::default(),
         connections: None,
         stats: Registry::new(0).scope("host", HostStat::ALL),
     })
@@ -330,6 +331,7 @@ fn weighted_localities_share_by_weight_and_hosts_within_them_alike() {
             locality,
             locality_weight,
             priority: 0,
+            metadata: Default::default(),
             connections: None,
             stats,
         })

@@ -85,7 +85,8 @@ class Side:
         errors = re.findall(r"^error: .*", said, re.MULTILINE)
         if self.kind == "envoy" or not errors:
             return ("reject" if done.returncode == 1 else f"exit {done.returncode}"), said
-        unsupported = any(UNSUPPORTED.search(error) for error in errors)
+        # With a mistake of its own it is refused for that.
+        unsupported = all(UNSUPPORTED.search(error) for error in errors)
         return ("unsupported" if unsupported else "reject"), "\n".join(errors)
 
     def start(self, setups):

@@ -23,6 +23,7 @@ fn hosts(rows: &[Row], locality_weights: &[u32]) -> Vec<Arc<Host>> {
             locality: [String::new(), zone.to_string(), String::new()],
             locality_weight: locality_weights.get(usize::from(zone)).copied().unwrap_or(0),
             priority,
+            metadata: Default::default(),
             connections: None,
             stats,
         })
