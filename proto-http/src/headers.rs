@@ -56,6 +56,8 @@ pub struct Headers {
     pub(crate) fields: Vec<Field>,
     /// Names as they were received, if that is to be known.
     pub(crate) received_names: Vec<Span>,
+    /// Where the names of fields begin that HTTP/2 may never index (RFC 7541 6.2.3).
+    pub(crate) never_indexed: Vec<u32>,
     /// Bits of the names in `fields`, and perhaps of some that were removed: never of fewer.
     pub(crate) seen: u64,
 }
@@ -66,6 +68,7 @@ impl Headers {
         self.arena.clear();
         self.fields.clear();
         self.received_names.clear();
+        self.never_indexed.clear();
         self.seen = 0;
     }
 
@@ -239,7 +242,7 @@ impl Headers {
         self.fields.push(field);
     }
 
-    fn store_line(&mut self, id: Name, lower: &[u8], value: &[u8]) -> Field {
+    pub(crate) fn store_line(&mut self, id: Name, lower: &[u8], value: &[u8]) -> Field {
         self.arena.reserve(lower.len() + value.len() + 4);
         let name = self.store(lower);
         self.arena.extend_from_slice(b": ");

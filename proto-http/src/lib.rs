@@ -13,6 +13,7 @@ extern crate alloc;
 
 pub mod error;
 pub mod h1;
+pub mod h2;
 pub mod headers;
 pub mod limits;
 pub mod message;

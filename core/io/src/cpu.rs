@@ -46,9 +46,9 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Asks the scheduler to let the calling thread run for `slice` at a time where others want its CPU:
-/// 0.1 to 100 ms, about 3 ms if nobody asks. A thread that wakes is let in at once when the slice of
-/// the one that runs is longer, and else may have to wait for its end. Needs no privilege.
+/// Asks the scheduler to let the calling thread run for `slice` at a time where others want its
+/// CPU: 0.1 to 100 ms, about 3 ms if nobody asks. A thread that wakes is let in at once when the
+/// slice of the one that runs is longer, and else may have to wait for its end. Needs no privilege.
 ///
 /// # Errors
 ///

@@ -174,7 +174,9 @@ impl Ledger {
             return self.violation(format!("origin {origin} saw request {id} before it was sent"));
         };
         let leads = |shape: &Shape| shape.origins(route).is_some_and(|them| them.contains(&origin));
-        let again = seen > 1 || self.weather.retry.is_some();
+        // An attempt that met the end of its connection was not seen by anybody.
+        let unseen = self.weather.silent_closes || self.weather.lossy;
+        let again = seen > 1 || unseen || self.weather.retry.is_some();
         let follows = || {
             let mut sets = self.host_sets(route, sent_at, at);
             sets.any(|them| them.is_some_and(|them| them.contains(&origin)))

@@ -16,7 +16,7 @@ use tidegate_io::{Instant, Io};
 
 use super::answer::{After, AnswerFraming};
 use super::client::Client;
-use super::config::{Builder, CLUSTERS, Shape};
+use super::config::{Builder, CLUSTERS, ROUTE_TIMEOUT, Shape};
 use super::ledger::{Book, Ledger, Outage, Outcome};
 use super::operator::{Deed, DrainWatch, Operator, ShardActor};
 use super::origin::Origin;
@@ -126,7 +126,8 @@ impl Cast {
         self.shards.iter_mut().for_each(|it| it.shard.io().set_sockets_max(u64::MAX));
         if self.book.borrow().draining_since.is_none() {
             self.heal();
-            check("the calm after it", self.run(Duration::from_secs(60), None));
+            // A client that left behind a FIN may have left a request whose origin never answers.
+            check("the calm after it", self.run(ROUTE_TIMEOUT * 2, None));
             self.operator.drain();
         }
         let states = self.shards.iter().map(|actor| actor.shard.state()).collect();

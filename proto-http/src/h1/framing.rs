@@ -121,7 +121,7 @@ impl Facts {
 
 /// 1*DIGIT below 2^63. Leading zeros are allowed by the grammar and never passed on: the encoder
 /// writes the number.
-fn parse_content_length(value: &[u8]) -> Result<u64, Fault> {
+pub(crate) fn parse_content_length(value: &[u8]) -> Result<u64, Fault> {
     if value.is_empty() {
         return Err(Fault::ContentLength);
     }

@@ -26,18 +26,18 @@
 //! repeated `content-length`, and any `transfer-encoding` but `chunked` are errors.
 
 mod body;
-mod bytes;
+pub(crate) mod bytes;
 mod chunked;
 mod encode;
 mod field_lines;
-mod framing;
+pub(crate) mod framing;
 mod head;
 mod hop_by_hop;
 mod lines;
 mod name_case;
 mod request;
 mod response;
-mod target;
+pub(crate) mod target;
 
 use core::ops::Range;
 

@@ -101,7 +101,7 @@ fn resolve_absolute(head: &mut RequestHead, target: Span, options: &Options) -> 
 
 /// Checks host and port (RFC 3986 3.2 without userinfo); answers the port if one is given. The host
 /// may not be empty; the port may be left empty after its colon.
-fn check_authority(authority: &[u8]) -> Result<Option<u16>, Fault> {
+pub(crate) fn check_authority(authority: &[u8]) -> Result<Option<u16>, Fault> {
     let after_host = match authority {
         [b'[', rest @ ..] => {
             let end = memchr(b']', rest).ok_or(Fault::HostInvalid)?;
