@@ -34,11 +34,7 @@ fn main() {
         upstream_cluster: Some("backend"),
         upstream_service_ms: Some(1),
         attempts: 1,
-        downstream_remote_address: None,
-        downstream_direct_address: None,
-        downstream_local_address: None,
-        route_name: None,
-        local_reply_body: None,
+        ..Record::default()
     };
     for format in [DEFAULT_FORMAT, "%RESPONSE_CODE% %DURATION%\n", "%START_TIME%\n"] {
         let compiled = Format::parse(format).unwrap_or_else(|error| panic!("{error}"));

@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate::config::{
-    BodyLimit, DirectResponse, LevelMutations, PathMatch, Route, RouteConfiguration, RouteMatch,
-    RouteTarget, VirtualHost,
+    BodyLimit, DirectResponse, LevelMutations, Metadata, PathMatch, Route, RouteConfiguration,
+    RouteMatch, RouteTarget, VirtualHost,
 };
 use tidegate::snapshot::{RouteQuery, RouteTable};
 use tidegate_http::RequestHead;
@@ -29,6 +29,7 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
         target: target(),
         body_limit: BodyLimit::default(),
         mutations: LevelMutations::default(),
+        metadata: Metadata::default(),
     };
     let host = |number| VirtualHost {
         name: String::new(),

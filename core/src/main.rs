@@ -68,7 +68,7 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
 fn serve(
     line: &CommandLine,
     source: ConfigSource,
-    mut bootstrap: Bootstrap,
+    bootstrap: Bootstrap,
     warnings: &[ConfigError],
 ) -> Result<(), Failure> {
     log::start(line.server.log_settings()).map_err(|error| line.no_log(&error))?;
@@ -87,8 +87,6 @@ fn serve(
     if let Some(warning) = &choice.warning {
         log::warning(Component::Io, format_args!("{warning}"));
     }
-    options::fill_node(&mut bootstrap.node, line);
-    let node = bootstrap.node.json.clone();
     let admin_config = bootstrap.admin.clone();
     let (sinks, flush) = (bootstrap.sinks.clone(), bootstrap.flush);
     let settings = stats_settings(line, &bootstrap)?;
@@ -116,8 +114,8 @@ fn serve(
         commands: control.commands(),
         concurrency: count,
         command_line_options: options::shown(line, count),
-        node,
         baseline: Default::default(),
+        intervals: Default::default(),
         settings,
         flush: asked,
         flush_on_admin: flush == StatsFlush::OnAdmin,

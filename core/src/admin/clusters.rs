@@ -4,7 +4,7 @@
 
 use super::info::socket_address;
 use super::query::Query;
-use super::{Admin, Reply, stats_page};
+use super::{Admin, Reply, json_text, stats_page};
 use crate::config::{HealthStatus, Thresholds};
 use crate::snapshot::{ClusterEntry, Host};
 use crate::stats::{HostStat, Registry};
@@ -34,23 +34,52 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
         Err(reply) => return reply,
     };
     let snapshot = admin.publisher.load();
-    let clusters = snapshot
-        .clusters
-        .iter()
-        .filter(|entry| filter.as_ref().is_none_or(|filter| filter.is_match(&entry.config.name)));
+    let clusters = (0..snapshot.clusters.places())
+        .filter_map(move |place| snapshot.clusters.at(place).cloned())
+        .filter(move |entry| filter.as_ref().is_none_or(|f| f.is_match(&entry.config.name)));
+    let registry = admin.registry.clone();
     if query.value("format") == Some("json") {
-        let statuses: Vec<_> = clusters.map(|entry| json_cluster(&admin.registry, entry)).collect();
-        return Reply::json(&json!({ "cluster_statuses": statuses }));
+        return Reply::parts("application/json", json_page(clusters, registry));
     }
-    let mut text = String::new();
-    for entry in clusters {
-        // Writing to a String cannot fail.
-        let _ = text_cluster(&mut text, &admin.registry, entry);
-    }
-    Reply::text(text)
+    Reply::parts(
+        "text/plain; charset=UTF-8",
+        clusters.flat_map(move |e| text_cluster(&e, &registry)),
+    )
 }
 
-fn text_cluster(out: &mut String, registry: &Registry, entry: &ClusterEntry) -> std::fmt::Result {
+/// As [`Reply::json`] writes it.
+fn json_page(
+    clusters: impl Iterator<Item = Arc<ClusterEntry>> + Send,
+    registry: Arc<Registry>,
+) -> impl Iterator<Item = String> + Send {
+    let begin = std::iter::once("{\n \"cluster_statuses\": [".to_owned());
+    let statuses = clusters.enumerate().map(move |(index, entry)| {
+        let text = json_text(&json_cluster(&registry, &entry));
+        let comma = if index > 0 { "," } else { "" };
+        format!("{comma}\n  {}", text.trim_end().replace('\n', "\n  "))
+    });
+    let end = std::iter::once("\n ]\n}\n".to_owned());
+    begin.chain(statuses).chain(end)
+}
+
+/// The lines of a cluster: its own, then those of each host.
+fn text_cluster(
+    entry: &Arc<ClusterEntry>,
+    registry: &Arc<Registry>,
+) -> impl Iterator<Item = String> + Send + use<> {
+    let (entry, registry) = (entry.clone(), registry.clone());
+    let mut own = String::new();
+    // Writing to a String cannot fail.
+    let _ = cluster_lines(&mut own, &entry);
+    let hosts = (0..entry.endpoints.hosts.len()).map(move |index| {
+        let mut text = String::new();
+        let _ = text_host(&mut text, &registry, &entry.config.name, &entry.endpoints.hosts[index]);
+        text
+    });
+    std::iter::once(own).chain(hosts)
+}
+
+fn cluster_lines(out: &mut String, entry: &ClusterEntry) -> std::fmt::Result {
     let name = &entry.config.name;
     writeln!(out, "{name}::observability_name::{}", entry.config.stat_name)?;
     let breakers = &entry.config.circuit_breakers;
@@ -59,11 +88,7 @@ fn text_cluster(out: &mut String, registry: &Registry, entry: &ClusterEntry) -> 
             writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;
         }
     }
-    writeln!(out, "{name}::added_via_api::false")?;
-    for host in &entry.endpoints.hosts {
-        text_host(out, registry, name, host)?;
-    }
-    Ok(())
+    writeln!(out, "{name}::added_via_api::false")
 }
 
 fn text_host(

@@ -233,7 +233,7 @@ fn type_url(message: &str) -> String {
 fn bootstrap(admin: &Admin, asked: &Asked, parts: &mut Vec<Part>) {
     let shown = admin.state.shown();
     let mut map = shown.received.bootstrap();
-    map.insert("node".to_owned(), info::node(&admin.node));
+    map.insert("node".to_owned(), info::node(&admin.state.shown().node));
     let begin = format!("  {{\n   \"@type\": \"{}\",\n", type_url("BootstrapConfigDump"));
     let updated = format!("\n   \"last_updated\": \"{}\"\n  }}", shown.updated);
     if !asked.mask.is_empty() {

@@ -50,8 +50,10 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_from_elsewhere() {
+        // A browser that finds no icon asks for one.
+        let frame = FRAME.replace("<link rel=\"icon\" href=\"data:,\">", "");
         for part in ["http://", "https://", "src=", "@import", "<link"] {
-            assert!(!FRAME.contains(part), "{part}");
+            assert!(!frame.contains(part), "{part}");
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn server_info(admin: &Admin, _: &Query) -> Reply {
         "uptime_all_epochs": uptime,
         "hot_restart_version": version::HOT_RESTART,
         "command_line_options": admin.command_line_options,
-        "node": node(&admin.node),
+        "node": node(&admin.state.shown().node),
     }))
 }
 

@@ -4,23 +4,24 @@
 //!
 //! What it leaves to others: pages (`stats_page`, `prometheus`), what is shown at all (`settings`).
 
-use super::Admin;
 use super::query::Query;
 use super::settings::StatsSettings;
+use super::{Admin, Intervals};
 use crate::cli::version;
 use crate::control::State;
 use crate::snapshot::ClusterEntry;
 use crate::stats::registry::full_name;
 use crate::stats::series::Tag;
 use crate::stats::{
-    ClusterStat, Column, Kind, ListenerStat, Registry, Sample, ShownScope, StatTable, Value,
-    columns,
+    ClusterStat, Column, Histogram, Kind, ListenerStat, Registry, Sample, ShownScope, StatTable,
+    Value, columns,
 };
 use regex::Regex;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
+use tokio::time::Instant;
 
 /// Which series are wanted.
 #[derive(Debug, Default)]
@@ -91,6 +92,8 @@ pub(super) struct View {
     /// What the configuration says about stats.
     pub settings: Arc<StatsSettings>,
     baseline: Arc<HashMap<String, u64>>,
+    intervals: Arc<Intervals>,
+    now: Instant,
 }
 
 impl View {
@@ -103,7 +106,22 @@ impl View {
             wanted,
             settings: admin.settings(),
             baseline,
+            intervals: admin.intervals.clone(),
+            now: Instant::now(),
         }
+    }
+
+    /// What a histogram has taken in of late; nothing at the first look.
+    pub(super) fn interval(&self, name: &str, histogram: &Histogram) -> Histogram {
+        match histogram.count {
+            0 => Histogram::default(),
+            _ => self.intervals.look(name, histogram, self.now).unwrap_or_default(),
+        }
+    }
+
+    /// Forgets histograms that nobody looks at any more.
+    pub(super) fn forget_intervals(&self) {
+        self.intervals.forget(self.now);
     }
 
     /// Reads one column of a group; what is not wanted is left out.

@@ -12,6 +12,7 @@ mod endpoints;
 mod endpoints_dump;
 mod home;
 mod info;
+mod intervals;
 mod logging;
 mod memory;
 mod metrics;
@@ -32,6 +33,7 @@ pub use sinks::start as start_sinks;
 use crate::control::{Commands, ServerState};
 use crate::snapshot::Publisher;
 use crate::stats::Registry;
+pub use intervals::Intervals;
 use pieces::Pieces;
 use serde::Serialize;
 use serde_json::Value;
@@ -54,11 +56,11 @@ pub struct Admin {
     pub concurrency: usize,
     /// The command line, as `/server_info` shows it.
     pub command_line_options: Value,
-    /// The node, as `/server_info` shows it.
-    pub node: Value,
     /// Counters at the last `/reset_counters`. Shards own their cells, so counters are not set back
     /// but reckoned from here.
     pub baseline: Mutex<Arc<HashMap<String, u64>>>,
+    /// Histograms at the last looks at them.
+    pub intervals: Arc<Intervals>,
     /// What the configuration says about stats.
     pub settings: Arc<StatsSettings>,
     /// Tells the sinks that the stats page was asked for.

@@ -1,7 +1,7 @@
 //! `/stats` as text and JSON, `/reset_counters` and `/stats/recentlookups`.
 //!
-//! Envoy prints two numbers of a histogram: since the last flush, and since the start. Here nothing
-//! is kept of a flush, so the first is what Envoy prints without any value: `nan`, `null` or 0.
+//! Envoy prints two numbers of a histogram: of the last interval, and since the start. What an
+//! interval is here, `intervals` says; one without any value is `nan`, `null` or 0.
 //!
 //! What it leaves to others: `/stats/prometheus`, which series there are (`metrics`).
 
@@ -9,7 +9,7 @@ use super::metrics::{self, Series, View, Wanted};
 use super::query::Query;
 use super::{Admin, Reply, prometheus};
 use crate::stats::histogram::QUANTILES;
-use crate::stats::{Histogram, Value};
+use crate::stats::{Bucket, Histogram, Value};
 use regex::Regex;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write;
@@ -51,6 +51,7 @@ pub(super) fn page(admin: &Admin, query: &Query) -> Reply {
     };
     admin.flush_if_asked();
     let view = View::new(admin, Wanted::of(query, filter));
+    view.forget_intervals();
     match format {
         "text" => Reply::parts("text/plain; charset=UTF-8", text(view, kinds, buckets)),
         "json" => Reply::parts("application/json", json(view, kinds, buckets)),
@@ -161,7 +162,8 @@ fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
         let mut text = String::new();
         for Series { name, sample, .. } in series {
             if let Value::Histogram(histogram) = &sample.value {
-                write_text(&mut text, &name, histogram, buckets, view.settings.bounds(&name));
+                let both = Both { interval: view.interval(&name, histogram), whole: histogram };
+                write_text(&mut text, &name, &both, buckets, view.settings.bounds(&name));
             }
         }
         text
@@ -169,41 +171,51 @@ fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
     numbers.chain(histograms)
 }
 
+/// A histogram: since the start, and of the last interval.
+struct Both<'h> {
+    whole: &'h Histogram,
+    interval: Histogram,
+}
+
 fn write_text(
     text: &mut String,
     name: &str,
-    histogram: &Histogram,
+    histogram: &Both<'_>,
     buckets: Buckets,
     bounds: &[f64],
 ) {
     let line = match buckets {
         Buckets::Summary => format!(" {}", summary(histogram)),
         Buckets::Detailed => {
-            let totals: Vec<_> = histogram
-                .buckets
-                .iter()
-                .map(|bucket| {
-                    let width = if bucket.high == 0 { 0 } else { bucket.high - bucket.low + 1 };
-                    format!("{},{width}:{}", bucket.low, bucket.count)
-                })
-                .collect();
-            let totals = totals.join(", ");
-            format!("\n  totals={totals}\n  intervals=\n  summary={}", summary(histogram))
+            let (totals, intervals) = (detailed(histogram.whole), detailed(&histogram.interval));
+            let summary = summary(histogram);
+            format!("\n  totals={totals}\n  intervals={intervals}\n  summary={summary}")
         }
         Buckets::Cumulative | Buckets::Disjoint => counts(histogram, buckets, bounds)
-            .map(|(bound, count)| format!(" B{}(0,{count})", bound_text(bound)))
+            .map(|(bound, new, count)| format!(" B{}({new},{count})", bound_text(bound)))
             .collect(),
     };
     let _ = writeln!(text, "{name}:{line}");
 }
 
-fn summary(histogram: &Histogram) -> String {
-    if histogram.count == 0 {
+/// Each bucket that is not empty: its lowest value, its width, its count.
+fn detailed(histogram: &Histogram) -> String {
+    let one = |bucket: &Bucket| {
+        let width = if bucket.high == 0 { 0 } else { bucket.high - bucket.low + 1 };
+        format!("{},{width}:{}", bucket.low, bucket.count)
+    };
+    histogram.buckets.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn summary(histogram: &Both<'_>) -> String {
+    if histogram.whole.count == 0 {
         return "No recorded values".to_owned();
     }
     let quantile = |quantile: f64| {
-        let value = histogram.quantile(quantile).unwrap_or(0.0);
-        format!("P{}(nan,{value})", percent(quantile))
+        let new = histogram.interval.quantile(quantile);
+        let new = new.map_or_else(|| "nan".to_owned(), |value| value.to_string());
+        let value = histogram.whole.quantile(quantile).unwrap_or(0.0);
+        format!("P{}({new},{value})", percent(quantile))
     };
     QUANTILES.map(quantile).join(" ")
 }
@@ -213,18 +225,21 @@ fn percent(quantile: f64) -> f64 {
     (quantile * 1000.0).round() / 10.0
 }
 
-/// The bounds with the counts that belong to them.
+/// The bounds with the counts that belong to them: of the interval, and since the start.
 fn counts(
-    histogram: &Histogram,
+    histogram: &Both<'_>,
     buckets: Buckets,
     bounds: &[f64],
-) -> impl Iterator<Item = (f64, u64)> {
-    let mut before = 0;
+) -> impl Iterator<Item = (f64, u64, u64)> {
+    let mut before = (0, 0);
     bounds.iter().map(move |&bound| {
-        let at_most = histogram.count_at_most(bound);
-        let count = if buckets == Buckets::Disjoint { at_most - before } else { at_most };
-        before = at_most;
-        (bound, count)
+        let new = histogram.interval.count_at_most(bound);
+        let whole = histogram.whole.count_at_most(bound);
+        let (new_before, whole_before) = std::mem::replace(&mut before, (new, whole));
+        match buckets {
+            Buckets::Disjoint => (bound, new - new_before, whole - whole_before),
+            _ => (bound, new, whole),
+        }
     })
 }
 
@@ -274,8 +289,10 @@ fn json_histograms(view: &View, histograms: &[Series], buckets: Buckets) -> Json
     if buckets == Buckets::Summary {
         let computed: Vec<_> = histograms
             .map(|(name, histogram)| {
+                let interval = view.interval(name, histogram);
                 let values = QUANTILES.map(|quantile| {
-                    json!({ "cumulative": histogram.quantile(quantile), "interval": null })
+                    let (whole, new) = (histogram.quantile(quantile), interval.quantile(quantile));
+                    json!({ "cumulative": whole, "interval": new })
                 });
                 json!({ "name": name, "values": values })
             })
@@ -286,10 +303,11 @@ fn json_histograms(view: &View, histograms: &[Series], buckets: Buckets) -> Json
         return Json::Object(object);
     }
     let one = |(name, histogram): (&String, &Histogram)| {
-        let counts = counts(histogram, buckets, view.settings.bounds(name));
+        let both = Both { interval: view.interval(name, histogram), whole: histogram };
+        let counts = counts(&both, buckets, view.settings.bounds(name));
         let buckets: Vec<_> = counts
-            .map(|(bound, count)| {
-                json!({ "upper_bound": bound, "interval": 0, "cumulative": count })
+            .map(|(bound, new, count)| {
+                json!({ "upper_bound": bound, "interval": new, "cumulative": count })
             })
             .collect();
         json!({ "name": name, "buckets": buckets })
@@ -314,9 +332,14 @@ mod tests {
 
     #[test]
     fn quantiles_are_printed_as_envoy_prints_them() {
-        assert_eq!(summary(&Histogram::default()), "No recorded values");
+        let nothing = Histogram::default();
+        let none = Both { whole: &nothing, interval: Histogram::default() };
+        assert_eq!(summary(&none), "No recorded values");
+        let whole = histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)]);
+        let interval = histogram(&[(41, 1)]);
+        assert!(summary(&Both { whole: &whole, interval }).starts_with("P0(41,0) P25(41,0)"));
         assert_eq!(
-            summary(&histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)])),
+            summary(&Both { whole: &whole, interval: Histogram::default() }),
             "P0(nan,0) P25(nan,0) P50(nan,0) P75(nan,41) P90(nan,48) P95(nan,48) P99(nan,48) \
              P99.5(nan,48) P99.9(nan,48) P100(nan,48)"
         );
@@ -324,10 +347,11 @@ mod tests {
 
     #[test]
     fn buckets_are_envoys() {
-        let histogram = histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)]);
+        let whole = histogram(&[(0, 5), (41, 1), (42, 1), (48, 1)]);
+        let both = Both { whole: &whole, interval: Histogram::default() };
         let line = |buckets| {
-            counts(&histogram, buckets, &crate::stats::histogram::BUCKET_BOUNDS)
-                .map(|(bound, count)| format!("B{}(0,{count})", bound_text(bound)))
+            counts(&both, buckets, &crate::stats::histogram::BUCKET_BOUNDS)
+                .map(|(bound, new, count)| format!("B{}({new},{count})", bound_text(bound)))
                 .collect::<Vec<_>>()
                 .join(" ")
         };

@@ -63,7 +63,7 @@ pub struct ExplainRouteArgs {
 pub fn route(args: &ExplainRouteArgs) -> Result<String, Failure> {
     let path = Some(args.config_path.clone());
     let options = Options { allow_unsupported: args.allow_unsupported };
-    let source = ConfigSource { path, text: None, options };
+    let source = ConfigSource { path, options, ..ConfigSource::default() };
     let (bootstrap, _) = source.load().map_err(Failure::Configuration)?;
     let places = RoutePlaces::read(&source.read().map_err(Failure::Configuration)?);
     let (head, https) = request(args)?;

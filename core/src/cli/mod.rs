@@ -14,7 +14,7 @@ mod reasons;
 
 pub use failure::Failure;
 
-use crate::config::{Options, Source, StatsTag, TagSource};
+use crate::config::{NodeDefaults, Options, Source, StatsTag, TagSource};
 use crate::control::ConfigSource;
 use crate::log::{self, Component, DEFAULT_FORMAT, Format, Level, Settings};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -94,6 +94,7 @@ impl CommandLine {
         // What we lack is unknown to us: control planes that pass Envoy's flag do not know ours.
         let options =
             Options { allow_unsupported: allow_unsupported || allow_unknown_static_fields };
+        let node = self.envoy.node_defaults();
         if let Some(Command::ReverseProxy(args)) = &self.command {
             if self.config.config_path.is_some() || self.config.config_yaml.is_some() {
                 let text =
@@ -102,7 +103,7 @@ impl CommandLine {
             }
             let text = reverse_proxy::bootstrap(args);
             let text = Some(Source { name: "reverse-proxy".to_owned(), text });
-            return Ok(ConfigSource { path: None, text, options });
+            return Ok(ConfigSource { path: None, text, options, node });
         }
         let path = self.config.config_path.clone();
         let yaml = self.config.config_yaml.clone().filter(|text| !text.trim().is_empty());
@@ -115,7 +116,7 @@ impl CommandLine {
                     .to_owned(),
             ));
         }
-        Ok(ConfigSource { path, text, options })
+        Ok(ConfigSource { path, text, options, node })
     }
 
     /// Whether to validate and nothing else.
@@ -373,6 +374,16 @@ pub struct EnvoyArgs {
 }
 
 impl EnvoyArgs {
+    /// What the command line says of the node.
+    #[must_use]
+    pub fn node_defaults(&self) -> NodeDefaults {
+        NodeDefaults {
+            id: self.service_node.clone(),
+            cluster: self.service_cluster.clone(),
+            zone: self.service_zone.clone(),
+        }
+    }
+
     /// `--stats-tag` as tags of the configuration.
     ///
     /// # Errors

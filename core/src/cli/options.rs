@@ -1,10 +1,8 @@
-//! The command line as `/server_info` shows it (`admin.v3.CommandLineOptions`), and what it says of
-//! the node.
+//! The command line as `/server_info` shows it (`admin.v3.CommandLineOptions`).
 //!
 //! What it leaves to others: the page.
 
 use super::{CommandLine, DrainStrategy, Mode};
-use crate::config::Node;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -62,30 +60,10 @@ pub fn shown(line: &CommandLine, concurrency: usize) -> Value {
     })
 }
 
-/// Fills in what the configuration does not say of the node.
-pub fn fill_node(node: &mut Node, line: &CommandLine) {
-    let envoy = &line.envoy;
-    if !node.json.is_object() {
-        node.json = json!({});
-    }
-    let json = &mut node.json;
-    for (field, key, given) in [
-        (&mut node.id, "id", &envoy.service_node),
-        (&mut node.cluster, "cluster", &envoy.service_cluster),
-    ] {
-        if field.is_empty() && !given.is_empty() {
-            field.clone_from(given);
-            json[key] = json!(given);
-        }
-    }
-    if !envoy.service_zone.is_empty() && json["locality"]["zone"].is_null() {
-        json["locality"]["zone"] = json!(envoy.service_zone);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Node;
     use clap::Parser;
 
     #[test]
@@ -95,7 +73,7 @@ mod tests {
         let line = CommandLine::parse_from(flags);
         let mut node =
             Node { id: "mine".to_owned(), json: json!({ "id": "mine" }), ..Node::default() };
-        fill_node(&mut node, &line);
+        line.envoy.node_defaults().fill(&mut node);
         assert_eq!((node.id.as_str(), node.cluster.as_str()), ("mine", "c"));
         let expected = json!({ "id": "mine", "cluster": "c", "locality": { "zone": "z" } });
         assert_eq!(node.json, expected);

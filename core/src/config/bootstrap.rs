@@ -14,7 +14,8 @@ use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use prost::Message;
 use prost_reflect::{DynamicMessage, SerializeOptions};
-use std::collections::HashSet;
+use serde_json::json;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,38 @@ pub struct Node {
     pub cluster: String,
     /// The whole node as JSON, for `/server_info`.
     pub json: serde_json::Value,
+}
+
+/// What the command line says of the node, for what the configuration does not say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeDefaults {
+    /// `--service-node`
+    pub id: String,
+    /// `--service-cluster`
+    pub cluster: String,
+    /// `--service-zone`
+    pub zone: String,
+}
+
+impl NodeDefaults {
+    /// Fills in what `node` lacks.
+    pub fn fill(&self, node: &mut Node) {
+        if !node.json.is_object() {
+            node.json = json!({});
+        }
+        let json = &mut node.json;
+        for (field, key, given) in
+            [(&mut node.id, "id", &self.id), (&mut node.cluster, "cluster", &self.cluster)]
+        {
+            if field.is_empty() && !given.is_empty() {
+                field.clone_from(given);
+                json[key] = json!(given);
+            }
+        }
+        if !self.zone.is_empty() && json["locality"]["zone"].is_null() {
+            json["locality"]["zone"] = json!(self.zone);
+        }
+    }
 }
 
 /// `config.bootstrap.v3.Admin`
@@ -183,7 +216,8 @@ fn clusters(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc<
     for (index, cluster) in resources.clusters.iter().enumerate() {
         let at = at.index(index);
         if !cluster.name.is_empty() && !names.insert(cluster.name.as_str()) {
-            at.field("name").error(format!("duplicate cluster `{}`", cluster.name));
+            let reason = format!("duplicate cluster `{}`", cluster.name);
+            at.field("name").error_hint(reason, "rename one of them, or leave it out");
         }
         clusters.extend(at.converted(Cluster::from_proto(&at, cluster)).map(Arc::new));
     }
@@ -199,7 +233,8 @@ fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc
     let known: ClusterNames<'_> = (!unreadable).then(|| named.collect());
     let at = at.field("listeners");
     let mut names: HashSet<String> = HashSet::new();
-    let mut listeners: Vec<Arc<Listener>> = Vec::with_capacity(resources.listeners.len());
+    let mut addresses: HashMap<SocketAddr, String> = HashMap::new();
+    let mut listeners = Vec::with_capacity(resources.listeners.len());
     for (index, listener) in resources.listeners.iter().enumerate() {
         let at = at.index(index);
         if !listener.name.is_empty() && !names.insert(listener.name.clone()) {
@@ -207,15 +242,14 @@ fn listeners(at: &At<'_>, resources: &pb::bootstrap::StaticResources) -> Vec<Arc
         }
         let listener = at.converted(Listener::from_proto(&at, listener, &known));
         let Some(mut listener) = listener else { continue };
-        let is_same = |other: &&Arc<Listener>| other.address == listener.address;
-        if listener.address.port() != 0
-            && let Some(other) = listeners.iter().find(is_same)
-        {
-            at.field("address").error(format!("listener `{}` has the same address", other.name));
-        }
         if listener.name.is_empty() {
             listener.name = made_up_name(&listener.address, &names);
             names.insert(listener.name.clone());
+        }
+        let earlier = addresses.insert(listener.address, listener.name.clone());
+        if let Some(earlier) = earlier.filter(|_| listener.address.port() != 0) {
+            let reason = format!("the listener `{earlier}` is at {} already", listener.address);
+            at.field("address").error_hint(reason, "an address belongs to one listener");
         }
         listeners.push(Arc::new(listener));
     }

@@ -5,6 +5,7 @@
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
 use super::convert::At;
+use super::dns::DNS_CLUSTER;
 use super::dns::DnsResolution;
 use super::endpoint::ClusterLoadAssignment;
 use super::http1::Http1Options;
@@ -319,7 +320,8 @@ impl Discovery {
             "envoy.cluster.strict_dns" => Some(Discovery::StrictDns(dns())),
             "envoy.cluster.logical_dns" => Some(Discovery::LogicalDns(dns())),
             _ => {
-                at.missing("typed_config", Some("a DnsCluster, for example"));
+                let hint = format!("add \"@type\": type.googleapis.com/{DNS_CLUSTER}, for example");
+                at.missing("typed_config", Some(&hint));
                 None
             }
         }

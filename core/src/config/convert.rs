@@ -4,17 +4,22 @@
 //! What it leaves to others: the messages themselves (each noun's `from_proto`).
 
 use super::ast::{Mark, Node, Tree};
-use super::report::Report;
+use super::report::{Report, is_full};
 use super::runtime::{Lookups, Runtime};
 use envoy_types::pb::google::protobuf::{self as wkt, Any};
 use prost::Message;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashSet;
 use std::time::Duration;
 
 /// The longest duration: what nanoseconds in 63 bits can count, about 292 years. Envoy's is the
 /// same.
 const MAX_SECONDS: u64 = 9_223_372_036;
+
+/// What all large regexes of a configuration may take, compiled. RE2 stops a single one at 8 MiB.
+const REGEX_BYTES_MAX: usize = 64 << 20;
+/// A regex of this size is not large: thousands of them are what a configuration may have.
+const REGEX_BYTES_USUAL: usize = 64 << 10;
 
 /// One conversion of a whole configuration.
 pub(super) struct Conversion<'c> {
@@ -25,6 +30,8 @@ pub(super) struct Conversion<'c> {
     /// Fields that were written but could not be read; see [`Report::is_unreadable`].
     unreadable: HashSet<String>,
     runtime: OnceCell<Lookups>,
+    /// What large regexes take so far.
+    regex_bytes: Cell<usize>,
 }
 
 struct Finding {
@@ -57,7 +64,8 @@ impl<'c> Conversion<'c> {
         let unreadable = report.unreadable().clone();
         let failed = report.has_errors();
         let (findings, runtime) = (RefCell::default(), OnceCell::new());
-        Conversion { roots, findings, failed, unreadable, runtime }
+        let regex_bytes = Cell::new(0);
+        Conversion { roots, findings, failed, unreadable, runtime, regex_bytes }
     }
 
     /// Converts from the root, and adds what was found to `report`.
@@ -130,6 +138,28 @@ impl<'p> At<'p> {
         value
     }
 
+    /// Whether a further regex may be compiled. If not, that was reported.
+    pub fn may_spend_on_regexes(&self) -> bool {
+        self.conversion.regex_bytes.get() <= REGEX_BYTES_MAX
+    }
+
+    /// Counts a regex that takes so many bytes, and reports that they are too many.
+    pub fn spend_on_regex(&self, bytes: usize) {
+        let spent = &self.conversion.regex_bytes;
+        spent.set(spent.get() + bytes.saturating_sub(REGEX_BYTES_USUAL));
+        if !self.may_spend_on_regexes() {
+            self.error_hint(
+                format!("the regexes up to here take more than {} MiB", REGEX_BYTES_MAX >> 20),
+                "counts in braces and Unicode classes make them large",
+            );
+        }
+    }
+
+    /// Whether a hint that is costly to find is worth it: not for the hundredth error.
+    pub fn wants_hints(&self) -> bool {
+        self.conversion.findings.borrow().len() < 100
+    }
+
     /// From now on runtime values are these.
     pub fn set_runtime(&self, runtime: Runtime) {
         // It is set once, by the bootstrap.
@@ -200,6 +230,10 @@ impl<'p> At<'p> {
         if self.conversion.unreadable.contains(&path) {
             return;
         }
+        // One more than are reported, so that it is said that there are more.
+        if is_full(self.conversion.findings.borrow().len().saturating_sub(1), warning) {
+            return;
+        }
         let at = self.mark();
         self.conversion.findings.borrow_mut().push(Finding { at, path, reason, hint, warning });
     }
@@ -216,7 +250,7 @@ impl<'p> At<'p> {
                 path.push_str(name);
             }
             Segment::Index(index) => path.push_str(&format!("[{index}]")),
-            Segment::Key(key) => path.push_str(&format!("[\"{key}\"]")),
+            Segment::Key(key) => path.push_str(&key_segment(key)),
         }
         path
     }
@@ -239,6 +273,13 @@ impl<'p> At<'p> {
         }
         nodes.last().map(|node| node.at)
     }
+}
+
+/// A key of a map in a path: a longer one than any name is cut, because each error has the path.
+pub(super) fn key_segment(key: &str) -> String {
+    const LONGEST: usize = 256;
+    let short: String = key.chars().take(LONGEST).collect();
+    format!("[\"{short}\"]")
 }
 
 /// The nodes at `segment` below `nodes`, of which each source can have one.

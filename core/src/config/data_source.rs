@@ -34,7 +34,7 @@ pub(super) fn read(at: &At<'_>, source: &pb::DataSource, longest: usize) -> Opti
         }
     };
     if bytes.len() > longest {
-        at.field(name).error(format!("longer than {longest} bytes"));
+        at.field(name).error(format!("longer than {longest} bytes, which is the most here"));
         return None;
     }
     Some(bytes)
@@ -44,6 +44,11 @@ pub(super) fn read(at: &At<'_>, source: &pb::DataSource, longest: usize) -> Opti
 fn read_file(at: &At<'_>, path: &str, longest: usize) -> Option<Vec<u8>> {
     let limit = u64::try_from(longest).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
+    // Opening a pipe would wait for whoever writes to it.
+    if std::fs::metadata(path).is_ok_and(|file| !file.is_file()) {
+        at.error(format!("`{path}` is not a file"));
+        return None;
+    }
     let read = std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     match read {
         Ok(_) => Some(bytes),

@@ -73,7 +73,7 @@ pub struct DnsResolver {
     pub no_search_domain: bool,
 }
 
-const DNS_CLUSTER: &str = "envoy.extensions.clusters.dns.v3.DnsCluster";
+pub(super) const DNS_CLUSTER: &str = "envoy.extensions.clusters.dns.v3.DnsCluster";
 pub(super) const CARES: &str =
     "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig";
 pub(super) const GETADDRINFO: &str =

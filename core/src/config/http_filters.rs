@@ -87,7 +87,8 @@ fn check_http_filters(at: &At<'_>, filters: &[pb::HttpFilter]) {
             continue;
         };
         if is_type(any, ROUTER) && index + 1 < filters.len() {
-            at.error("the router is terminal: it must be the last of the http_filters");
+            let reason = "the router is terminal: it must be the last of the http_filters";
+            at.error_hint(reason, "move it behind the others; one is enough");
         }
     }
     let at_last = at.index(filters.len().saturating_sub(1));

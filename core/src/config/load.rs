@@ -9,10 +9,12 @@ use super::reader::Reader;
 use super::report::Report;
 use super::{
     Bootstrap, ConfigError, ConfigErrors, Overrides, Position, Received, Severity, descriptors,
-    json, yaml,
+    json, protobuf, yaml,
 };
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use prost::Message;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,7 +70,7 @@ pub fn load(
 /// One error: the file is not there, cannot be read, is too long, or is not UTF-8.
 pub fn read_file(path: &Path) -> Result<Source, ConfigErrors> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = read_limited(path).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound => Some("is the path right?".to_owned()),
             std::io::ErrorKind::PermissionDenied => {
@@ -78,6 +80,36 @@ pub fn read_file(path: &Path) -> Result<Source, ConfigErrors> {
         };
         of_file(&name, None, format!("cannot read the configuration: {error}"), hint)
     })?;
+    read_bytes(name, bytes)
+}
+
+/// The bytes of a file, or one more than it may have: a device has no end.
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let longest = u64::try_from(MAX_SOURCE_BYTES).unwrap_or(u64::MAX);
+    File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Takes the bytes of a file: text, or protobuf where the name ends in `.pb`, as in Envoy.
+///
+/// # Errors
+///
+/// One error: the bytes are too many, not UTF-8, or no bootstrap.
+pub fn read_bytes(name: String, bytes: Vec<u8>) -> Result<Source, ConfigErrors> {
+    if bytes.len() > MAX_SOURCE_BYTES {
+        let reason = format!("longer than {} MiB", MAX_SOURCE_BYTES >> 20);
+        return Err(of_file(&name, None, reason, None));
+    }
+    if name.ends_with(".pb") {
+        return match protobuf::to_json(bytes.into()) {
+            Ok(text) => Ok(Source { name: format!("{name} (as JSON)"), text }),
+            Err(reason) => {
+                let hint = "it must be an encoded envoy.config.bootstrap.v3.Bootstrap".to_owned();
+                Err(of_file(&name, None, reason, Some(hint)))
+            }
+        };
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
@@ -155,7 +187,12 @@ pub(super) fn convert(
     let bootstrap = match pb::Bootstrap::decode(received.bytes()) {
         Ok(bootstrap) => bootstrap,
         Err(error) => {
-            report.error(None, "", format!("cannot be decoded: {error}"), None);
+            let error = error.to_string();
+            let reason = match error.contains("recursion limit") {
+                true => "messages are nested deeper than 100 levels".to_owned(),
+                false => format!("cannot be decoded: {error}"),
+            };
+            report.error(None, "", reason, None);
             return None;
         }
     };

@@ -204,7 +204,8 @@ impl LoadBalancing {
             let at = at.field("typed_extension_config");
             let any = policy.typed_extension_config.as_ref().and_then(|e| e.typed_config.as_ref());
             let Some(any) = any else {
-                at.missing("typed_config", Some(LEAST_REQUEST));
+                let hint = format!("add \"@type\": type.googleapis.com/{ROUND_ROBIN}, for example");
+                at.missing("typed_config", Some(&hint));
                 return;
             };
             let at = at.field("typed_config");

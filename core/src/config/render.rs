@@ -13,8 +13,9 @@ const MAX_LINE: usize = 120;
 #[must_use]
 pub fn render(errors: &ConfigErrors, sources: &[Source]) -> String {
     let mut text = String::new();
+    let lines = lines_of(sources);
     for error in &errors.0 {
-        text.push_str(&render_one(error, sources));
+        text.push_str(&render_with(error, &lines));
         text.push('\n');
     }
     let count = |severity| errors.0.iter().filter(|error| error.severity == severity).count();
@@ -35,6 +36,18 @@ pub fn render(errors: &ConfigErrors, sources: &[Source]) -> String {
 /// path.
 #[must_use]
 pub fn render_one(error: &ConfigError, sources: &[Source]) -> String {
+    render_with(error, &lines_of(sources))
+}
+
+/// The name of each source and its lines: an error wants one of them.
+type Lines<'s> = Vec<(&'s str, Vec<&'s str>)>;
+
+fn lines_of<'s>(sources: &'s [Source]) -> Lines<'s> {
+    let text = |source: &'s Source| source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
+    sources.iter().map(|s| (s.name.as_str(), text(s).lines().collect())).collect()
+}
+
+fn render_with(error: &ConfigError, lines: &Lines<'_>) -> String {
     let severity = match error.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -47,7 +60,7 @@ pub fn render_one(error: &ConfigError, sources: &[Source]) -> String {
         margin = " ".repeat(number.len());
         let (file, column) = (&position.file, position.column);
         let _ = writeln!(text, "{margin}--> {file}:{number}:{column}");
-        if let Some(line) = line_of(sources, file, position.line) {
+        if let Some(line) = line_of(lines, file, position.line) {
             let (line, before, width) = cut(line, column);
             let hint = error.hint.as_deref().unwrap_or_default();
             advised = true;
@@ -66,30 +79,34 @@ pub fn render_one(error: &ConfigError, sources: &[Source]) -> String {
     text
 }
 
-fn line_of<'s>(sources: &'s [Source], file: &str, line: u32) -> Option<&'s str> {
-    let source = sources.iter().find(|source| source.name == file)?;
-    let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
-    let line = usize::try_from(line).ok()?.checked_sub(1)?;
-    text.lines().nth(line).filter(|line| !line.trim().is_empty())
+fn line_of<'s>(lines: &Lines<'s>, file: &str, line: u32) -> Option<&'s str> {
+    let (_, lines) = lines.iter().find(|(name, _)| *name == file)?;
+    let line = lines.get(usize::try_from(line).ok()?.checked_sub(1)?)?;
+    (!line.trim().is_empty()).then_some(*line)
 }
 
 /// The line (cut if it is long), how many columns the caret is from its beginning, and how wide it
 /// is.
 fn cut(line: &str, column: u32) -> (String, usize, usize) {
+    let at = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+    // A line can be the whole file, and there can be an error at each of its words.
+    let is_long = line.char_indices().nth(MAX_LINE).is_some();
+    let from = if is_long { at.saturating_sub(MAX_LINE / 2) } else { 0 };
     // Control characters, tabs among them, would move the caret.
-    let characters: Vec<char> =
-        line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let at = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1).min(characters.len());
-    let width = width_of(&characters[at..]);
-    let from = if characters.len() > MAX_LINE { at.saturating_sub(MAX_LINE / 2) } else { 0 };
-    let to = characters.len().min(from + MAX_LINE);
-    let mut shown: String = characters[from..to].iter().collect();
-    if to < characters.len() {
-        shown.push('…');
+    let mut shown: Vec<char> = line.chars().skip(from).take(MAX_LINE + 1).collect();
+    shown.iter_mut().filter(|c| c.is_control()).for_each(|c| *c = ' ');
+    let is_cut = shown.len() > MAX_LINE;
+    shown.truncate(MAX_LINE);
+    let at = (at - from).min(shown.len());
+    let width = width_of(&shown[at..]);
+    let before = shown[..at].iter().map(|c| columns(*c)).sum();
+    let marked = &shown[at..(at + width).min(shown.len())];
+    let width = marked.iter().map(|c| columns(*c)).sum::<usize>().max(1);
+    let mut text: String = shown.iter().collect();
+    if is_cut {
+        text.push('…');
     }
-    let before = characters[from..at].iter().map(|c| columns(*c)).sum();
-    let marked = &characters[at..(at + width).min(to).max(at)];
-    (shown, before, marked.iter().map(|c| columns(*c)).sum::<usize>().max(1))
+    (text, before, width)
 }
 
 /// How many characters belong to the word, or to the quoted text, at the beginning.

@@ -7,6 +7,9 @@ use super::load::Source;
 use super::{ConfigError, Position, Severity};
 use std::collections::HashSet;
 
+/// How many faults are listed, and how many errors more. Nobody reads as many; each takes memory.
+pub(super) const MAX_FINDINGS: usize = 1_000;
+
 /// The faults found so far.
 #[derive(Debug)]
 pub(super) struct Report<'a> {
@@ -14,12 +17,14 @@ pub(super) struct Report<'a> {
     found: Vec<(Option<Mark>, ConfigError)>,
     /// Fields that were written but could not be read. They must not be called missing as well.
     unreadable: HashSet<String>,
+    /// There were more faults than are listed.
+    is_cut: bool,
 }
 
 impl<'a> Report<'a> {
     /// No faults yet.
     pub fn new(sources: &'a [Source]) -> Report<'a> {
-        Report { sources, found: Vec::new(), unreadable: HashSet::new() }
+        Report { sources, found: Vec::new(), unreadable: HashSet::new(), is_cut: false }
     }
 
     /// Notes an error.
@@ -67,7 +72,24 @@ impl<'a> Report<'a> {
     /// Everything that was found, in the order of the text.
     pub fn finish(mut self) -> Vec<ConfigError> {
         self.found.sort_by_key(|(at, _)| at.unwrap_or_default());
-        self.found.into_iter().map(|(_, error)| error).collect()
+        let mut found: Vec<_> = self.found.into_iter().map(|(_, error)| error).collect();
+        found.dedup_by(|later, earlier| {
+            let same = later.path == earlier.path
+                && later.reason == earlier.reason
+                && later.position == earlier.position;
+            if same && later.hint.is_some() {
+                // Whoever converts the field knows more about it than its rules.
+                earlier.hint = later.hint.take();
+            }
+            same
+        });
+        if self.is_cut {
+            let reason = format!("there are more faults; {} are listed", found.len());
+            let hint = Some("mend these first".to_owned());
+            let (position, path, severity) = (None, String::new(), Severity::Error);
+            found.push(ConfigError { position, path, reason, hint, severity });
+        }
+        found
     }
 
     fn add(
@@ -78,6 +100,10 @@ impl<'a> Report<'a> {
         hint: Option<String>,
         severity: Severity,
     ) {
+        if is_full(self.found.len(), severity == Severity::Warning) {
+            self.is_cut |= severity == Severity::Error;
+            return;
+        }
         let position = at.map(|at| Position {
             file: self.sources.get(at.source).map(|source| source.name.clone()).unwrap_or_default(),
             line: at.line,
@@ -86,4 +112,9 @@ impl<'a> Report<'a> {
         let path = path.to_owned();
         self.found.push((at, ConfigError { position, path, reason, hint, severity }));
     }
+}
+
+/// Whether one more fault is not noted. Warnings leave room for errors, so that they hide none.
+pub(super) fn is_full(found: usize, is_warning: bool) -> bool {
+    found >= if is_warning { MAX_FINDINGS } else { 2 * MAX_FINDINGS }
 }

@@ -328,7 +328,10 @@ fn avoids_previous_hosts(at: &At<'_>, predicates: &[pb::retry_policy::RetryHostP
         let at = at.index(index);
         match &predicate.config_type {
             Some(ConfigType::TypedConfig(any)) => avoids |= is_type(any, PREVIOUS_HOSTS),
-            None => at.missing("typed_config", Some("a PreviousHostsPredicate")),
+            None => {
+                let hint = format!("add \"@type\": type.googleapis.com/{PREVIOUS_HOSTS}");
+                at.missing("typed_config", Some(&hint));
+            }
         }
     }
     avoids

@@ -246,10 +246,11 @@ fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
         if domain.is_empty() {
             at.error_hint("a domain must not be empty", "`*` matches every host");
         } else if !seen.insert(domain.clone()) {
-            at.error(match domain.as_str() {
+            let reason = match domain.as_str() {
                 "*" => "only one `*` can be in a route configuration".to_owned(),
                 _ => format!("the domain `{domain}` is there twice in this route configuration"),
-            });
+            };
+            at.error_hint(reason, "a domain belongs to one virtual host: put its routes there");
         }
     }
 }

@@ -451,11 +451,15 @@ fn check_cluster(at: &At<'_>, name: &str, context: &RouteContext<'_>) {
     let Some(known) = context.clusters else { return };
     // An empty name breaks a rule of the .proto file, which the reader has reported.
     if !name.is_empty() && !known.contains(name) {
-        let hint = super::reader::nearest(name, known.iter().copied());
+        let wanted = at.wants_hints().then(|| super::reader::nearest(name, known.iter().copied()));
+        let hint = wanted.flatten();
         let reason = format!("route: unknown cluster `{name}`");
         match hint {
             Some(hint) => at.error_hint(reason, format!("did you mean `{hint}`?")),
-            None => at.error(reason),
+            None if known.is_empty() => {
+                at.error_hint(reason, "there is none below `static_resources.clusters`");
+            }
+            None => at.error_hint(reason, "it must be one of `static_resources.clusters`"),
         }
     }
 }

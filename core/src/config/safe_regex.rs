@@ -8,6 +8,9 @@ use crate::snapshot::RouteTable;
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{Ast, RepetitionKind, RepetitionRange};
 
+/// What a regex that is refused may have cost to try.
+const REGEX_BYTES_REFUSED: usize = 1 << 20;
+
 /// Reports what is wrong with a regex; `None` if something is.
 pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
     if let Some(text) = class_operator(regex) {
@@ -21,12 +24,20 @@ pub(super) fn check_regex(at: &At<'_>, regex: &str) -> Option<()> {
         at.error(format!("`{}` cannot be compiled: {reason}", shorten(regex)));
         return None;
     }
-    if let Err(reason) = RouteTable::check_regex(regex) {
-        at.error_hint(
-            format!("`{}` cannot be compiled: {reason}", shorten(regex)),
-            "the syntax is RE2's: no look-around, no back-references",
-        );
+    if !at.may_spend_on_regexes() {
         return None;
+    }
+    match RouteTable::check_regex(regex) {
+        Ok(bytes) => at.spend_on_regex(bytes),
+        Err(reason) => {
+            at.spend_on_regex(REGEX_BYTES_REFUSED);
+            let hint = match regex.contains("\\Q") {
+                true => "put a backslash before each character instead of `\\Q` and `\\E`",
+                false => "the syntax is RE2's: no look-around, no back-references",
+            };
+            at.error_hint(format!("`{}` cannot be compiled: {reason}", shorten(regex)), hint);
+            return None;
+        }
     }
     Some(())
 }

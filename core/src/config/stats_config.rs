@@ -5,6 +5,7 @@
 
 use super::StringMatcher;
 use super::convert::At;
+use super::safe_regex::check_regex;
 use super::support::{SupportedMessage, message, used};
 use envoy_types::pb::envoy::config::metrics::v3 as pb;
 use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
@@ -155,6 +156,10 @@ fn tags(at: &At<'_>, specifiers: &[pb::TagSpecifier]) -> (Vec<StatsTag>, Vec<Str
 }
 
 fn is_extractor(at: &At<'_>, regex: &str) -> bool {
+    // What this regex means is not quite what a `safe_regex` does, but its size and syntax are.
+    if check_regex(at, regex).is_none() {
+        return false;
+    }
     match regex::Regex::new(regex) {
         Ok(compiled) if compiled.captures_len() < 2 => {
             at.error_hint(

@@ -83,7 +83,10 @@ impl StatsSink {
             }
             Some(StatsdSpecifier::TcpClusterName(name)) => SinkTarget::TcpCluster(name.clone()),
             None => {
-                at.missing("address", Some("or tcp_cluster_name"));
+                at.missing(
+                    "address",
+                    Some("or `tcp_cluster_name`, a cluster that takes statsd lines"),
+                );
                 return None;
             }
         };

@@ -12,6 +12,9 @@ use std::collections::HashMap;
 pub(super) const MAX_DEPTH: usize = 100;
 /// How many values a text can have after its aliases were expanded: about 300,000 routes.
 pub(super) const MAX_NODES: usize = 4_000_000;
+/// How many of them can be copies that anchors and aliases make: a text of a few lines must not
+/// take the memory of one of a few thousand.
+pub(super) const MAX_COPIES: usize = 200_000;
 
 /// Why a text is not a tree, and where.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub(super) fn parse(text: &str, source: usize) -> Result<Node, SyntaxError> {
     while let Some(event) = parser.next_event() {
         match event {
             Ok((event, span)) => builder.handle(event, span)?,
-            Err(error) => return Err(builder.syntax_error(&error)),
+            Err(error) => return Err(builder.syntax_error(&error, text)),
         }
     }
     Ok(builder.finished.unwrap_or(Node { at: first(source), value: Tree::Null }))
@@ -53,7 +56,7 @@ struct Open {
     value: Tree,
     /// The key whose value comes next, in a mapping.
     key: Option<Key>,
-    /// Values in it so far, itself included.
+    /// Values in it so far, itself included; what a copy of it costs.
     nodes: usize,
     /// Levels below it so far.
     height: usize,
@@ -89,12 +92,15 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
     nodes: usize,
+    /// Of these, how many are copies.
+    copies: usize,
     finished: Option<Node>,
 }
 
 impl Builder {
     fn new(source: usize) -> Builder {
-        Builder { source, open: Vec::new(), anchors: HashMap::new(), nodes: 0, finished: None }
+        let (open, anchors) = (Vec::new(), HashMap::new());
+        Builder { source, open, anchors, nodes: 0, copies: 0, finished: None }
     }
 
     fn handle(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
@@ -105,14 +111,17 @@ impl Builder {
                 let string =
                     tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
                 let plain = style == ScalarStyle::Plain && !string;
+                let bytes = text.len();
                 let value = if plain && matches!(&*text, "" | "~" | "null" | "Null" | "NULL") {
                     Tree::Null
                 } else {
                     Tree::Scalar(Scalar { text: text.into_owned(), plain })
                 };
                 let ignored = tag.is_some_and(is_ignore);
+                // A long text is as many values as would take its memory.
+                let nodes = 1 + bytes / 64;
                 let node = Node { at, value };
-                self.complete(Complete { node, anchor, ignored, nodes: 1, height: 0 })
+                self.complete(Complete { node, anchor, ignored, nodes, height: 0 })
             }
             Event::SequenceStart(anchor, _) => self.begin(at, anchor, Tree::Sequence(Vec::new())),
             Event::MappingStart(anchor, _) => self.begin(at, anchor, Tree::Mapping(Vec::new())),
@@ -150,8 +159,7 @@ impl Builder {
             return Err(error(at, format!("nested deeper than {MAX_DEPTH} levels by aliases")));
         }
         // Before the clone, because it is the clone that could exhaust the memory.
-        self.count(at, nodes)?;
-        self.nodes -= 1;
+        self.count_copies(at, nodes)?;
         let Some(node) = self.anchors.get(&anchor).map(|anchored| anchored.node.clone()) else {
             return Ok(());
         };
@@ -166,11 +174,21 @@ impl Builder {
         Ok(())
     }
 
+    fn count_copies(&mut self, at: Mark, nodes: usize) -> Result<(), SyntaxError> {
+        self.copies += nodes;
+        if self.copies > MAX_COPIES {
+            let reason = format!("anchors and aliases make more than {MAX_COPIES} values");
+            let hint = Some("write out what is repeated, or repeat less");
+            return Err(SyntaxError { at, reason, hint });
+        }
+        self.count(at, nodes)
+    }
+
     fn complete(&mut self, complete: Complete) -> Result<(), SyntaxError> {
         let Complete { node, anchor, ignored, nodes, height } = complete;
         self.count(node.at, 1)?;
         if anchor > 0 {
-            self.count(node.at, nodes)?;
+            self.count_copies(node.at, nodes)?;
             self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, height });
         }
         let Some(parent) = self.open.last_mut() else {
@@ -214,10 +232,14 @@ impl Builder {
         Mark { source: self.source, line: number(line), column: number(column_from_0 + 1) }
     }
 
-    fn syntax_error(&self, error: &saphyr_parser::ScanError) -> SyntaxError {
+    fn syntax_error(&self, error: &saphyr_parser::ScanError, text: &str) -> SyntaxError {
         let marker = error.marker();
         let info = error.info();
-        let hint = if info.contains("mapping values are not allowed") {
+        let hint = if info.contains("mapping values are not allowed")
+            && is_after_prose(text, marker.line())
+        {
+            Some("the line before it has no `key:`: does it belong to the configuration?")
+        } else if info.contains("mapping values are not allowed") {
             Some("a text that contains `: ` needs quotes; else look at the indentation")
         } else if info.contains("tab") || info.contains("valid YAML whitespace") {
             Some("use spaces, not tabs")
@@ -230,6 +252,16 @@ impl Builder {
             hint,
         }
     }
+}
+
+/// Whether what stands before this line, from 1, is neither a key nor an item nor a comment: a
+/// shell's prompt, say, that was copied too.
+fn is_after_prose(text: &str, line: usize) -> bool {
+    let before = text.lines().take(line.saturating_sub(1));
+    let last = before.filter(|line| !line.trim().is_empty()).last().map(str::trim);
+    last.is_some_and(|line| {
+        !line.ends_with(':') && !line.contains(": ") && !line.starts_with(['#', '-'])
+    })
 }
 
 fn is_ignore(tag: &saphyr_parser::Tag) -> bool {
@@ -263,7 +295,20 @@ mod tests {
             let items = vec![alias; 10].join(", ");
             text.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
-        assert_eq!(reason(&text), "more than 4000000 values");
+        assert_eq!(reason(&text), "anchors and aliases make more than 200000 values");
+    }
+
+    #[test]
+    fn anchors_in_each_other_meet_the_limit_of_copies() {
+        let levels = (1..MAX_DEPTH).map(|level| format!("&a{level} [")).collect::<String>();
+        let text = format!("{levels}{}{}", "1, ".repeat(3000), "]".repeat(MAX_DEPTH - 1));
+        assert_eq!(reason(&text), "anchors and aliases make more than 200000 values");
+    }
+
+    #[test]
+    fn copies_of_a_long_text_meet_the_limit_of_copies() {
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(64_000), "*a, ".repeat(200));
+        assert_eq!(reason(&text), "anchors and aliases make more than 200000 values");
     }
 
     #[test]

@@ -252,6 +252,7 @@ impl Control {
     /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
     /// fails.
     fn apply(&mut self, mut bootstrap: Bootstrap) -> Result<changes::Changes, Vec<OpenError>> {
+        self.options.source.node.fill(&mut bootstrap.node);
         bootstrap.listeners.retain(|listener| self.resources.accepts(listener));
         let addresses: Vec<_> = bootstrap.listeners.iter().map(|config| config.address).collect();
         self.closing.make_room(&addresses);

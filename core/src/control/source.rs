@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: reading and validating (`config`).
 
-use crate::config::{self, Bootstrap, ConfigError, ConfigErrors, Source};
+use crate::config::{self, Bootstrap, ConfigError, ConfigErrors, NodeDefaults, Source};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -16,6 +16,8 @@ pub struct ConfigSource {
     pub text: Option<Source>,
     /// How strictly to read.
     pub options: config::Options,
+    /// For what it does not say of the node.
+    pub node: NodeDefaults,
 }
 
 /// A configuration that was refused.

@@ -38,6 +38,8 @@ impl State {
 pub struct Shown {
     /// As it was received.
     pub received: Arc<Received>,
+    /// Its node as JSON, with what the command line says of it.
+    pub node: serde_json::Value,
     /// Its runtime layers.
     pub runtime: Arc<Runtime>,
     /// When, as `2026-11-20T14:54:26.689Z`.
@@ -86,6 +88,7 @@ impl ServerState {
     pub fn taken(&self, bootstrap: &Bootstrap, unix_us: u64) {
         self.shown.store(Arc::new(Shown {
             received: bootstrap.received.clone(),
+            node: bootstrap.node.json.clone(),
             runtime: bootstrap.runtime.clone(),
             updated: crate::access_log::iso_8601_ms(unix_us),
         }));

@@ -50,6 +50,18 @@ impl ClusterTable {
         table
     }
 
+    /// The entry at this place, for readers who come back for the next.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Arc<ClusterEntry>> {
+        self.pages.get(place / PAGE)?.as_ref()?[place % PAGE].as_ref()
+    }
+
+    /// One more than the last place of an entry.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        self.pages.len() * PAGE
+    }
+
     /// Adds an entry, in place of the one with the same number. Other versions of the table do
     /// not change.
     pub fn insert(&mut self, entry: Arc<ClusterEntry>) {

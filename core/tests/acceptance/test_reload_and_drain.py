@@ -3,11 +3,12 @@
 What it leaves to others: updates over xDS. SIGHUP reads the file again through the same path as a
 start.
 """
+import json
 import signal
 import threading
 import time
 
-from rig import Client, Load, alone, bootstrap, cluster, get, limit, listener, only, route
+from rig import Client, Load, alone, bootstrap, cluster, get, limit, listener, once, only, route
 from rig.proxy import can_bind, wait_until
 
 
@@ -180,3 +181,32 @@ def test_quitquitquit(rig):
     assert proxy.fetch("/quitquitquit")[0] == 405
     assert proxy.fetch("/quitquitquit", "POST") == (200, "OK\n")
     assert proxy.wait_exit(5) == 0
+
+
+@once
+@only("tidegate")
+def test_reload_keeps_and_changes_the_node(rig):
+    """What the command line says of the node outlives a reload, and what a new configuration says
+    of it takes effect."""
+    origin = rig.origin()
+    port, admin = rig.port(), rig.port()
+
+    def version(node, **manager):
+        config = bootstrap([listener(port, add_user_agent=True, **manager)],
+                           [cluster(origin.port)], admin)
+        return {**config, "node": node}
+
+    def sees(expected):
+        get(port)
+        field = origin.last.get("x-envoy-downstream-service-cluster")
+        told = json.loads(proxy.fetch("/server_info")[1])["node"]
+        return (field, told["id"], told["cluster"]) == (expected[1], *expected)
+
+    proxy = rig.proxy(version({}), args=["--service-node", "n", "--service-cluster", "c"])
+    assert sees(("n", "c"))
+    proxy.reload(version({}, server_name="other"))
+    wait_until(lambda: get(port).get("server") == "other", 5, proxy.log)
+    assert sees(("n", "c")), proxy.fetch("/server_info")[1]
+    proxy.reload(version({"id": "a", "cluster": "b"}, server_name="third"))
+    wait_until(lambda: get(port).get("server") == "third", 5, proxy.log)
+    assert sees(("a", "b")), proxy.fetch("/server_info")[1]

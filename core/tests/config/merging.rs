@@ -89,7 +89,7 @@ fn errors_name_the_source_that_they_are_in() {
     let error = merged("static_resources: { clusters: [{ name: c }, { nam: x }] }").unwrap_err();
     let texts: Vec<String> = error.0.iter().map(ToString::to_string).collect();
     let expected = [
-        "--config-yaml:1:40: error: static_resources.clusters[1].name: duplicate cluster `c`",
+        "--config-yaml:1:40: error: static_resources.clusters[1].name: duplicate cluster `c` (rename one of them, or leave it out)",
         "--config-yaml:1:47: error: static_resources.clusters[2].nam: unknown field `nam` in \
          envoy.config.cluster.v3.Cluster (did you mean `name`?)",
     ];

@@ -3,7 +3,7 @@
 //!
 //! What it leaves to others: configurations that are right.
 
-use super::problems;
+use super::{BASE, problems, with};
 
 fn check(text: &str, expected: &[&str]) {
     let found = problems(text);
@@ -82,12 +82,82 @@ fn slips_that_envoy_answers_with_the_whole_configuration() {
 }
 
 #[test]
+fn constructs_of_v2_are_told_their_names_in_v3() {
+    let manager = |field: &str| {
+        with(&[("stat_prefix: s\n", &format!("stat_prefix: s\n          {field}\n"))])
+    };
+    let action = |field: &str| {
+        with(&[("route: { cluster: c }", &format!("route: {{ cluster: c, {field} }}"))])
+    };
+    let of_filter = |name: &str| {
+        with(&[(
+            "          http_filters:\n",
+            &format!(
+                "          http_filters:\n          - name: {name}\n            config: {{}}\n"
+            ),
+        )])
+    };
+    let cluster =
+        |field: &str| with(&[("    type: STATIC\n", &format!("    type: STATIC\n    {field}\n"))]);
+    let type_url = |url: &str| {
+        let router = "envoy.extensions.filters.http.router.v3.Router";
+        with(&[(router, url)])
+    };
+    let rows = [
+        (manager("idle_timeout: 5s"), "v3 has `common_http_protocol_options` for it"),
+        (action("use_websocket: true"), "v3 has `upgrade_configs: [{upgrade_type: websocket}]`"),
+        (action("request_mirror_policy: {}"), "v3 has the list `request_mirror_policies`"),
+        (action("host_rewrite: a"), "v3 calls it `host_rewrite_literal`"),
+        (of_filter("envoy.cors"), "envoy.extensions.filters.http.cors.v3.Cors, which is not supp"),
+        (
+            of_filter("envoy.health_check"),
+            "type.googleapis.com/envoy.extensions.filters.http.health",
+        ),
+        (cluster("tls_context: {}"), "v3.UpstreamTlsContext}}` instead"),
+        (cluster("hosts: []"), "`load_assignment: {cluster_name: ..., endpoints: [{lb_endpoints:"),
+        (cluster("http2_protocol_options: {}"), "leave it out for HTTP/1.1"),
+        (cluster("health_check: []"), "the field is called `health_checks`"),
+        (
+            type_url("envoy.config.filter.http.router.v2.Router"),
+            "in v3 it is `type.googleapis.com/envoy.extensions.filters.http.router.v3.Router`",
+        ),
+        (
+            type_url("envoy.config.filter.http.ext_authz.v2.ExtAuthz"),
+            "in v3 it is `envoy.extensions.filters.http.ext_authz.v3.ExtAuthz`, which is not supp",
+        ),
+        (
+            type_url("envoy.extensions.filters.http.lua.v3.Lua"),
+            "only `envoy.extensions.filters.http.router.v3.Router` is here",
+        ),
+        (
+            BASE.replace("type: STATIC", "type: EDS\n    eds_cluster_config: {}"),
+            "need no control plane",
+        ),
+    ];
+    for (text, hint) in rows {
+        let found = problems(&text);
+        assert!(found.iter().any(|problem| problem.contains(hint)), "{hint}: {found:#?}\n{text}");
+    }
+}
+
+#[test]
+fn a_prompt_of_a_shell_before_the_configuration_is_pointed_at() {
+    check(
+        "$ docker exec -it 246f9a537172 cat /etc/envoy/envoy.yaml\nadmin:\n  address: {}\n",
+        &["2:6 the line before it has no `key:`: does it belong to the configuration?"],
+    );
+}
+
+#[test]
 fn a_fragment_is_told_where_it_belongs() {
     check("listeners: []\n", &["1:1 it belongs below `static_resources`"]);
     check("clusters: []\n", &["1:1 it belongs below `static_resources`"]);
     check("route_config: {}\n", &["1:1 it belongs below an HttpConnectionManager"]);
     check(
         "version: '3'\nservices: {}\n",
-        &["1:1 unknown field `version`", "2:1 unknown field `services`"],
+        &[
+            "1:1 unknown field `version`",
+            "2:1 a configuration has `static_resources`, `admin`, `node` and more",
+        ],
     );
 }

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: which faults there are (`envoy_verdicts`).
 
-use super::{problems, source, try_load, with};
+use super::{BASE, problems, source, try_load, with};
 use tidegate::config::render;
 
 #[test]
@@ -46,7 +46,8 @@ fn every_fault_is_reported_at_its_place_and_none_twice() {
              (did you mean `stat_prefix`?)"
         ),
         format!(
-            "c.yaml:16:30: error: {host}.domains[1]: only one `*` can be in a route configuration"
+            "c.yaml:16:30: error: {host}.domains[1]: only one `*` can be in a route configuration \
+             (a domain belongs to one virtual host: put its routes there)"
         ),
         format!(
             "c.yaml:18:34: error: {host}.routes[0].match.prefix: expected a string, found the \
@@ -84,6 +85,19 @@ fn what_is_missing_points_to_what_it_is_missing_from() {
     let found = problems(&with(&[("          stat_prefix: s\n", "")]));
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].starts_with("c.yaml:10:11: error: "), "{}", found[0]);
+}
+
+#[test]
+fn two_listeners_at_one_address_are_refused_at_the_second() {
+    let listener =
+        BASE.split("  listeners:\n").nth(1).and_then(|rest| rest.split("  clusters:").next());
+    let second = listener.unwrap_or_default().replace("- name: l\n", "- name: m\n");
+    let text = with(&[("  clusters:\n", &format!("{second}  clusters:\n"))]);
+    let found = problems(&text);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("listeners[1].address: the listener `l` is at 127.0.0.1:10000"));
+    let any_port = text.replace("port_value: 10000", "port_value: 0");
+    assert_eq!(problems(&any_port), [] as [String; 0]);
 }
 
 #[test]

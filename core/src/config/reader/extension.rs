@@ -4,7 +4,7 @@
 
 use super::super::ast::{Entry, Mark, Node, Tree, shorten};
 use super::super::support::{self, Support};
-use super::{Reader, Scope, hints};
+use super::{Reader, Scope, hints, old_names};
 use prost::Message;
 use prost::bytes::Bytes;
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value};
@@ -119,6 +119,9 @@ impl Reader<'_, '_> {
                 Some((entry, hints::untyped_config(entry, &descriptor, entries)?))
             });
             let Some((entry, (field, name))) = found else { continue };
+            if !supported_types(&field).contains(&name) {
+                continue;
+            }
             let (Some(inner), Tree::Mapping(config)) =
                 (self.pool.get_message_by_name(name), &entry.value.value)
             else {
@@ -190,24 +193,41 @@ impl Reader<'_, '_> {
         field: &FieldDescriptor,
     ) {
         self.report.set_unreadable(self.path.clone());
-        let list = supported.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         if known.is_some() {
             let strict = support::supported_message(field.parent_message().full_name())
                 .is_some_and(|entry| entry.strict);
-            let reason = format!("the extension `{name}` is not supported yet; supported: {list}");
-            self.unsupported(at, reason, strict);
+            let reason = format!("the extension `{name}` is not supported yet");
+            let hint = supported_instead(name, supported, field);
+            self.unsupported_hint(at, reason, strict, Some(hint));
             return;
         }
-        let simple = name.rsplit('.').next().unwrap_or(name);
-        let same = supported.iter().find(|other| other.rsplit('.').next() == Some(simple));
-        let hint = same.map(|same| format!("in v3 it is `type.googleapis.com/{same}`"));
-        let reason = format!("Envoy has no message `{}`; supported: {list}", shorten(name));
-        self.report.error(Some(at), &self.path, reason, hint);
+        let reason = format!("Envoy has no message `{}`", shorten(name));
+        let hint = match old_names::type_in_v3(self.pool, name) {
+            Some(v3) if supported.contains(&v3.as_str()) => {
+                format!("in v3 it is `type.googleapis.com/{v3}`")
+            }
+            Some(v3) => format!("in v3 it is `{v3}`, which is not supported here yet"),
+            None => supported_instead(name, supported, field),
+        };
+        self.report.error(Some(at), &self.path, reason, Some(hint));
     }
 
     fn extension_hint(&self, field: &FieldDescriptor) -> Option<String> {
         let first = supported_types(field).first()?;
         Some(format!("for example \"@type\": type.googleapis.com/{first}"))
+    }
+}
+
+/// The supported extension whose name is nearest, and where the others are.
+fn supported_instead(name: &str, supported: &[&str], field: &FieldDescriptor) -> String {
+    let simple = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+    let nearest = supported.iter().min_by_key(|one| hints::distance(&simple(one), &simple(name)));
+    let message = field.parent_message();
+    let list = format!("`tidegate explain support {}`", message.full_name());
+    match (nearest, supported.len()) {
+        (None, _) => format!("none is here: {list} says what is"),
+        (Some(only), 1) => format!("only `{only}` is here"),
+        (Some(nearest), _) => format!("the nearest that is: `{nearest}`; {list} lists all"),
     }
 }
 

@@ -3,36 +3,19 @@
 //! What it leaves to others: finding the fault.
 
 use super::super::ast::{Entry, Tree, shorten};
+use super::super::support;
 use super::Reader;
 use super::extension::supported_types;
+use super::old_names::{old_field, type_of_name};
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
-/// Fields of Envoy's v2 API that v3 does not have: the end of the message's name, the field, what
-/// to do.
-const OLD_FIELDS: &[(&str, &str, &str)] = &[
-    ("Cluster", "hosts", "v3 has `load_assignment` with `endpoints` and `lb_endpoints` instead"),
-    ("Cluster", "tls_context", "v3 has `transport_socket` with an UpstreamTlsContext instead"),
-    ("Cluster", "health_check", "the field is called `health_checks`"),
-    ("Cluster", "extension_protocol_options", "v3 has `typed_extension_protocol_options` instead"),
-    ("FilterChain", "tls_context", "v3 has `transport_socket` with a DownstreamTlsContext instead"),
-    ("Filter", "config", "v3 has `typed_config` with an `@type` instead"),
-    ("HttpFilter", "config", "v3 has `typed_config` with an `@type` instead"),
-    ("AccessLog", "config", "v3 has `typed_config` with an `@type` instead"),
-    ("ListenerFilter", "config", "v3 has `typed_config` with an `@type` instead"),
-    ("TransportSocket", "config", "v3 has `typed_config` with an `@type` instead"),
-    ("RouteAction", "host_rewrite", "v3 calls it `host_rewrite_literal`"),
-    ("RouteAction", "auto_host_rewrite_header", "v3 calls it `host_rewrite_header`"),
-    ("RouteMatch", "regex", "v3 has `safe_regex: {regex: ...}` instead"),
-    ("HeaderMatcher", "regex_match", "v3 has `string_match: {safe_regex: ...}` instead"),
-    ("VirtualHost", "per_filter_config", "v3 has `typed_per_filter_config` instead"),
-    ("Route", "per_filter_config", "v3 has `typed_per_filter_config` instead"),
-    ("LocalityLbEndpoints", "endpoints", "the field is called `lb_endpoints`"),
-    ("Bootstrap", "listeners", "it belongs below `static_resources`"),
-    ("Bootstrap", "clusters", "it belongs below `static_resources`"),
-    ("Bootstrap", "runtime", "v3 has `layered_runtime` instead"),
-    ("Bootstrap", "route_config", "it belongs below an HttpConnectionManager"),
-    ("Bootstrap", "routes", "it belongs below a virtual host"),
-];
+/// For a key that is no field of a bootstrap, nor like one.
+const BOOTSTRAP_HAS: &str = "a configuration has `static_resources`, `admin`, `node` and more: \
+     `tidegate explain support Bootstrap` lists them";
+
+/// What to write instead of a value that is not supported yet.
+const INSTEAD: &[(&str, &str, &str)] =
+    &[("type", "EDS", "`STRICT_DNS` or `STATIC` with a `load_assignment` need no control plane")];
 
 impl Reader<'_, '_> {
     /// Reports a key that is no field of its message.
@@ -42,26 +25,43 @@ impl Reader<'_, '_> {
         descriptor: &MessageDescriptor,
         siblings: &[Entry],
     ) {
-        let path = self.path_of(&entry.key);
+        let path = self.path_of(&shorten(&entry.key));
         let hint = if entry.key == "<<" {
             Some("Envoy's YAML has no merge keys: write the fields out, or use an alias".to_owned())
-        } else if let Some((_, name)) = untyped_config(entry, descriptor, siblings) {
-            Some(format!("v3 has `typed_config` with \"@type\": type.googleapis.com/{name}"))
+        } else if let Some((field, name)) = untyped_config(entry, descriptor, siblings) {
+            let supported = match supported_types(&field).contains(&name) {
+                true => "",
+                false => ", which is not supported yet",
+            };
+            let of_type = format!("with \"@type\": type.googleapis.com/{name}{supported}");
+            Some(format!("v3 has `typed_config` {of_type}"))
         } else if let Some(advice) = old_field(descriptor.name(), &entry.key) {
             self.expect_instead(advice);
-            Some(advice.to_owned())
+            Some(self.with_support(advice, descriptor))
         } else {
             let names: Vec<String> =
                 descriptor.fields().map(|field| field.name().to_owned()).collect();
             let snake = snake_case(&entry.key);
-            nearest(&snake, names.iter().map(String::as_str)).map(|name| {
+            let meant = nearest(&snake, names.iter().map(String::as_str)).map(|name| {
                 self.report.set_unreadable(self.path_of(name));
                 format!("did you mean `{name}`?")
-            })
+            });
+            meant.or_else(|| self.path.is_empty().then(|| BOOTSTRAP_HAS.to_owned()))
         };
         let reason =
             format!("unknown field `{}` in {}", shorten(&entry.key), descriptor.full_name());
         self.report.error(Some(entry.key_at), &path, reason, hint);
+    }
+
+    /// The advice, and whether what it names is supported.
+    fn with_support(&self, advice: &str, descriptor: &MessageDescriptor) -> String {
+        let quoted = advice.split('`').nth(1).unwrap_or_default();
+        let name = quoted.split(':').next().unwrap_or_default();
+        let is_field = descriptor.get_field_by_name(name).is_some();
+        match is_field && support::support(descriptor.full_name(), name).is_none() {
+            true => format!("{advice}; it is not supported yet"),
+            false => advice.to_owned(),
+        }
     }
 
     /// The first name in backquotes is what was meant: it is then not called missing as well.
@@ -83,21 +83,16 @@ pub(super) fn untyped_config(
     let field = descriptor.get_field_by_name("typed_config").filter(|_| entry.key == "config")?;
     let name = siblings.iter().find(|sibling| sibling.key == "name")?;
     let Tree::Scalar(name) = &name.value.value else { return None };
-    // `envoy.http_connection_manager` means HttpConnectionManager.
-    let simple = name.text.rsplit('.').next()?;
-    let mut types = supported_types(&field).iter();
-    let found =
-        types.find(|full| full.rsplit('.').next().map(snake_case).as_deref() == Some(simple));
-    found.map(|full| (field, *full))
+    Some((field, type_of_name(descriptor.name(), &name.text)?))
 }
 
-/// What to write instead of a field of v2.
-pub(super) fn old_field(message: &str, field: &str) -> Option<&'static str> {
-    let found = OLD_FIELDS.iter().find(|(of, name, _)| *of == message && *name == field);
+/// What to write instead of this value of a field.
+pub(super) fn instead(field: &str, value: &str) -> Option<&'static str> {
+    let found = INSTEAD.iter().find(|(of, is, _)| *of == field && *is == value);
     found.map(|(_, _, advice)| *advice)
 }
 
-fn snake_case(key: &str) -> String {
+pub(super) fn snake_case(key: &str) -> String {
     let mut snake = String::with_capacity(key.len() + 4);
     for c in key.chars() {
         if c.is_ascii_uppercase() && !snake.is_empty() {
@@ -129,7 +124,7 @@ pub(in super::super) fn nearest<'a>(
 }
 
 /// How many letters must be added, removed, replaced or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

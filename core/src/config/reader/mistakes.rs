@@ -7,6 +7,9 @@ use super::super::ast::{Node, Tree};
 use super::{Reader, Written};
 use prost_reflect::MessageDescriptor;
 
+/// Of Maglev, as the .proto file says.
+const MAX_TABLE_SIZE: u64 = 5_000_011;
+
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
 
 impl Reader<'_, '_> {
@@ -33,7 +36,7 @@ impl Reader<'_, '_> {
                 "there is one host for each request, and nothing to balance",
             ),
             (_, "MAGLEV") => match table_size(written) {
-                Some(size) if !is_prime(size) => (
+                Some(size) if size <= MAX_TABLE_SIZE && !is_prime(size) => (
                     &["lb_policy", "maglev_lb_config"],
                     format!("`table_size` must be a prime number, which {size} is not"),
                     "65537 is the default",
@@ -66,12 +69,12 @@ fn table_size(written: &[Written<'_>]) -> Option<u64> {
     size.text.parse().ok()
 }
 
-/// Tables have at most 5,000,011 places, so this ends soon.
+/// Of a number that can be the size of a table; a larger one is refused for that.
 fn is_prime(number: u64) -> bool {
     number > 1
         && (2..)
             .take_while(|divisor| divisor * divisor <= number)
-            .all(|it| !number.is_multiple_of(it))
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

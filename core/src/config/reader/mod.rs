@@ -9,13 +9,15 @@
 mod extension;
 mod hints;
 mod mistakes;
+mod old_names;
 mod rules;
 mod scalar;
 mod well_known;
 
 pub(super) use hints::nearest;
 
-use super::ast::{Entry, Mark, Node, Tree};
+use super::ast::{Entry, Mark, Node, Tree, shorten};
+use super::convert::key_segment;
 use super::load::Options;
 use super::report::Report;
 use super::support::{self, Support};
@@ -187,7 +189,8 @@ impl<'r, 's> Reader<'r, 's> {
         if let Some((key, _)) = here.iter().find(|(_, number)| is_other(*number)) {
             let path = self.path_of(&entry.key);
             let reason = format!("`{}` cannot be set together with `{key}`", entry.key);
-            self.report.error(Some(entry.key_at), &path, reason, None);
+            let hint = Some("one of them must go".to_owned());
+            self.report.error(Some(entry.key_at), &path, reason, hint);
         }
         written.retain(|w| !is_other(w.field.number()));
     }
@@ -250,7 +253,8 @@ impl<'r, 's> Reader<'r, 's> {
         let name = written.field.name();
         let reason =
             format!("`{name}: {found}` is not supported yet; supported: {}", expected.join(", "));
-        self.unsupported(node.at, reason, strict);
+        let hint = hints::instead(name, &found).map(str::to_owned);
+        self.unsupported_hint(node.at, reason, strict, hint);
         false
     }
 
@@ -262,7 +266,7 @@ impl<'r, 's> Reader<'r, 's> {
     ) {
         let message = descriptor.full_name();
         let reason = format!("`{}` of {message} is not supported yet", written.key);
-        let hint = hints::old_field(descriptor.name(), written.key).map(str::to_owned);
+        let hint = old_names::old_field(descriptor.name(), written.key).map(str::to_owned);
         self.unsupported_hint(written.key_at, reason, strict, hint);
     }
 
@@ -276,11 +280,12 @@ impl<'r, 's> Reader<'r, 's> {
             let reason = format!("{reason}; it is ignored");
             self.report.warning(Some(at), &self.path, reason, hint);
         } else {
-            let hint = hint.or_else(|| {
-                self.options
-                    .allow_unsupported
-                    .then(|| "ignoring it would change where requests go".to_owned())
-            });
+            let why = "ignoring it would change where requests go";
+            let hint = match (hint, self.options.allow_unsupported) {
+                (Some(hint), true) => Some(format!("{hint}; {why}")),
+                (None, true) => Some(why.to_owned()),
+                (hint, false) => hint,
+            };
             self.report.error(Some(at), &self.path, reason, hint);
         }
     }
@@ -335,7 +340,7 @@ impl<'r, 's> Reader<'r, 's> {
             };
             for entry in entries {
                 let length = self.path.len();
-                self.path.push_str(&format!("[\"{}\"]", entry.key));
+                self.path.push_str(&key_segment(&entry.key));
                 let value = self.value_of_map(field, &value_field, &entry.value, scope);
                 if let (Some(key), Some(value)) = (self.map_key(entry, &key_kind), value) {
                     values.insert(key, value);
@@ -372,7 +377,7 @@ impl<'r, 's> Reader<'r, 's> {
             _ => entry.key.parse().ok().map(MapKey::I64),
         }
         .or_else(|| {
-            let reason = format!("`{}` is not a key of this map", entry.key);
+            let reason = format!("`{}` is not a key of this map", shorten(&entry.key));
             self.report.error(Some(entry.key_at), &self.path, reason, None);
             None
         })

@@ -5,8 +5,9 @@
 
 use super::super::ast::{Mark, shorten};
 use super::Reader;
+use super::scalar::what;
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, MessageDescriptor,
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     OneofDescriptor, ReflectMessage, Value,
 };
 use std::collections::HashMap;
@@ -320,7 +321,10 @@ impl Text {
             return Some(format!("be one of {}", self.within.join(", ")));
         }
         if let Some(pattern) = self.pattern.as_ref().filter(|pattern| !pattern.is_match(text)) {
-            return Some(format!("match {pattern}"));
+            return Some(match pattern.as_str() {
+                "^[^?#]+[^?#/]$" => "have no `?`, no `#` and no slash at its end".to_owned(),
+                pattern => format!("match {pattern}"),
+            });
         }
         let bad = match self.header {
             Header::No => false,
@@ -328,6 +332,20 @@ impl Text {
             Header::Value => text.chars().any(|c| c.is_ascii_control() && c != '\t'),
         };
         bad.then(|| "have only characters that a header can have".to_owned())
+    }
+}
+
+/// What a field has, for whoever must add it.
+fn what_is(field: &FieldDescriptor) -> String {
+    match field.kind() {
+        _ if field.is_list() => "a list".to_owned(),
+        Kind::Message(message) => match message.full_name() {
+            "google.protobuf.Duration" => "a duration in seconds, as `0.25s`".to_owned(),
+            "google.protobuf.Any" => "a mapping with an `@type`".to_owned(),
+            name if name.starts_with("google.protobuf.") => "a value".to_owned(),
+            name => format!("a mapping ({name})"),
+        },
+        kind => what(&kind).to_owned(),
     }
 }
 
@@ -406,7 +424,8 @@ impl Reader<'_, '_> {
                 && rules.check.fault(&field.default_value()).is_some();
             if rules.required || default_is_wrong {
                 let reason = format!("`{}` is required", field.name());
-                self.report.error(at, &path, reason, None);
+                let hint = format!("add `{}`, {}", field.name(), what_is(field));
+                self.report.error(at, &path, reason, Some(hint));
             }
         }
         for oneof in &rules.oneofs {
@@ -417,7 +436,7 @@ impl Reader<'_, '_> {
                 let names: Vec<String> =
                     oneof.fields().map(|field| format!("`{}`", field.name())).collect();
                 let reason = match names.as_slice() {
-                    [one] => format!("{one} is required"),
+                    [one] => format!("{one} is required: add it"),
                     _ => format!("one of {} is required", names.join(", ")),
                 };
                 let path = self.path.clone();

@@ -185,7 +185,8 @@ fn enum_number(scalar: &Scalar, descriptor: &EnumDescriptor) -> Option<i32> {
     number.map(|value| value.number())
 }
 
-fn what(kind: &Kind) -> &'static str {
+/// What a field of this kind takes.
+pub(super) fn what(kind: &Kind) -> &'static str {
     match kind {
         Kind::Bool => "`true` or `false`",
         Kind::String => "a string",

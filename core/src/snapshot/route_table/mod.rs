@@ -153,7 +153,7 @@ impl RouteTable {
     /// # Errors
     ///
     /// Syntax that is not RE2's, or a regex that is too large.
-    pub fn check_regex(regex: &str) -> Result<(), String> {
+    pub fn check_regex(regex: &str) -> Result<usize, String> {
         regexes::check(regex)
     }
 
