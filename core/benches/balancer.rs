@@ -27,6 +27,7 @@ fn endpoints(hosts: u32, weight: impl Fn(u32) -> u32) -> Arc<EndpointSet> {
             locality_weight: 0,
             priority: 0,
             connections: None,
+            metadata: Default::default(),
             stats,
         })
     };
