@@ -19,7 +19,7 @@ async def serve(port, body):
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(reply)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
         finally:
             writer.close()
