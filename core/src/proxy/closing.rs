@@ -3,6 +3,7 @@
 //! What it leaves to others: why (`downstream`, `response`, `timeouts`).
 
 use super::downstream::Life;
+use super::local_reply::on_connection;
 use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
@@ -138,7 +139,7 @@ impl<I: Io> Shard<I> {
 
     /// The client went away within a request's head: to Envoy that was a request.
     fn give_up_head(&mut self, key: DownstreamKey) {
-        let [peer, local] = self.ends(key);
+        let ends = self.ends(key);
         let Some(downstream) = self.downstreams.get(key) else { return };
         let listener = downstream.listener.clone();
         let http = &listener.http;
@@ -153,13 +154,9 @@ impl<I: Io> Shard<I> {
             start_unix_us: self.now.unix_us,
             flags: ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
             details: "downstream_remote_disconnect",
-            downstream_remote_address: peer,
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            listener_metadata: Some(&listener.config.metadata),
-            filter_chain_name: Some(&listener.config.filter_chain.name),
             ..Record::default()
         };
+        let record = on_connection(record, &listener, ends);
         self.logs.record(&http.access_log, &record);
     }
 

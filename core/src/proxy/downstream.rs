@@ -9,7 +9,7 @@ use super::refused_head::refused_head;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
-use crate::access_log::Moment;
+use crate::access_log::{Measured, Moment};
 use crate::config::HttpConnectionManager;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
@@ -344,7 +344,8 @@ impl<I: Io> Shard<I> {
         let listener = downstream.listener.clone();
         let config = &listener.http.config;
         let now = self.now;
-        let mut stream = Stream {
+        let measured = listener.http.measures.then(|| Measured::begin(&request, downstream));
+        let stream = Stream {
             downstream: key,
             phase: Phase::Routing,
             request_body: request.body,
@@ -382,14 +383,13 @@ impl<I: Io> Shard<I> {
             limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
-            measured: None,
+            measured,
             snapshot: self.adopted.snapshot().clone(),
             listener,
             request,
             response,
         };
         let http = stream.listener.http.stats;
-        stream.begin_measuring(downstream);
         let stream = self.streams.insert(stream);
         downstream.stream = Some(stream);
         for stat in [

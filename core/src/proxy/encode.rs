@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: what is in them (`mutate`), how they are framed (`tidegate-http`).
 
-use super::measure::field_lines;
+use super::measure::field_lines_size;
 use super::stream::Stream;
 use crate::config::{Cluster, HeaderKeyFormat, HttpConnectionManager};
 use tidegate_http::h1::{NameCase, encode_request, encode_response};
@@ -24,7 +24,7 @@ pub(super) fn write_request(stream: &mut Stream, cluster: &Cluster, out: &mut Ve
         case.apply(&mut out[start..]);
     }
     if let Some(measured) = &mut stream.measured {
-        measured.head = field_lines(&out[start..]);
+        measured.head = field_lines_size(&out[start..]);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::encode::write_response;
 use super::map_reply::{Content, TEXT, map};
-use super::measure::field_lines;
+use super::measure::field_lines_size;
 use super::mutate::{decimal, prepare_response};
 use super::request_id;
 use super::request_timeouts::Limits;
@@ -12,8 +12,9 @@ use super::stream::{Phase, Stream};
 use crate::access_log::{Measured, Moment, Record};
 use crate::reply::{LocalReply, ResponseFlags, grpc_status};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
-use crate::snapshot::{CompiledTarget, is_grpc};
+use crate::snapshot::{CompiledTarget, ListenerEntry, is_grpc};
 use crate::stats::HttpStat;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate_http::{BodyLength, Method, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
@@ -127,9 +128,7 @@ impl<I: Io> Shard<I> {
         let config = &stream.listener.http.config;
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         prepare_response(response, id, config, false, None, self.date.as_bytes());
-        if stream.flags != ResponseFlags::NONE {
-            stream.add_proxy_status();
-        }
+        stream.add_proxy_status();
         let response = &stream.response;
         let is_head = stream.request.method == Method::Head;
         stream.response_body = if is_head { BodyLength::None } else { response.body };
@@ -157,7 +156,7 @@ impl<I: Io> Shard<I> {
         refused: Option<&RequestHead>,
     ) {
         let date = *self.date.text();
-        let [peer, local] = self.ends(key);
+        let ends = self.ends(key);
         let mut response = self.response_head_memory();
         response.clear();
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
@@ -166,12 +165,7 @@ impl<I: Io> Shard<I> {
         let mut measured = http.measures.then(Measured::default);
         let mut record = Record {
             request: refused,
-            listener_metadata: Some(&listener.config.metadata),
-            filter_chain_name: Some(&listener.config.filter_chain.name),
-            downstream_remote_address: peer,
-            downstream_direct_address: peer,
-            downstream_local_address: local,
-            ..Record::of_reply(reply, self.now.unix_us)
+            ..on_connection(Record::of_reply(reply, self.now.unix_us), &listener, ends)
         };
         response.status = reply.status;
         let mut content = Content::text(reply.body.as_bytes());
@@ -188,7 +182,7 @@ impl<I: Io> Shard<I> {
         let start = out.len();
         write_response(&response, response.body, true, config, None, out);
         if let Some(measured) = &mut measured {
-            measured.downstream.header_sent = field_lines(&out[start..]);
+            measured.downstream.header_sent = field_lines_size(&out[start..]);
             measured.note(Moment::DsRxBeg, Duration::ZERO);
             measured.note(Moment::DsTxEnd, Duration::ZERO);
             measured.downstream.received = downstream.request_bytes;
@@ -204,6 +198,22 @@ impl<I: Io> Shard<I> {
         record.bytes_sent = body.len() as u64;
         self.logs.record(&http.access_log, &record);
         self.close_after_output(key);
+    }
+}
+
+/// Adds to a record what is known of the connection where there is no stream.
+pub(super) fn on_connection<'l>(
+    record: Record<'l>,
+    listener: &'l ListenerEntry,
+    [peer, local]: [Option<SocketAddr>; 2],
+) -> Record<'l> {
+    Record {
+        downstream_remote_address: peer,
+        downstream_direct_address: peer,
+        downstream_local_address: local,
+        listener_metadata: Some(&listener.config.metadata),
+        filter_chain_name: Some(&listener.config.filter_chain.name),
+        ..record
     }
 }
 

@@ -9,7 +9,7 @@ use crate::access_log::{Measured, Moment, WireCount};
 use crate::shard::Shard;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tidegate_http::Headers;
+use tidegate_http::{Headers, RequestHead};
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
@@ -23,19 +23,6 @@ impl<I: Io> Shard<I> {
 }
 
 impl Stream {
-    /// The stream begins: its request's head has come, and is as it was received.
-    pub(super) fn begin_measuring(&mut self, downstream: &Downstream) {
-        if !self.listener.http.measures {
-            return;
-        }
-        let mut measured = Box::<Measured>::default();
-        measured.downstream.header_received = received_size(&self.request.headers);
-        // Until the end this is what was sent before.
-        measured.downstream.sent = downstream.written();
-        measured.note(Moment::DsRxBeg, Duration::ZERO);
-        self.measured = Some(measured);
-    }
-
     /// Takes note that it is `now` that this happens.
     pub(super) fn note(&mut self, moment: Moment, now: Instant) {
         if let Some(measured) = &mut self.measured {
@@ -53,6 +40,16 @@ impl Stream {
 }
 
 impl Measured {
+    /// A stream begins: its request's head has come, and is as it was received.
+    pub(super) fn begin(request: &RequestHead, downstream: &Downstream) -> Box<Measured> {
+        let mut measured = Box::<Measured>::default();
+        measured.downstream.header_received = received_size(&request.headers);
+        // Until the end this is what was sent before.
+        measured.downstream.sent = downstream.written();
+        measured.note(Moment::DsRxBeg, Duration::ZERO);
+        measured
+    }
+
     /// The request is about to go out on this connection; until `detached` the counts are those
     /// of what went before.
     pub(super) fn attached(&mut self, upstream: &Upstream, local: Option<SocketAddr>) {
@@ -88,7 +85,7 @@ impl Upstream {
 }
 
 /// The field lines of a head as Envoy counts them: without the start line and the empty line.
-pub(super) fn field_lines(head: &[u8]) -> u64 {
+pub(super) fn field_lines_size(head: &[u8]) -> u64 {
     let start = memchr::memchr(b'\n', head).map_or(0, |end| end + 1);
     (head.len() - start).saturating_sub(2) as u64
 }

@@ -3,7 +3,7 @@
 //! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
 
 use super::encode::write_response;
-use super::measure::field_lines;
+use super::measure::field_lines_size;
 use super::mutate::prepare_response;
 use super::request_id;
 use super::stream::Phase;
@@ -21,13 +21,11 @@ impl<I: Io> Shard<I> {
     /// The final response head is in `stream.response`: it goes downstream.
     pub(crate) fn response_head(&mut self, key: StreamKey, upstream: UpstreamKey) {
         let Some(stream) = self.streams.get(key) else { return };
-        let follows_redirects = stream.attempts.follows_redirects;
+        let (follows_redirects, upgrade) = (stream.attempts.follows_redirects, stream.upgrade);
         if stream.attempts.retries.is_some() && self.retry_response(key, upstream)
             || follows_redirects && self.follow_redirect(key, upstream)
+            || upgrade && self.fail_handshake(key)
         {
-            return;
-        }
-        if self.streams.get(key).is_some_and(|stream| stream.upgrade) && self.fail_handshake(key) {
             return;
         }
         let last = self.is_last_response(key);
@@ -61,9 +59,7 @@ impl<I: Io> Shard<I> {
         let id = request_id::of_response(&stream.request.headers, config, stream.internal);
         let added_ms = shown_ms.filter(|_| !is_changed);
         prepare_response(&mut stream.response, id, config, upgraded, added_ms, date);
-        if stream.flags != ResponseFlags::NONE {
-            stream.add_proxy_status();
-        }
+        stream.add_proxy_status();
         // An upstream's body that ends with its connection gets chunks, so that the client's
         // connection stays.
         stream.response_body = match stream.response.body {
@@ -101,7 +97,7 @@ impl<I: Io> Shard<I> {
         let start = head.len();
         write_response(&stream.response, body, close, config, upstream, head);
         if let Some(measured) = &mut stream.measured {
-            measured.downstream.header_sent = field_lines(&head[start..]);
+            measured.downstream.header_sent = field_lines_size(&head[start..]);
             measured.note(Moment::DsTxBeg, self.now.instant - stream.started);
         }
         self.touch_downstream(downstream_key);

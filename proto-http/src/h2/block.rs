@@ -11,7 +11,7 @@ use super::fields::{self, Found, Request, Section};
 use super::flow::{ReceiveWindow, Window};
 use super::frame::{FrameHeader, STREAM_ID_MAX, flag, without_padding, word};
 use super::state::{Frame, State};
-use super::streams::{Ending, Receiving, Stream, StreamKey};
+use super::streams::{Receiving, Stream, StreamKey};
 use super::{Fault, Options};
 use crate::limits::BUFFER_KEEP_BYTES;
 use crate::message::{BodyLength, Method, RequestHead};
@@ -274,25 +274,11 @@ impl Connection {
     /// A stream that begins with this frame.
     pub(super) fn new_stream(&mut self, id: u32, frame: Frame) -> Stream {
         self.active += 1;
-        Stream {
-            id,
-            // An idle stream takes any HEADERS.
-            state: State::Idle.after(frame).unwrap_or(State::Closed),
-            receiving: Receiving::Head,
-            ending: Ending::Open,
-            is_ready: false,
-            has_sent_head: false,
-            is_head: false,
-            is_connect: false,
-            is_extended_connect: false,
-            interim_responses: 0,
-            send: Window::new(self.theirs.initial_window_size),
-            receive: ReceiveWindow::new(self.ours.initial_window_size),
-            queued: 0,
-            content_left: None,
-            opened: self.now,
-            tag: 0,
-        }
+        // An idle stream takes any HEADERS.
+        let state = State::Idle.after(frame).unwrap_or(State::Closed);
+        let send = Window::new(self.theirs.initial_window_size);
+        let receive = ReceiveWindow::new(self.ours.initial_window_size);
+        Stream { opened: self.now, ..Stream::new(id, state, send, receive) }
     }
 
     fn take_response(

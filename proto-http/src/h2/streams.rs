@@ -73,6 +73,30 @@ pub(super) struct Stream {
     pub(super) tag: u64,
 }
 
+impl Stream {
+    /// A stream of which no head was read or sent.
+    pub(super) fn new(id: u32, state: State, send: Window, receive: ReceiveWindow) -> Stream {
+        Stream {
+            id,
+            state,
+            receiving: Receiving::Head,
+            ending: Ending::Open,
+            is_ready: false,
+            has_sent_head: false,
+            is_head: false,
+            is_connect: false,
+            is_extended_connect: false,
+            interim_responses: 0,
+            send,
+            receive,
+            queued: 0,
+            content_left: None,
+            opened: Duration::ZERO,
+            tag: 0,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Slot {
     /// The next free one.
@@ -243,24 +267,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     pub(crate) fn stream(id: u32) -> Stream {
-        Stream {
-            id,
-            state: State::Open,
-            receiving: Receiving::Head,
-            ending: Ending::Open,
-            is_ready: false,
-            has_sent_head: false,
-            is_head: false,
-            is_connect: false,
-            is_extended_connect: false,
-            interim_responses: 0,
-            send: Window::new(0),
-            receive: ReceiveWindow::new(0),
-            queued: 0,
-            content_left: None,
-            opened: Duration::ZERO,
-            tag: 0,
-        }
+        Stream::new(id, State::Open, Window::new(0), ReceiveWindow::new(0))
     }
 
     proptest! {
