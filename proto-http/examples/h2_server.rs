@@ -49,10 +49,10 @@ fn serve(mut socket: TcpStream) -> std::io::Result<()> {
             rest = &rest[step.consumed..];
             match step.event {
                 Event::NeedMore => break,
-                Event::Head { stream, end_stream: true } | Event::Trailers { stream } => {
+                Event::Head { stream, end_stream: true, .. } | Event::Trailers { stream, .. } => {
                     answer(&mut connection, stream, &mut out);
                 }
-                Event::Data { stream, range, end_stream } => {
+                Event::Data { stream, range, end_stream, .. } => {
                     connection.consumed(stream, range.len());
                     if end_stream {
                         answer(&mut connection, stream, &mut out);

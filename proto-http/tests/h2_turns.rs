@@ -65,7 +65,8 @@ fn streams_take_turns() {
     }
     let mut turns = Vec::new();
     let mut out = Vec::new();
-    while let Some(Send::Data { stream, length, end_stream }) = connection.next_send(9000, &mut out)
+    while let Some(Send::Data { stream, length, end_stream, .. }) =
+        connection.next_send(9000, &mut out)
     {
         turns.push((stream.id(), length, end_stream));
     }
@@ -85,7 +86,7 @@ fn streams_take_turns() {
     assert!(!connection.has_output());
     feed(&mut connection, &word(WINDOW_UPDATE, 0, 10_000));
     assert!(connection.has_output());
-    let last = Send::Data { stream: streams[0], length: 4475, end_stream: true };
+    let last = Send::Data { stream: streams[0], tag: 0, length: 4475, end_stream: true };
     assert_eq!(connection.next_send(9000, &mut out), Some(last));
     assert_eq!(connection.streams_active(), 0);
 }
@@ -99,14 +100,17 @@ fn a_stream_without_window_does_not_hold_up_others() {
     connection.queue_data(streams[1], 10, Ending::Trailers);
     let mut out = Vec::new();
     let send = connection.next_send(9000, &mut out);
-    assert_eq!(send, Some(Send::Data { stream: streams[1], length: 5, end_stream: false }));
+    assert_eq!(send, Some(Send::Data { stream: streams[1], tag: 0, length: 5, end_stream: false }));
     assert_eq!(connection.next_send(9000, &mut out), None);
     feed(&mut connection, &setting(4, 5));
     let send = connection.next_send(9000, &mut out);
-    assert_eq!(send, Some(Send::Data { stream: streams[0], length: 5, end_stream: false }));
+    assert_eq!(send, Some(Send::Data { stream: streams[0], tag: 0, length: 5, end_stream: false }));
     let send = connection.next_send(9000, &mut out);
-    assert_eq!(send, Some(Send::Data { stream: streams[1], length: 5, end_stream: false }));
-    assert_eq!(connection.next_send(9000, &mut out), Some(Send::Trailers { stream: streams[1] }));
+    assert_eq!(send, Some(Send::Data { stream: streams[1], tag: 0, length: 5, end_stream: false }));
+    assert_eq!(
+        connection.next_send(9000, &mut out),
+        Some(Send::Trailers { stream: streams[1], tag: 0 })
+    );
     assert_eq!((connection.queued(streams[0]), connection.queued(streams[1])), (5, 0));
 }
 
@@ -266,7 +270,7 @@ fn transcript(pieces: &[&[u8]]) -> Vec<String> {
             };
             match &step.event {
                 Event::NeedMore => break,
-                Event::Data { stream, range, end_stream } => {
+                Event::Data { stream, range, end_stream, .. } => {
                     let bytes = &rest[range.clone()];
                     connection.consumed(*stream, bytes.len());
                     let (_, all) = data.get_or_insert_with(|| (*stream, Vec::new()));

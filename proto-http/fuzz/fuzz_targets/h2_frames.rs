@@ -72,7 +72,7 @@ fn run(bits: u8, wire: &[u8], piece_bytes: usize) -> (String, Vec<u8>) {
                     assert_eq!(step.consumed, rest.len());
                     break;
                 }
-                Event::Data { stream, range, end_stream } => {
+                Event::Data { stream, range, end_stream, .. } => {
                     data.extend_from_slice(&rest[range.clone()]);
                     // When a small window opens depends on the pieces.
                     if bits & 8 == 0 {

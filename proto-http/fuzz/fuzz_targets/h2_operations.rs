@@ -45,7 +45,7 @@ impl Side {
                     self.wire.resize(self.wire.len() + length, stream.id() as u8);
                     *self.sent.entry(stream.id()).or_default() += length;
                 }
-                Send::Trailers { stream } => {
+                Send::Trailers { stream, .. } => {
                     let trailers = tidegate_http::Headers::default();
                     assert!(self.connection.send_trailers(stream, &trailers, &mut self.wire));
                 }
@@ -85,7 +85,7 @@ impl Side {
 
     fn note(&mut self, event: Event, is_server: bool) {
         match event {
-            Event::Head { stream, end_stream } => {
+            Event::Head { stream, end_stream, .. } => {
                 if is_server {
                     self.streams.push(stream);
                     let head = ResponseHead { status: 200, ..ResponseHead::default() };
@@ -97,14 +97,14 @@ impl Side {
                     self.ended.push(stream.id());
                 }
             }
-            Event::Data { stream, range, end_stream } => {
+            Event::Data { stream, range, end_stream, .. } => {
                 *self.received.entry(stream.id()).or_default() += range.len();
                 self.unconsumed.push((stream, range.len()));
                 if end_stream {
                     self.ended.push(stream.id());
                 }
             }
-            Event::Trailers { stream } => self.ended.push(stream.id()),
+            Event::Trailers { stream, .. } => self.ended.push(stream.id()),
             Event::Reset { stream, .. } => self.reset.push(stream.id()),
             _ => {}
         }

@@ -268,7 +268,7 @@ impl Connection {
             _ => None,
         };
         let stream = self.streams.insert(stream);
-        Event::Head { stream, end_stream }
+        Event::Head { stream, tag: 0, end_stream }
     }
 
     /// A stream that begins with this frame.
@@ -290,12 +290,13 @@ impl Connection {
     ) -> Result<Option<Event>, Fault> {
         let Options { limits, .. } = self.options;
         let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
+        let tag = stream.tag;
         if status < 200 && body != BodyLength::Tunnel {
             stream.interim_responses += 1;
             if usize::from(stream.interim_responses) > limits.interim_responses_max {
                 return self.stream_error(key, Fault::InterimResponses);
             }
-            return Ok(Some(Event::InterimHead { stream: key }));
+            return Ok(Some(Event::InterimHead { stream: key, tag }));
         }
         stream.receiving = Receiving::Body;
         stream.content_left = match body {
@@ -304,7 +305,7 @@ impl Connection {
             _ => None,
         };
         self.received(key, Frame::ReceiveHeaders { end: end_stream });
-        Ok(Some(Event::Head { stream: key, end_stream }))
+        Ok(Some(Event::Head { stream: key, tag, end_stream }))
     }
 
     fn take_trailers(
@@ -325,8 +326,9 @@ impl Connection {
             return self.malformed(key, Fault::ContentLength);
         }
         self.counters.trailers += 1;
+        let tag = stream.map_or(0, |stream| stream.tag);
         self.received(key, Frame::ReceiveHeaders { end: true });
-        Ok(Some(Event::Trailers { stream: key }))
+        Ok(Some(Event::Trailers { stream: key, tag }))
     }
 
     fn too_large(&mut self, key: StreamKey) -> Result<Option<Event>, Fault> {

@@ -92,11 +92,12 @@ impl Connection {
         at: usize,
         mut data: DataFrame,
     ) -> Result<(usize, Option<Event>), Fault> {
-        if self.streams.get(data.stream).is_none() {
+        let Some(stream) = self.streams.get(data.stream) else {
             // It was reset since the frame began, and its window given back.
             self.reading = Reading::Skip(data.left);
             return Ok((0, None));
-        }
+        };
+        let tag = stream.tag;
         let mut consumed = 0;
         if data.is_padding_due {
             let Some(&padding) = input.get(at) else { return Ok((0, None)) };
@@ -124,7 +125,7 @@ impl Connection {
             self.received(data.stream, Frame::ReceiveData { end: true });
         }
         let range = start..start + length;
-        let event = Event::Data { stream: data.stream, range, end_stream };
+        let event = Event::Data { stream: data.stream, tag, range, end_stream };
         let is_something = length > 0 || end_stream;
         Ok((consumed + length, is_something.then_some(event)))
     }

@@ -15,6 +15,8 @@ pub enum Event {
     Head {
         /// Whose head it is.
         stream: StreamKey,
+        /// What the caller called it; 0 for a request.
+        tag: u64,
         /// There is neither body nor trailers.
         end_stream: bool,
     },
@@ -22,12 +24,16 @@ pub enum Event {
     InterimHead {
         /// Whose head it is.
         stream: StreamKey,
+        /// What the caller called it.
+        tag: u64,
     },
     /// Body bytes: this range of the input that was passed in. Empty only at the end of a stream.
     /// They count against the windows until [`super::Connection::consumed`].
     Data {
         /// Whose they are.
         stream: StreamKey,
+        /// What the caller called the stream.
+        tag: u64,
         /// Where they are.
         range: Range<usize>,
         /// The message is complete.
@@ -37,6 +43,8 @@ pub enum Event {
     Trailers {
         /// Whose they are.
         stream: StreamKey,
+        /// What the caller called the stream.
+        tag: u64,
     },
     /// The stream is gone; its key is stale.
     Reset {

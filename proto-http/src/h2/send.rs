@@ -41,6 +41,8 @@ pub enum Send {
     Data {
         /// Whose bytes.
         stream: StreamKey,
+        /// What the caller called it.
+        tag: u64,
         /// How many; 0 only at the end.
         length: usize,
         /// They were the last of this message. The key may be stale.
@@ -50,6 +52,8 @@ pub enum Send {
     Trailers {
         /// Whose trailers.
         stream: StreamKey,
+        /// What the caller called it.
+        tag: u64,
     },
 }
 
@@ -223,7 +227,7 @@ impl Connection {
             let Some(stream) = self.streams.get_mut(key) else { continue };
             stream.is_ready = false;
             if stream.queued == 0 && stream.ending == Ending::Trailers {
-                return Some(Send::Trailers { stream: key });
+                return Some(Send::Trailers { stream: key, tag: stream.tag });
             }
             let frame_max = self.theirs.max_frame_size.min(FRAME_SIZE_MIN) as usize;
             let queued = usize::try_from(stream.queued).unwrap_or(usize::MAX);
@@ -231,7 +235,9 @@ impl Connection {
             let length = queued.min(allowed).min(self.send.available());
             let is_last = length == queued && stream.ending == Ending::End;
             if length > 0 || is_last {
-                return Some(self.send_data(key, length, is_last, out));
+                let tag = stream.tag;
+                self.send_data(key, length, is_last, out);
+                return Some(Send::Data { stream: key, tag, length, end_stream: is_last });
             }
             if queued > 0 && stream.send.available() > 0 {
                 stream.is_ready = true;
@@ -241,13 +247,7 @@ impl Connection {
         None
     }
 
-    fn send_data(
-        &mut self,
-        key: StreamKey,
-        length: usize,
-        end_stream: bool,
-        out: &mut Vec<u8>,
-    ) -> Send {
+    fn send_data(&mut self, key: StreamKey, length: usize, end_stream: bool, out: &mut Vec<u8>) {
         self.write_control(out);
         let flags = if end_stream { flag::END_STREAM } else { 0 };
         FrameHeader { length, kind: kind::DATA, flags, stream: key.id() }.write(out);
@@ -262,7 +262,6 @@ impl Connection {
         }
         self.sent(key, Frame::SendData { end: end_stream });
         self.make_ready(key);
-        Send::Data { stream: key, length, end_stream }
     }
 
     /// Puts a stream into the queue if it has something to send and its own window lets it.

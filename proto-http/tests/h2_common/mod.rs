@@ -53,7 +53,7 @@ impl Bodies {
                     out.extend(body.drain(..length));
                     written.push((stream, length));
                 }
-                Send::Trailers { stream } => {
+                Send::Trailers { stream, .. } => {
                     let trailers = headers_of(&self.waiting[&stream].1);
                     assert!(connection.send_trailers(stream, &trailers, out));
                 }
@@ -106,7 +106,7 @@ impl EchoServer {
     fn handle(&mut self, event: Event, input: &[u8], out: &mut Vec<u8>) -> bool {
         match event {
             Event::NeedMore => return false,
-            Event::Head { stream, end_stream } => {
+            Event::Head { stream, end_stream, .. } => {
                 let mut response = ResponseHead { status: 200, ..ResponseHead::default() };
                 let head = &self.head;
                 let asked = [head.method_name(), b" ", head.path()].concat();
@@ -119,11 +119,11 @@ impl EchoServer {
                 let connection = &mut self.connection;
                 assert!(connection.send_response(stream, &response, body, end_stream, out));
             }
-            Event::Data { stream, range, end_stream } => {
+            Event::Data { stream, range, end_stream, .. } => {
                 let then = if end_stream { Ending::End } else { Ending::Open };
                 self.bodies.add(&mut self.connection, stream, &input[range], then);
             }
-            Event::Trailers { stream } => {
+            Event::Trailers { stream, .. } => {
                 let trailers = fields_of(self.connection.trailers());
                 self.bodies.waiting.entry(stream).or_default().1 = trailers;
                 self.connection.queue_data(stream, 0, Ending::Trailers);
@@ -226,22 +226,22 @@ impl Client {
     fn handle(&mut self, event: Event, input: &[u8]) -> bool {
         match event {
             Event::NeedMore => return false,
-            Event::InterimHead { stream } => {
+            Event::InterimHead { stream, .. } => {
                 self.answers.get_mut(&stream).unwrap().interim.push(self.head.status);
             }
-            Event::Head { stream, end_stream } => {
+            Event::Head { stream, end_stream, .. } => {
                 let answer = self.answers.get_mut(&stream).unwrap();
                 answer.status = self.head.status;
                 answer.fields = fields_of(&self.head.headers);
                 answer.is_complete = end_stream;
             }
-            Event::Data { stream, range, end_stream } => {
+            Event::Data { stream, range, end_stream, .. } => {
                 let answer = self.answers.get_mut(&stream).unwrap();
                 answer.body.extend_from_slice(&input[range.clone()]);
                 answer.is_complete = end_stream;
                 self.connection.consumed(stream, range.len());
             }
-            Event::Trailers { stream } => {
+            Event::Trailers { stream, .. } => {
                 let answer = self.answers.get_mut(&stream).unwrap();
                 answer.trailers = fields_of(self.connection.trailers());
                 answer.is_complete = true;
