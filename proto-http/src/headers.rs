@@ -72,6 +72,12 @@ impl Headers {
         self.seen = 0;
     }
 
+    /// Bytes of memory that are held, about.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.arena.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// The bytes of a span.
     #[must_use]
     pub fn bytes(&self, span: Span) -> &[u8] {

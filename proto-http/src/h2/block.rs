@@ -8,7 +8,7 @@ use super::closed::End;
 use super::connection::{Connection, HeadMemory, Role};
 use super::event::Event;
 use super::fields::{self, Found, Request, Section};
-use super::flow::{ReceiveWindow, Window};
+use super::flow::{ReceiveWindow, WINDOW_MAX, Window};
 use super::frame::{FrameHeader, STREAM_ID_MAX, flag, without_padding, word};
 use super::state::{Frame, State};
 use super::streams::{Receiving, Stream, StreamKey};
@@ -100,7 +100,7 @@ impl Connection {
         payload: &[u8],
         head: &mut HeadMemory<'_>,
     ) -> Result<Option<Event>, Fault> {
-        self.abuse.inbound(payload.is_empty() && !self.block.end_stream, &self.options)?;
+        self.abuse.inbound(payload.is_empty(), &self.options)?;
         self.block.continuations += 1;
         if self.block.continuations > CONTINUATIONS_MAX {
             return Err(Fault::Continuations);
@@ -252,7 +252,7 @@ impl Connection {
         };
         self.closed.push(block.stream, End::ResetByUs);
         self.refuse(block.stream, fault)?;
-        Ok(None)
+        Ok((fault != Fault::TooManyStreams).then_some(Event::Refused { fault }))
     }
 
     fn open_request(&mut self, block: Complete<'_>, head: &RequestHead) -> Event {
@@ -277,7 +277,8 @@ impl Connection {
         // An idle stream takes any HEADERS.
         let state = State::Idle.after(frame).unwrap_or(State::Closed);
         let send = Window::new(self.theirs.initial_window_size);
-        let receive = ReceiveWindow::new(self.ours.initial_window_size);
+        let max = self.options.initial_stream_window_size.min(WINDOW_MAX);
+        let receive = ReceiveWindow::growing(self.ours.initial_window_size, max);
         Stream { opened: self.now, ..Stream::new(id, state, send, receive) }
     }
 
@@ -320,7 +321,7 @@ impl Connection {
         let stream = self.streams.get(key);
         // RFC 9113 8.1: only trailers that end the stream; 8.5: none in a tunnel.
         if !block.end_stream || found.is_malformed || stream.is_none_or(|s| s.is_connect) {
-            return self.malformed(key, Fault::Message);
+            return self.malformed(key, Fault::Trailers);
         }
         if stream.is_some_and(|stream| !matches!(stream.content_left, None | Some(0))) {
             return self.malformed(key, Fault::ContentLength);

@@ -47,6 +47,10 @@ pub(super) enum Reading {
     Skip(usize),
 }
 
+/// Where the windows of a client's streams begin, which may grow to `initial_stream_window_size`: a
+/// response that nobody takes is held here, and servers send all that they may.
+const CLIENT_WINDOW: u32 = 32 * 1024;
+
 /// One HTTP/2 connection, of a server or a client.
 #[derive(Debug)]
 pub struct Connection {
@@ -68,6 +72,8 @@ pub struct Connection {
     /// Streams that have something to send and may, in their turn; stale ones among them.
     pub(super) ready: VecDeque<StreamKey>,
     pub(super) closed: Closed,
+    /// Bytes that the caller has for streams.
+    pub(super) queued: u64,
     /// Frames that wait to be written: all but HEADERS, CONTINUATION and DATA.
     pub(super) control: Vec<u8>,
     pub(super) send: Window,
@@ -116,7 +122,10 @@ impl Connection {
                 Role::Server => options.max_concurrent_streams,
                 Role::Client => u32::MAX,
             },
-            initial_window_size: options.initial_stream_window_size.min(WINDOW_MAX),
+            initial_window_size: match role {
+                Role::Server => options.initial_stream_window_size.min(WINDOW_MAX),
+                Role::Client => options.initial_stream_window_size.min(CLIENT_WINDOW),
+            },
             max_header_list_size: options.limits.head_bytes_max as u32,
             enable_connect_protocol: role == Role::Server && options.allow_connect,
             ..Settings::default()
@@ -135,6 +144,7 @@ impl Connection {
             active: 0,
             ready: VecDeque::new(),
             closed: Closed::default(),
+            queued: 0,
             control: Vec::new(),
             send: Window::new(DEFAULT_WINDOW),
             receive: ReceiveWindow::new(DEFAULT_WINDOW),
@@ -381,7 +391,10 @@ impl Connection {
             kind::WINDOW_UPDATE => self.handle_window_update(header, payload),
             _ => Ok(None),
         }?;
-        self.abuse.check_outbound(&self.options)?;
+        // What an event tells must not be lost: the next frame will do.
+        if event.is_none() {
+            self.abuse.check_outbound(&self.options)?;
+        }
         Ok(event)
     }
 
@@ -406,8 +419,14 @@ impl Connection {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         let is_going =
-            self.our_goaway.is_some_and(|last| last < STREAM_ID_MAX) || self.their_goaway.is_some();
+            self.our_goaway.is_some_and(|last| last < STREAM_ID_MAX) || self.is_refused_more();
         self.failed.is_some() || is_going && self.active == 0
+    }
+
+    /// Whether the server that we are a client of has said GOAWAY. A client's GOAWAY says nothing
+    /// of its own requests.
+    fn is_refused_more(&self) -> bool {
+        self.role == Role::Client && self.their_goaway.is_some()
     }
 
     /// Whether the peer's input within a frame or a field block is not complete.

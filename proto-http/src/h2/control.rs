@@ -7,6 +7,7 @@ use super::closed::End;
 use super::connection::{Connection, Role};
 use super::event::{Cause, Event};
 use super::frame::{self, FrameHeader, STREAM_ID_MAX, flag, word};
+use super::settings::Settings;
 use super::state::Frame;
 use super::{ErrorCode, Fault};
 
@@ -29,7 +30,9 @@ impl Connection {
         if difference != 0 {
             self.shift_windows(difference)?;
         }
-        self.writer.encoder.set_allowed_size(self.theirs.header_table_size as usize);
+        for size in Settings::table_sizes(payload) {
+            self.writer.encoder.set_allowed_size(size as usize);
+        }
         frame::write_settings_ack(&mut self.control);
         self.abuse.control_frame_written();
         Ok(Some(Event::Settings))
@@ -100,14 +103,15 @@ impl Connection {
         let Some(key) = self.find_live(header.stream) else { return Ok(None) };
         self.counters.rx_reset += 1;
         let code = ErrorCode(word(payload));
-        let opened = self.streams.get(key).map_or(self.now, |stream| stream.opened);
-        let Some(tag) = self.forget(key, End::ResetByPeer) else { return Ok(None) };
         if code == ErrorCode::REFUSED_STREAM {
             self.counters.stream_refused_errors += 1;
         }
         if self.role == Role::Server {
+            // If that ends the connection, the stream is still among those that end with it.
+            let opened = self.streams.get(key).map_or(self.now, |stream| stream.opened);
             self.abuse.reset_after(self.now.saturating_sub(opened), &self.options)?;
         }
+        let Some(tag) = self.forget(key, End::ResetByPeer) else { return Ok(None) };
         Ok(Some(Event::Reset { stream: key, tag, code, cause: Cause::Peer }))
     }
 

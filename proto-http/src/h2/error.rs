@@ -99,6 +99,8 @@ pub enum Fault {
     SelfDependency,
     /// A head or trailer section that HTTP does not allow (RFC 9113 8.1.1).
     Message,
+    /// A trailer section that HTTP does not allow, or that does not end its message.
+    Trailers,
     /// The body does not have its `content-length`.
     ContentLength,
     /// A head or trailer section larger than `max_request_headers_kb`, or of more than
@@ -149,7 +151,7 @@ impl Fault {
             | Continuations => ErrorCode::ENHANCE_YOUR_CALM,
             Preface | FirstFrame | FrameStream | Padding | FieldBlock | StreamId | IdleStream
             | SettingValue | PushPromise | WindowIncrement | GoAwayId | SelfDependency
-            | Message | ContentLength | InterimResponses => ErrorCode::PROTOCOL_ERROR,
+            | Message | Trailers | ContentLength | InterimResponses => ErrorCode::PROTOCOL_ERROR,
         }
     }
 
@@ -159,7 +161,7 @@ impl Fault {
         use Fault::*;
         match self {
             HeadTooLarge => "http2.header_overflow",
-            Message | ContentLength => "http2.invalid.header.field",
+            Message | Trailers | ContentLength => "http2.invalid.header.field",
             TooManyStreams => "http2.stream_refused",
             OutboundFrames => "http2.outbound_frames_flood",
             OutboundControlFrames => "http2.outbound_control_frames_flood",

@@ -20,6 +20,12 @@ pub enum Event {
         /// There is neither body nor trailers.
         end_stream: bool,
     },
+    /// A request that is not to be answered: it was refused by RST_STREAM, and no stream was
+    /// opened.
+    Refused {
+        /// What was wrong.
+        fault: Fault,
+    },
     /// An interim response is complete, in the head that was passed in.
     InterimHead {
         /// Whose head it is.

@@ -78,13 +78,13 @@ pub(super) fn read(
         }
         if !found.is_too_large && !found.is_malformed {
             found.is_malformed = found.take(&line, section, headers).is_err();
-            found.is_too_large = headers.fields.len() > limits.fields_max + found.spare_crumbs();
+            found.is_too_large = headers.fields.len() > limits.fields_max;
         }
         if found.is_too_large || found.is_malformed {
             headers.arena.truncate(before);
         }
     }
-    if found.spare_crumbs() > 0 && !found.is_too_large && !found.is_malformed {
+    if found.cookie_crumbs > 1 && !found.is_too_large && !found.is_malformed {
         // RFC 9113 8.2.3
         headers.join(Name::Cookie, b"cookie", b"; ", b"");
     }
@@ -92,11 +92,6 @@ pub(super) fn read(
 }
 
 impl Found {
-    /// Crumbs of the cookie but the first: they are not fields of their own.
-    fn spare_crumbs(&self) -> usize {
-        self.cookie_crumbs.saturating_sub(1)
-    }
-
     fn take(
         &mut self,
         line: &Line,

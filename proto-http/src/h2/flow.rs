@@ -60,15 +60,25 @@ pub(super) struct ReceiveWindow {
     window: Window,
     /// The window when all is consumed and announced.
     size: u32,
+    /// What it grows to as long as everything is consumed.
+    max: u32,
     /// Received, and not consumed yet by whom it is for.
     unconsumed: u32,
     /// Consumed, and not yet announced to the peer.
     released: u32,
 }
 
+/// By what a window that is used grows.
+const GROWTH: u32 = 4;
+
 impl ReceiveWindow {
     pub(super) fn new(size: u32) -> ReceiveWindow {
-        ReceiveWindow { window: Window::new(size), size, unconsumed: 0, released: 0 }
+        ReceiveWindow { window: Window::new(size), size, max: size, unconsumed: 0, released: 0 }
+    }
+
+    /// A window that begins small: only who consumes what comes gets more at once.
+    pub(super) fn growing(size: u32, max: u32) -> ReceiveWindow {
+        ReceiveWindow { max, ..ReceiveWindow::new(size) }
     }
 
     /// A frame's payload was announced by its header.
@@ -94,8 +104,10 @@ impl ReceiveWindow {
         if self.released == 0 || self.released < self.size / 2 {
             return None;
         }
-        let increment = core::mem::take(&mut self.released);
-        // Cannot overflow: it was taken from this window before.
+        let size = self.size.saturating_mul(GROWTH).min(self.max).max(self.size);
+        let increment = core::mem::take(&mut self.released) + (size - self.size);
+        self.size = size;
+        // Cannot overflow: it was taken from this window before, or is within its maximum.
         self.window.increase(increment).ok()?;
         Some(increment)
     }
@@ -127,6 +139,23 @@ mod tests {
         assert_eq!(window.shift(i64::from(WINDOW_MAX)), Err(Fault::FlowControl));
         window.increase(WINDOW_MAX - 1).unwrap();
         window.take(0).unwrap();
+    }
+
+    #[test]
+    fn a_growing_window_grows_with_what_is_consumed() {
+        let mut window = ReceiveWindow::growing(100, 1000);
+        window.receive(100).unwrap();
+        window.consume(49);
+        assert_eq!(window.update(), None);
+        window.consume(1);
+        assert_eq!(window.update(), Some(350));
+        window.receive(350).unwrap();
+        window.consume(400);
+        assert_eq!((window.update(), window.update()), (Some(400 + 600), None));
+        window.receive(1000).unwrap();
+        assert_eq!(window.receive(1), Err(Fault::FlowControl));
+        window.consume(1000);
+        assert_eq!(window.update(), Some(1000));
     }
 
     #[test]

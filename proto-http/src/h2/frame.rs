@@ -6,7 +6,7 @@ use super::{ErrorCode, Fault};
 use alloc::vec::Vec;
 
 /// Bytes of a frame header.
-pub(super) const HEADER_BYTES: usize = 9;
+pub const HEADER_BYTES: usize = 9;
 
 /// What a client sends before its first frame (RFC 9113 3.4).
 pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

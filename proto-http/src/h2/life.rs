@@ -47,6 +47,7 @@ impl Connection {
     /// Forgets a stream: what was received on it and not consumed is given back to the connection.
     pub(super) fn forget(&mut self, key: StreamKey, end: End) -> Option<u64> {
         let stream = self.streams.remove(key)?;
+        self.queued -= stream.queued;
         if stream.state != State::Closed {
             let frame = match end {
                 End::ResetByPeer => Frame::ReceiveReset,
@@ -89,7 +90,8 @@ impl Connection {
         fault: Fault,
     ) -> Result<Option<Event>, Fault> {
         self.counters.rx_messaging_error += 1;
-        if self.options.stream_error_on_invalid_http_message {
+        // As in Envoy, what is wrong with a body never concerns other streams.
+        if self.options.stream_error_on_invalid_http_message || fault == Fault::ContentLength {
             self.stream_error(key, fault)
         } else {
             Err(fault)

@@ -57,7 +57,7 @@ mod write;
 pub use connection::Connection;
 pub use error::{ConnectionError, ErrorCode, Fault};
 pub use event::{Cause, Counters, Event, Step};
-pub use frame::PREFACE;
+pub use frame::{HEADER_BYTES as FRAME_HEADER_BYTES, PREFACE};
 pub use options::Options;
 pub use send::{Refusal, Send};
 pub use streams::{Ending, StreamKey};

@@ -12,7 +12,8 @@ pub struct Options {
     pub hpack_table_size: u32,
     /// Streams that the peer may have open at once, as a client; as a server, that we open.
     pub max_concurrent_streams: u32,
-    /// What a peer may send on one stream before we have consumed it.
+    /// What a peer may send on one stream before we have consumed it; as a client it is less at
+    /// first, and grows to this as long as everything is consumed.
     pub initial_stream_window_size: u32,
     /// The same for all streams together.
     pub initial_connection_window_size: u32,

@@ -205,6 +205,7 @@ impl Connection {
         }
         debug_assert!(stream.has_sent_head && stream.ending == Ending::Open);
         stream.queued += bytes as u64;
+        self.queued += bytes as u64;
         stream.ending = then;
         self.make_ready(key);
     }
@@ -213,6 +214,19 @@ impl Connection {
     #[must_use]
     pub fn queued(&self, key: StreamKey) -> u64 {
         self.streams.get(key).map_or(0, |stream| stream.queued)
+    }
+
+    /// Bytes that may be sent on this stream now, as far as the peer's windows say.
+    #[must_use]
+    pub fn send_window(&self, key: StreamKey) -> usize {
+        let of_stream = self.streams.get(key).map_or(0, |stream| stream.send.available());
+        of_stream.min(self.send.available())
+    }
+
+    /// Bytes that the caller holds for all streams.
+    #[must_use]
+    pub fn queued_bytes(&self) -> u64 {
+        self.queued
     }
 
     /// The next stream's turn: writes the header of a DATA frame of at most `bytes_max`, as far as
@@ -259,6 +273,7 @@ impl Connection {
             debug_assert!(is_within && stream.send.available() >= length);
             let _ = stream.send.take(length);
             stream.queued -= length as u64;
+            self.queued -= length as u64;
         }
         self.sent(key, Frame::SendData { end: end_stream });
         self.make_ready(key);
@@ -298,14 +313,16 @@ impl Connection {
     }
 
     /// Ends a stream, and forgets what was received on it. A stream that has come to its end is
-    /// only forgotten.
-    pub fn reset(&mut self, key: StreamKey, code: ErrorCode) {
-        let Some(stream) = self.streams.get(key) else { return };
-        if stream.state != State::Closed {
+    /// only forgotten. Whether the peer is told.
+    pub fn reset(&mut self, key: StreamKey, code: ErrorCode) -> bool {
+        let Some(stream) = self.streams.get(key) else { return false };
+        let is_open = stream.state != State::Closed;
+        if is_open {
             self.write_rst_stream(key.id(), code);
             self.abuse.closed();
         }
         self.forget(key, End::ResetByUs);
+        is_open
     }
 
     /// Writes a PING; its answer is [`super::Event::Pong`].
@@ -362,10 +379,21 @@ impl Connection {
         self.streams.get(key).map(|stream| stream.tag)
     }
 
+    /// What the caller calls its streams, in no order; those that have ended and of which received
+    /// bytes are not consumed among them.
+    pub fn tags(&self) -> impl Iterator<Item = u64> {
+        self.streams.iter().map(|stream| stream.tag)
+    }
+
     /// The fields of the latest [`super::Event::Trailers`], until the next call of `decode`.
     #[must_use]
     pub fn trailers(&self) -> &Headers {
         &self.trailers
+    }
+
+    /// Exchanges the memory of trailers for that of the latest [`super::Event::Trailers`].
+    pub fn swap_trailers(&mut self, trailers: &mut Headers) {
+        core::mem::swap(&mut self.trailers, trailers);
     }
 
     /// What happened so far.

@@ -82,6 +82,13 @@ impl Settings {
         Ok(())
     }
 
+    /// The table sizes in a frame's payload, in order: a table that was small for a moment is empty
+    /// (RFC 7541 4.2).
+    pub(super) fn table_sizes(payload: &[u8]) -> impl Iterator<Item = u32> + '_ {
+        let is_size = |entry: &&[u8]| entry[..2] == HEADER_TABLE_SIZE.to_be_bytes();
+        payload.chunks_exact(6).filter(is_size).map(|entry| word(&entry[2..]))
+    }
+
     /// Writes a frame with everything that is not as it was at first.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         let first = Settings::default();

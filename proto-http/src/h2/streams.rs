@@ -36,9 +36,10 @@ pub(super) enum Receiving {
 }
 
 /// What follows the data that is queued.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Ending {
     /// More data.
+    #[default]
     Open,
     /// The end.
     End,
@@ -178,6 +179,13 @@ impl Streams {
         if self.count == 0 {
             *self = Streams::default();
         }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
+        self.slots.iter().filter_map(|place| match place {
+            Slot::Used(stream) => Some(stream),
+            Slot::Free(_) => None,
+        })
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (StreamKey, &mut Stream)> {
