@@ -36,6 +36,7 @@ response_flags! {
     NO_CLUSTER_FOUND = 10, "NC", "NoClusterFound";
     DURATION_TIMEOUT = 11, "DT", "DurationTimeout";
     DOWNSTREAM_CONNECTION_TERMINATION = 12, "DC", "DownstreamConnectionTermination";
+    DOWNSTREAM_REMOTE_RESET = 19, "DR", "DownstreamRemoteReset";
     DOWNSTREAM_PROTOCOL_ERROR = 13, "DPE", "DownstreamProtocolError";
     UPSTREAM_PROTOCOL_ERROR = 14, "UPE", "UpstreamProtocolError";
     STREAM_IDLE_TIMEOUT = 15, "SI", "StreamIdleTimeout";
@@ -141,7 +142,8 @@ impl ResponseFlags {
             | ResponseFlags::UPSTREAM_CONNECTION_FAILURE.0
             | ResponseFlags::UPSTREAM_CONNECTION_TERMINATION.0
             | ResponseFlags::UPSTREAM_OVERFLOW.0
-            | ResponseFlags::UPSTREAM_PROTOCOL_ERROR.0,
+            | ResponseFlags::UPSTREAM_PROTOCOL_ERROR.0
+            | ResponseFlags::UPSTREAM_REMOTE_RESET.0,
     );
 }
 
@@ -228,6 +230,20 @@ local_replies! {
         reset!("connection termination"),
         UPSTREAM_CONNECTION_TERMINATION,
         "upstream_reset_before_response_started{connection_termination}";
+    /// The upstream has reset the stream.
+    REMOTE_RESET: 503,
+        reset!("remote reset"),
+        UPSTREAM_REMOTE_RESET, "upstream_reset_before_response_started{remote_reset}";
+    /// The upstream could not make the connection that CONNECT asks for.
+    REMOTE_CONNECT_ERROR: 503,
+        reset!("remote error with CONNECT request"),
+        UPSTREAM_REMOTE_RESET,
+        "upstream_reset_before_response_started{remote_error_with_CONNECT_request}";
+    /// The upstream has not looked at the stream.
+    REMOTE_REFUSED: 503,
+        reset!("remote refused stream reset"),
+        UPSTREAM_REMOTE_RESET,
+        "upstream_reset_before_response_started{remote_refused_stream_reset}";
     /// The upstream's response is not HTTP.
     UPSTREAM_PROTOCOL_ERROR: 502,
         reset!("protocol error"),

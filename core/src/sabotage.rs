@@ -29,11 +29,21 @@ pub enum Sabotage {
     ForgetKeptByte,
     /// A retry keeps its permit of the circuit breaker.
     KeepRetryPermit,
+    /// A client of HTTP/2 is not told that what it sent has gone on: its windows stay shut.
+    ForgetConsumed,
+    /// A body on HTTP/2 that is cut to a window's size begins its rest with a byte that was sent.
+    RepeatCutByte,
+    /// Messages on HTTP/2 end without their trailers.
+    DropTrailers,
+    /// A request that its origin did nothing with is not sent again.
+    KeepRefused,
+    /// The response to a client of HTTP/2 that takes nothing is received all the same.
+    HoldEverything,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Sabotage; 10] = [
+    pub const ALL: [Sabotage; 15] = [
         Sabotage::SkipBodyByte,
         Sabotage::ReplayAnything,
         Sabotage::KeepPermit,
@@ -44,6 +54,11 @@ impl Sabotage {
         Sabotage::RetryWithoutLimit,
         Sabotage::ForgetKeptByte,
         Sabotage::KeepRetryPermit,
+        Sabotage::ForgetConsumed,
+        Sabotage::RepeatCutByte,
+        Sabotage::DropTrailers,
+        Sabotage::KeepRefused,
+        Sabotage::HoldEverything,
     ];
 
     /// Whether this mistake is to be made, on this thread.

@@ -33,7 +33,9 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         max_connection_duration: None,
         max_response_headers_count: 100,
         max_stream_duration: None,
+        protocol: Default::default(),
         http1: Http1Options::default(),
+        http2: Default::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         connections: UpstreamConnectionOptions::default(),
     });
@@ -44,6 +46,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
             endpoints: Arc::new(EndpointSet::default()),
             breakers: Arc::default(),
             stats: registry.scope("", ClusterStat::ALL),
+            http2_stats: None,
         })
     };
     let clusters = ClusterTable::new((0..CLUSTERS).map(entry));

@@ -4,7 +4,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use tidegate::stats::{ClusterStat, HostStat, HttpStat, Registry, Scope, ServerStat, Value};
+use tidegate::stats::{
+    ClusterStat, HostStat, Http2Stat, HttpStat, Registry, Scope, ServerStat, Value,
+};
 
 fn cluster(registry: &Registry, name: &str) -> Scope {
     registry.scope(&format!("cluster.{name}"), ClusterStat::ALL)
@@ -88,6 +90,21 @@ fn names_are_sorted_and_an_empty_prefix_adds_no_dot() {
     );
     assert!(names.contains(&"io_uring.enabled".to_owned()));
     assert!(names.contains(&"cluster.a.x.upstream_rq_total".to_owned()));
+}
+
+#[test]
+fn codecs_of_http2_are_counted_for_all_listeners_and_for_each_cluster() {
+    let registry = Registry::new(1);
+    let cluster = registry.scope("cluster.one", Http2Stat::ALL);
+    registry.shard(0).inc(registry.scope("", Http2Stat::ALL), Http2Stat::RxReset);
+    registry.shard(0).inc(cluster, Http2Stat::GoawaySent);
+    let shown = registry.collect();
+    let of = |name: &str| shown.iter().find(|(other, _)| other == name).map(|(_, value)| value);
+    assert_eq!(of("http2.rx_reset"), Some(&Value::Counter(1)));
+    assert_eq!(of("cluster.one.http2.rx_reset"), Some(&Value::Counter(0)));
+    assert_eq!(of("cluster.one.http2.goaway_sent"), Some(&Value::Counter(1)));
+    assert!(registry.hide("cluster.one"));
+    assert!(!registry.collect().iter().any(|(name, _)| name.starts_with("cluster.")));
 }
 
 #[test]

@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tidegate_http::{RequestHead, ResponseHead};
+use tidegate_http::{Headers, RequestHead, ResponseHead, Version};
 use writer::Sink;
 
 /// What is known of a stream when it is over.
@@ -46,6 +46,8 @@ pub struct Record<'a> {
     pub request: Option<&'a RequestHead>,
     /// The response's head, local replies included.
     pub response: Option<&'a ResponseHead>,
+    /// The response's trailers.
+    pub trailers: Option<&'a Headers>,
     /// Status sent downstream, 0 for none.
     pub status: u16,
     /// Response flags.
@@ -58,6 +60,8 @@ pub struct Record<'a> {
     pub bytes_sent: u64,
     /// The upstream host, if one was chosen.
     pub upstream_host: Option<SocketAddr>,
+    /// What was spoken with it, once there was a connection.
+    pub upstream_protocol: Option<Version>,
     /// The upstream cluster, if one was chosen.
     pub upstream_cluster: Option<&'a str>,
     /// From the last byte of the request sent upstream to the first of the response.

@@ -53,6 +53,7 @@ pub(super) enum Operator {
     /// From one moment to another.
     Duration(Moment, Moment, Precision),
     GrpcStatus(GrpcStatus),
+    Trailer(Vec<HeaderName>),
     UpstreamCluster,
     UpstreamHostName {
         with_port: bool,
@@ -164,6 +165,10 @@ impl Operator {
                     }
                 }
             }
+            Operator::Trailer(names) => {
+                let trailers = record.trailers?;
+                names.iter().find_map(|name| name.find(trailers))
+            }
             Operator::Path { with_query, which } => {
                 let request = record.request?;
                 let original = || request.headers.get_name(b"x-envoy-original-path");
@@ -216,8 +221,7 @@ impl Operator {
                 out.extend_from_slice(version);
             }
             Operator::UpstreamProtocol => {
-                let is_used = record.upstream_host.is_some();
-                out.extend_from_slice(if is_used { b"HTTP/1.1" } else { MISSING });
+                out.extend_from_slice(record.upstream_protocol.map_or(MISSING, version));
             }
             Operator::ResponseFlags => record.flags.write_short(out),
             Operator::ResponseFlagsLong => record.flags.write_long(out),
@@ -301,6 +305,7 @@ impl Operator {
     pub(super) fn answered_later(&self) -> Option<&'static str> {
         match self {
             Operator::Response(_) => Some("RESP"),
+            Operator::Trailer(_) => Some("TRAILER"),
             Operator::Amount(Amount::ResponseCode) => Some("RESPONSE_CODE"),
             Operator::ResponseCodeDetails => Some("RESPONSE_CODE_DETAILS"),
             Operator::Address(Peer::Upstream | Peer::UpstreamLocal, _) => Some("UPSTREAM_HOST"),
@@ -365,15 +370,21 @@ impl GrpcStatus {
         ("Unauthenticated", "UNAUTHENTICATED"),
     ];
 
-    /// The status of a response to a request of gRPC, which stands in its header.
+    /// The status of a response to a request of gRPC, which stands in its trailers or its header.
     fn text<'a>(self, record: &Record<'a>) -> Option<&'a [u8]> {
         if !record.request.is_some_and(is_grpc) {
             return None;
         }
-        let found = record.response.and_then(|it| it.headers.get_name(b"grpc-status"));
-        let is_number =
-            |digits: &&[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
-        let digits = found.filter(is_number).unwrap_or(grpc_status(record.status).as_bytes());
+        let sections = [record.trailers, record.response.map(|response| &response.headers)];
+        let of = |section: &'a Headers| section.get_name(b"grpc-status");
+        let digits = match sections.into_iter().flatten().find_map(of) {
+            Some(found) if found.is_empty() || !found.iter().all(u8::is_ascii_digit) => b"-1",
+            Some(found) => found,
+            None => grpc_status(record.status).as_bytes(),
+        };
+        if digits == b"-1" {
+            return Some(digits);
+        }
         let number: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
         Some(match (self, GrpcStatus::NAMES.get(number)) {
             (GrpcStatus::Camel, Some((camel, _))) => camel.as_bytes(),

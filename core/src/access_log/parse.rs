@@ -133,11 +133,10 @@ impl Operator {
                 Operator::Response(fields.collect::<Result<_, _>>()?)
             }
             "TRAILER" | "RESPONSE_TRAILER" => {
-                // Trailers of upstreams are not passed on, as in Envoy without `enable_trailers`.
-                for field in header_names(name, argument)? {
-                    ResponseField::parse(name, field)?;
-                }
-                Operator::Nothing
+                let fields = header_names(name, argument)?.into_iter();
+                let fields =
+                    fields.map(|field| HeaderName::parse(name, &field.to_ascii_lowercase()));
+                Operator::Trailer(fields.collect::<Result<_, _>>()?)
             }
             "PATH" => Operator::path(argument.unwrap_or_default())?,
             "QUERY_PARAM" => {

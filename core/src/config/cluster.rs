@@ -9,11 +9,14 @@ use super::dns::DNS_CLUSTER;
 use super::dns::DnsResolution;
 use super::endpoint::ClusterLoadAssignment;
 use super::http1::Http1Options;
+use super::http2::Http2Options;
 use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::load_balancing::LoadBalancing;
 use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
-use super::upstream_options::{HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions};
+use super::upstream_options::{
+    HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions, UpstreamProtocol,
+};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
@@ -50,8 +53,12 @@ pub struct Cluster {
     pub max_response_headers_count: u32,
     /// `HttpProtocolOptions.common_http_protocol_options.max_stream_duration`
     pub max_stream_duration: Option<Duration>,
-    /// `HttpProtocolOptions.explicit_http_config.http_protocol_options`
+    /// What is spoken with its hosts.
+    pub protocol: UpstreamProtocol,
+    /// `http_protocol_options` of `HttpProtocolOptions` or the deprecated ones of the cluster.
     pub http1: Http1Options,
+    /// `http2_protocol_options` of `HttpProtocolOptions` or the deprecated ones of the cluster.
+    pub http2: Http2Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
     /// `upstream_bind_config`, `upstream_connection_options`
@@ -146,6 +153,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("circuit_breakers"),
             used("common_http_protocol_options"),
             used("http_protocol_options"),
+            used("http2_protocol_options"),
             types("typed_extension_protocol_options", &[HTTP_PROTOCOL_OPTIONS]),
             used("dns_refresh_rate"),
             used("respect_dns_ttl"),
@@ -166,7 +174,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
             refused("eds_cluster_config"),
-            refused("http2_protocol_options"),
             refused("upstream_http_protocol_options"),
             refused("transport_socket_matches"),
             refused("transport_socket_matcher"),
@@ -174,7 +181,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             refused("original_dst_lb_config"),
             refused("upstream_config"),
             refused("filters"),
-            only("protocol_selection", &["USE_CONFIGURED_PROTOCOL"]),
+            used("protocol_selection"),
             only("connection_pool_per_downstream_connection", &["false"]),
             only("track_timeout_budgets", &["false"]),
         ],
@@ -250,7 +257,9 @@ impl Cluster {
             max_connection_duration: options.max_connection_duration,
             max_response_headers_count: options.max_response_headers_count,
             max_stream_duration: options.max_stream_duration,
+            protocol: options.protocol,
             http1: options.http1,
+            http2: options.http2,
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),

@@ -8,13 +8,14 @@ use super::convert::At;
 pub(super) use super::http_filters::upgrade_type;
 use super::http_filters::{Router, upgrades};
 use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, UnderscoresAction};
+use super::http2::{Http2Options, PrematureResets};
 use super::local_reply::LocalReplyConfig;
 use super::normalization::Normalization;
-use super::support::{SupportedMessage, kept, message, must, only, refused, reported, types, used};
+use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use super::{AccessLog, ProxyStatus, RouteConfiguration};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
-use pb::http_connection_manager::{RouteSpecifier, ServerHeaderTransformation};
+use pb::http_connection_manager::{self, RouteSpecifier, ServerHeaderTransformation};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,14 @@ pub struct HttpConnectionManager {
     pub stat_prefix: String,
     /// `route_config`
     pub route_config: Arc<RouteConfiguration>,
+    /// `codec_type`
+    pub codec_type: CodecType,
     /// `http_protocol_options` and what else belongs to the HTTP/1 codec.
     pub http1: Http1Options,
+    /// `http2_protocol_options`
+    pub http2: Http2Options,
+    /// When a client that resets its streams soon is cut off.
+    pub premature_resets: PrematureResets,
     /// `max_request_headers_kb` in bytes, default 60 KiB.
     pub max_request_headers_bytes: u32,
     /// `common_http_protocol_options.max_headers_count`, default 100.
@@ -67,8 +74,8 @@ pub struct HttpConnectionManager {
     pub via: String,
     /// `proxy_100_continue`
     pub proxy_100_continue: bool,
-    /// `stream_error_on_invalid_http_message` or what overrides it: a connection stays open after
-    /// an answer 400 of our own, where its state allows that.
+    /// `stream_error_on_invalid_http_message` or what overrides it: an HTTP/1 connection stays open
+    /// after an answer 400 of our own, where its state allows that.
     pub stream_error: bool,
     /// The router's options.
     pub router: Router,
@@ -90,6 +97,18 @@ pub struct HttpConnectionManager {
     pub local_reply: Option<LocalReplyConfig>,
 }
 
+/// `codec_type`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CodecType {
+    /// `AUTO`: HTTP/2 where a connection begins with its preface, else HTTP/1.
+    #[default]
+    Auto,
+    /// `HTTP1`
+    Http1,
+    /// `HTTP2`, without upgrade: clients know it beforehand.
+    Http2,
+}
+
 /// `server_header_transformation`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum ServerHeader {
@@ -103,7 +122,6 @@ pub enum ServerHeader {
 }
 
 const UUID_REQUEST_ID: &str = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig";
-const NO_HTTP2: &str = "HTTP/2 is not spoken yet";
 const DEFAULT_STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_DELAYED_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,14 +133,14 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         &[
-            must("codec_type", &["AUTO", "HTTP1"]),
+            must("codec_type", &["AUTO", "HTTP1", "HTTP2"]),
             used("stat_prefix"),
             used("route_config"),
             refused("rds"),
             refused("scoped_routes"),
             used("http_filters"),
             used("http_protocol_options"),
-            reported("http2_protocol_options", NO_HTTP2),
+            used("http2_protocol_options"),
             used("max_request_headers_kb"),
             used("common_http_protocol_options"),
             used("stream_idle_timeout"),
@@ -185,7 +203,10 @@ impl Default for HttpConnectionManager {
         HttpConnectionManager {
             stat_prefix: String::new(),
             route_config: Arc::default(),
+            codec_type: CodecType::default(),
             http1: Http1Options::default(),
+            http2: Http2Options::default(),
+            premature_resets: PrematureResets::default(),
             max_request_headers_bytes: DEFAULT_MAX_REQUEST_HEADERS_KB * 1024,
             max_headers_count: DEFAULT_MAX_HEADERS_COUNT,
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
@@ -231,23 +252,18 @@ impl HttpConnectionManager {
         let at_common = at.field("common_http_protocol_options");
         let common = CommonOptions::from_proto(&at_common, &common);
         let router = Router::from_filters(at, &manager.http_filters);
-        let http1 = Http1Options::from_proto(
-            &at.field("http_protocol_options"),
-            manager.http_protocol_options.as_ref(),
-        );
-        let stream_error = manager.stream_error_on_invalid_http_message.map(|flag| flag.value);
+        let codecs = Codecs::from_proto(at, manager);
         let route_config = route_config(at, manager, clusters);
         let timeouts = Timeouts::from_proto(at, manager);
-        let max_request_headers_kb = manager
-            .max_request_headers_kb
-            .map_or(DEFAULT_MAX_REQUEST_HEADERS_KB, |limit| limit.value);
         Some(HttpConnectionManager {
             stat_prefix: manager.stat_prefix.clone(),
-            stream_error: http1.stream_error.or(stream_error).unwrap_or(false),
-            http1,
+            codec_type: codecs.kind,
+            stream_error: codecs.stream_error,
+            http1: codecs.http1,
+            http2: codecs.http2,
+            premature_resets: PrematureResets::from_runtime(at),
             router,
-            // The .proto file allows 8192 at most.
-            max_request_headers_bytes: max_request_headers_kb.saturating_mul(1024),
+            max_request_headers_bytes: codecs.max_request_headers_bytes,
             max_headers_count: common.max_headers_count.unwrap_or(DEFAULT_MAX_HEADERS_COUNT),
             idle_timeout: common.idle_timeout,
             max_connection_duration: common.max_connection_duration,
@@ -282,6 +298,57 @@ impl HttpConnectionManager {
             }),
             route_config: Arc::new(route_config?),
         })
+    }
+}
+
+/// What the codecs are told.
+struct Codecs {
+    kind: CodecType,
+    http1: Http1Options,
+    http2: Http2Options,
+    stream_error: bool,
+    max_request_headers_bytes: u32,
+}
+
+impl Codecs {
+    fn from_proto(at: &At<'_>, manager: &pb::HttpConnectionManager) -> Codecs {
+        use http_connection_manager::CodecType as Kind;
+        let kind = match manager.codec_type() {
+            // HTTP/3 was refused by name.
+            Kind::Auto | Kind::Http3 => CodecType::Auto,
+            Kind::Http1 => CodecType::Http1,
+            Kind::Http2 => CodecType::Http2,
+        };
+        let stream_error = manager.stream_error_on_invalid_http_message.map(|flag| flag.value);
+        let max_request_headers_kb = manager
+            .max_request_headers_kb
+            .map_or(DEFAULT_MAX_REQUEST_HEADERS_KB, |limit| limit.value);
+        let http1 = Http1Options::from_proto(
+            &at.field("http_protocol_options"),
+            manager.http_protocol_options.as_ref(),
+        );
+        let http2 = Http2Options::of_downstream(
+            &at.field("http2_protocol_options"),
+            manager.http2_protocol_options.as_ref(),
+            stream_error,
+            max_request_headers_kb,
+        );
+        if kind == CodecType::Http1 && manager.http2_protocol_options.is_some() {
+            let at = at.field("http2_protocol_options");
+            at.warning("it has no effect with `codec_type: HTTP1`");
+        }
+        if kind == CodecType::Http2 && manager.http_protocol_options.is_some() {
+            let at = at.field("http_protocol_options");
+            at.warning("it has no effect with `codec_type: HTTP2`");
+        }
+        Codecs {
+            kind,
+            stream_error: http1.stream_error.or(stream_error).unwrap_or(false),
+            http1,
+            http2,
+            // The .proto file allows 8192 at most.
+            max_request_headers_bytes: max_request_headers_kb.saturating_mul(1024),
+        }
     }
 }
 

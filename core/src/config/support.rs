@@ -116,6 +116,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::proxy_status::SUPPORTED,
         super::client_address::SUPPORTED,
         super::http1::SUPPORTED,
+        super::http2::SUPPORTED,
         super::typed_extension::SUPPORTED,
         super::route::SUPPORTED,
         super::route_match::SUPPORTED,

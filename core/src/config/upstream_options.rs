@@ -8,6 +8,7 @@
 use super::address::Address;
 use super::convert::At;
 use super::http1::{CommonOptions, Http1Options, UnderscoresAction};
+use super::http2::Http2Options;
 use super::support::{SupportedMessage, message, only, refused, used};
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -38,6 +39,20 @@ pub struct TcpKeepalive {
     pub interval_s: Option<u32>,
 }
 
+/// What is spoken with the hosts of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1: `explicit_http_config.http_protocol_options`, and where nothing is said.
+    #[default]
+    Http1,
+    /// HTTP/2: `explicit_http_config.http2_protocol_options`, or the deprecated
+    /// `http2_protocol_options` of the cluster.
+    Http2,
+    /// `use_downstream_protocol_config`, or the deprecated `protocol_selection:
+    /// USE_DOWNSTREAM_PROTOCOL`: HTTP/2 for requests that came by it, HTTP/1.1 for the others.
+    SameAsDownstream,
+}
+
 pub(super) const HTTP_PROTOCOL_OPTIONS: &str =
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
@@ -50,7 +65,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("common_http_protocol_options"),
             used("explicit_http_config"),
             refused("upstream_http_protocol_options"),
-            refused("use_downstream_protocol_config"),
+            used("use_downstream_protocol_config"),
             refused("auto_config"),
             refused("http_filters"),
         ],
@@ -59,7 +74,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
         &[
             used("http_protocol_options"),
-            refused("http2_protocol_options"),
+            used("http2_protocol_options"),
+            refused("http3_protocol_options"),
+        ],
+    ),
+    message(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        &[
+            used("http_protocol_options"),
+            used("http2_protocol_options"),
             refused("http3_protocol_options"),
         ],
     ),
@@ -151,7 +174,9 @@ pub(super) struct UpstreamOptions {
     pub max_requests_per_connection: Option<u32>,
     pub max_response_headers_count: u32,
     pub max_stream_duration: Option<Duration>,
+    pub protocol: UpstreamProtocol,
     pub http1: Http1Options,
+    pub http2: Http2Options,
 }
 
 impl UpstreamOptions {
@@ -175,35 +200,28 @@ impl UpstreamOptions {
                 let at_common = at.field("common_http_protocol_options");
                 let options_common = options.common_http_protocol_options.as_ref();
                 let common = CommonOptions::of_upstream(&at_common, options_common);
-                typed = Some((common, explicit_http1(&at, &options)));
+                typed = Some((common, Versions::of_typed(&at, &options)));
             }
         }
         let field_max = cluster.max_requests_per_connection.map(|max| max.value);
-        let (common, http1) = match typed {
-            Some((common, http1)) => {
-                for (name, is_there) in [
-                    (
-                        "common_http_protocol_options",
-                        cluster.common_http_protocol_options.is_some(),
-                    ),
-                    ("http_protocol_options", cluster.http_protocol_options.is_some()),
-                ] {
-                    if is_there {
-                        at.field(name).warning("it has no effect beside HttpProtocolOptions");
-                    }
-                }
-                (common, http1)
+        let (common, versions) = match typed {
+            Some(typed) => {
+                warn_of_deprecated(at, cluster);
+                typed
             }
             None => {
                 let common = cluster.common_http_protocol_options.as_ref();
                 let at_common = at.field("common_http_protocol_options");
-                let http1 = cluster.http_protocol_options.as_ref();
-                (
-                    CommonOptions::of_upstream(&at_common, common),
-                    upstream_http1(&at.field("http_protocol_options"), http1),
-                )
+                let common = CommonOptions::of_upstream(&at_common, common);
+                (common, Versions::of_deprecated(at, cluster))
             }
         };
+        if common.max_requests_per_connection.is_some() && field_max.is_some() {
+            at.field("max_requests_per_connection").error_hint(
+                "it is said in the options of the protocol already",
+                "leave it out here",
+            );
+        }
         UpstreamOptions {
             idle_timeout: common.idle_timeout,
             max_connection_duration: common.max_connection_duration,
@@ -214,7 +232,99 @@ impl UpstreamOptions {
                 .max_headers_count
                 .unwrap_or(DEFAULT_MAX_RESPONSE_HEADERS_COUNT),
             max_stream_duration: common.max_stream_duration,
-            http1,
+            protocol: versions.protocol,
+            http1: versions.http1,
+            http2: versions.http2,
+        }
+    }
+}
+
+/// Of the fields that do not count beside `HttpProtocolOptions`.
+fn warn_of_deprecated(at: &At<'_>, cluster: &pb::Cluster) {
+    for (name, is_there) in [
+        ("common_http_protocol_options", cluster.common_http_protocol_options.is_some()),
+        ("http_protocol_options", cluster.http_protocol_options.is_some()),
+        ("http2_protocol_options", cluster.http2_protocol_options.is_some()),
+        ("protocol_selection", is_downstream_selected(cluster)),
+    ] {
+        if is_there {
+            at.field(name).warning("it has no effect beside HttpProtocolOptions");
+        }
+    }
+}
+
+fn is_downstream_selected(cluster: &pb::Cluster) -> bool {
+    cluster.protocol_selection() == pb::cluster::ClusterProtocolSelection::UseDownstreamProtocol
+}
+
+/// Which versions of HTTP are spoken, and how.
+#[derive(Default)]
+struct Versions {
+    protocol: UpstreamProtocol,
+    http1: Http1Options,
+    http2: Http2Options,
+}
+
+impl Versions {
+    /// What is not here was refused by name.
+    fn of_typed(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Versions {
+        use upstream_http::http_protocol_options::UpstreamProtocolOptions as Choice;
+        use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+        let (at, protocol, http1, http2) = match &options.upstream_protocol_options {
+            Some(Choice::ExplicitHttpConfig(config)) => {
+                let at = at.field("explicit_http_config");
+                let none = Versions::default();
+                return match &config.protocol_config {
+                    Some(ProtocolConfig::HttpProtocolOptions(http1)) => {
+                        let at = at.field("http_protocol_options");
+                        Versions { http1: upstream_http1(&at, Some(http1)), ..none }
+                    }
+                    Some(ProtocolConfig::Http2ProtocolOptions(http2)) => {
+                        let at = at.field("http2_protocol_options");
+                        let http2 = Http2Options::of_upstream(&at, Some(http2));
+                        Versions { protocol: UpstreamProtocol::Http2, http2, ..none }
+                    }
+                    Some(ProtocolConfig::Http3ProtocolOptions(_)) | None => none,
+                };
+            }
+            Some(Choice::UseDownstreamProtocolConfig(config)) => (
+                at.field("use_downstream_protocol_config"),
+                UpstreamProtocol::SameAsDownstream,
+                config.http_protocol_options.as_ref(),
+                config.http2_protocol_options.as_ref(),
+            ),
+            Some(Choice::AutoConfig(_)) | None => return Versions::default(),
+        };
+        Versions::with(&at, protocol, http1, http2)
+    }
+
+    fn of_deprecated(at: &At<'_>, cluster: &pb::Cluster) -> Versions {
+        let http1 = cluster.http_protocol_options.as_ref();
+        let http2 = cluster.http2_protocol_options.as_ref();
+        let protocol = match (is_downstream_selected(cluster), http2) {
+            (true, _) => UpstreamProtocol::SameAsDownstream,
+            (false, Some(_)) => UpstreamProtocol::Http2,
+            (false, None) => UpstreamProtocol::Http1,
+        };
+        if protocol == UpstreamProtocol::Http2 && http1.is_some() {
+            at.field("http2_protocol_options").error_hint(
+                "`http_protocol_options` and `http2_protocol_options` exclude each other",
+                "unless `protocol_selection` is USE_DOWNSTREAM_PROTOCOL",
+            );
+        }
+        Versions::with(at, protocol, http1, http2)
+    }
+
+    fn with(
+        at: &At<'_>,
+        protocol: UpstreamProtocol,
+        http1: Option<&core::Http1ProtocolOptions>,
+        http2: Option<&core::Http2ProtocolOptions>,
+    ) -> Versions {
+        Versions {
+            protocol,
+            http1: upstream_http1(&at.field("http_protocol_options"), http1),
+            http2: Http2Options::of_upstream(&at.field("http2_protocol_options"), http2),
         }
     }
 }
@@ -230,29 +340,10 @@ impl CommonOptions {
     }
 }
 
-/// The HTTP/1 options of `explicit_http_config`.
-fn explicit_http1(at: &At<'_>, options: &upstream_http::HttpProtocolOptions) -> Http1Options {
-    use upstream_http::http_protocol_options::UpstreamProtocolOptions;
-    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
-    let Some(UpstreamProtocolOptions::ExplicitHttpConfig(config)) =
-        &options.upstream_protocol_options
-    else {
-        return Http1Options::default();
-    };
-    let Some(ProtocolConfig::HttpProtocolOptions(http1)) = &config.protocol_config else {
-        return Http1Options::default();
-    };
-    let at = at.field("explicit_http_config");
-    upstream_http1(&at.field("http_protocol_options"), Some(http1))
-}
-
 /// What of the HTTP/1 options concerns requests that are sent upstream.
 fn upstream_http1(at: &At<'_>, options: Option<&core::Http1ProtocolOptions>) -> Http1Options {
     if options.is_some_and(|http1| http1.accept_http_10) {
         at.field("accept_http_10").warning("`accept_http_10` has no effect upstream");
-    }
-    if options.is_some_and(|http1| http1.enable_trailers) {
-        at.field("enable_trailers").error("`enable_trailers` is not supported upstream yet");
     }
     Http1Options::from_proto(at, options)
 }

@@ -6,13 +6,15 @@
 use super::identity::{HostKey, Identities, ListenerKey};
 use super::names::{DnsName, Names};
 use crate::access_log::AccessLogger;
-use crate::config::{self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName};
+use crate::config::{
+    self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName, UpstreamProtocol,
+};
 use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
     LocalReplies, RouteTable, SelectionRules,
 };
 use crate::stats::{
-    ClusterStat, HostStat, Http1Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry,
+    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry,
 };
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -112,6 +114,7 @@ fn http(
         ),
         local_replies,
         codec_stats: registry.scope("http1", Http1Stat::ALL),
+        http2_stats: registry.scope("", Http2Stat::ALL),
         host_address: tidegate_io::host_address(),
         user_agent,
     })
@@ -145,12 +148,14 @@ pub fn cluster(
         return entry.clone();
     }
     let prefix = format!("cluster.{}", config.stat_name);
+    let speaks_http2 = config.protocol != UpstreamProtocol::Http1;
     Arc::new(ClusterEntry {
         id,
         config: config.clone(),
         endpoints,
         breakers: identities.breakers(id),
         stats: registry.scope(&prefix, ClusterStat::ALL),
+        http2_stats: speaks_http2.then(|| registry.scope(&prefix, Http2Stat::ALL)),
     })
 }
 

@@ -14,7 +14,7 @@ use crate::reply::LocalReply;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::stats::{Http1Stat, HttpStat};
 use std::net::SocketAddr;
-use tidegate_http::{Headers, Method, Name, RequestHead, Scheme};
+use tidegate_http::{Headers, Method, Name, RequestHead, Scheme, Version, h2};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -84,13 +84,16 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         let request = &mut stream.request;
         if request.authority().is_empty() {
-            // Only HTTP/1.0 comes so far.
-            let Some(host) = &config.http1.default_host_for_http_10 else {
+            // Only HTTP/1.0 and HTTP/2 come so far.
+            let is_http_10 = request.version == Version::Http10;
+            let host = config.http1.default_host_for_http_10.as_ref().filter(|_| is_http_10);
+            let Some(host) = host else {
                 return Err((LocalReply::MISSING_HOST, None));
             };
             request.set_authority(host.as_bytes());
         }
-        if request.scheme == Some(Scheme::Https) && checks_scheme(config) {
+        let names_scheme = request.version != Version::Http2;
+        if names_scheme && request.scheme == Some(Scheme::Https) && checks_scheme(config) {
             request.close = true;
             return Err((LocalReply::HTTPS_ON_PLAINTEXT, None));
         }
@@ -138,9 +141,14 @@ impl<I: Io> Shard<I> {
     }
 
     /// Deals with fields whose names have underscores. False when the request was answered, and
-    /// the connection closes.
-    pub(crate) fn admit_names(&mut self, key: DownstreamKey, headers: &mut Headers) -> bool {
-        let Some(downstream) = self.downstreams.get(key) else { return false };
+    /// the connection closes; on HTTP/2 the stream is reset.
+    pub(super) fn admit_names(
+        &mut self,
+        key: DownstreamKey,
+        http2: Option<h2::StreamKey>,
+        headers: &mut Headers,
+    ) -> bool {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return false };
         let action = downstream.config().underscores;
         let has_underscore = |name: &[u8]| name.contains(&b'_');
         let count = match action {
@@ -155,7 +163,12 @@ impl<I: Io> Shard<I> {
             self.stats.inc(stats, Http1Stat::RequestsRejectedWithUnderscoresInHeaders);
             let http = downstream.listener.http.stats;
             self.stats.inc(http, HttpStat::DownstreamCxProtocolError);
-            self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE, None);
+            match (http2, downstream.codec.http2()) {
+                (Some(name), Some(connection)) => {
+                    connection.reset(name, h2::ErrorCode::PROTOCOL_ERROR);
+                }
+                _ => self.reply_without_stream(key, &LocalReply::UNEXPECTED_UNDERSCORE, None),
+            }
             return false;
         }
         self.stats.add(stats, Http1Stat::DroppedHeadersWithUnderscores, count as u64);

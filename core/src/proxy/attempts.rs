@@ -8,7 +8,7 @@ use super::mutate::decimal;
 use super::request_timeouts;
 use super::retry::{self, BackOff, Failure, Retries, Verdict};
 use super::stream::{Phase, Stream};
-use super::upstream::Work;
+use super::upstream::{Codec, Work};
 use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
@@ -17,8 +17,8 @@ use crate::snapshot::{
 };
 use crate::stats::{ClusterStat, HostStat, Scope};
 use tidegate_http::BodyLength;
-use tidegate_http::h1::{Event, encode_chunk_end, encode_chunk_start, encode_last_chunk};
-use tidegate_io::{Io, Output};
+use tidegate_http::h1::{Event, encode_chunk_end, encode_chunk_start};
+use tidegate_io::{Buffer, Io, Output};
 
 impl Stream {
     /// Settles what its route and the request itself allow, before the first attempt.
@@ -88,7 +88,10 @@ impl<I: Io> Shard<I> {
     pub(crate) fn attempt_failed(&mut self, key: StreamKey, failure: Failure, reply: LocalReply) {
         let draw = self.random.draw();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let repeatable = stream.is_repeatable();
+        let repeatable = match failure {
+            Failure::Refused => stream.is_here() || !stream.body_seen,
+            _ => stream.is_repeatable(),
+        };
         let policy = policy_of(&stream.listener, stream.route);
         let verdict = stream.attempts.after_failure(failure, policy, repeatable, draw);
         stream.limits.detached();
@@ -256,6 +259,13 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get(key) else { return };
         let chunked = stream.request_body == BodyLength::Chunked;
         let complete = stream.request_complete;
+        if stream.upstream_http2.is_some() {
+            self.send_http2_request(key, Buffer::copy_from(body));
+            if complete {
+                self.end_http2_request(key);
+            }
+            return;
+        }
         let Some(output) = self.request_output(key) else { return };
         if chunked && !body.is_empty() {
             encode_chunk_start(body.len(), output.tail());
@@ -265,10 +275,10 @@ impl<I: Io> Shard<I> {
         if chunked && !body.is_empty() {
             encode_chunk_end(output.tail());
         }
-        if chunked && complete {
-            encode_last_chunk(None, output.tail());
-        }
         let unsent = output.len();
+        if chunked && complete {
+            self.write_last_chunk(key);
+        }
         if unsent > limits::OUTPUT_BYTES_HIGH && !complete {
             self.pause_downstream(key);
         }
@@ -311,7 +321,8 @@ impl<I: Io> Shard<I> {
         let Some(upstream) = self.upstreams.get_mut(upstream_key) else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
         self.stats.inc(upstream.host_stats, verdict);
-        let is_sent = !upstream.broken
+        let is_sent = !upstream.pool.http2
+            && !upstream.broken
             && !upstream.sending
             && upstream.output.as_ref().is_none_or(Output::is_empty);
         let has_end = matches!(
@@ -322,7 +333,7 @@ impl<I: Io> Shard<I> {
             upstream.output = None;
             upstream.work = Work::Draining;
             stream.phase = Phase::Routing;
-            self.count_request_end(upstream_key);
+            self.count_request_end(upstream_key, key);
         } else {
             self.reset_upstream(key);
         }
@@ -334,11 +345,12 @@ impl<I: Io> Shard<I> {
         let mut at = 0;
         let mut ended = false;
         while let Some(upstream) = self.upstreams.get_mut(key) {
-            let Ok(step) = upstream.decoder.decode(&rest[at..], &mut head) else { break };
+            let Codec::Http1(decoder) = &mut upstream.codec else { break };
+            let Ok(step) = decoder.decode(&rest[at..], &mut head) else { break };
             at += step.consumed;
             match step.event {
                 Event::End => {
-                    ended = at == rest.len() && upstream.decoder.is_idle();
+                    ended = at == rest.len() && decoder.is_idle();
                     break;
                 }
                 Event::NeedMore => break,

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: why (`downstream`, `response`, `timeouts`).
 
-use super::downstream::Life;
+use super::downstream::{Codec, Life};
 use super::local_reply::on_connection;
 use crate::access_log::Record;
 use crate::reply::{LocalReply, ResponseFlags};
@@ -10,24 +10,44 @@ use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
 use crate::snapshot::Closing;
 use crate::stats::{HttpStat, ListenerStat};
-use tidegate_http::{Fault, HttpError, RequestHead};
+use tidegate_http::{Fault, HttpError, RequestHead, Version, h2};
 use tidegate_io::{Errno, Io};
 
 impl<I: Io> Shard<I> {
-    /// Whether the response that begins now is the connection's last.
+    /// Whether the response that begins now is the connection's last. A connection of HTTP/2 that
+    /// is to end is told so by itself.
     pub(crate) fn is_last_response(&mut self, stream_key: StreamKey) -> bool {
+        let is_last = self.is_connection_over(stream_key);
+        let Some(stream) = self.streams.get(stream_key) else { return true };
+        match stream.downstream_http2 {
+            Some(_) if is_last => {
+                let key = stream.downstream;
+                self.start_drain(key);
+                false
+            }
+            Some(_) => false,
+            None => is_last,
+        }
+    }
+
+    fn is_connection_over(&mut self, stream_key: StreamKey) -> bool {
         let Some(stream) = self.streams.get(stream_key) else { return true };
         self.follow_listener(stream.downstream);
         let Some(stream) = self.streams.get(stream_key) else { return true };
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return true };
         let config = downstream.config();
         let http = downstream.listener.http.stats;
-        let unread_body = !stream.request_complete
+        let is_http2 = stream.downstream_http2.is_some();
+        let unread_body = !is_http2
+            && !stream.request_complete
             && stream.request_body != tidegate_http::BodyLength::None
             && stream.upstream().is_none();
         // A client that asked for another protocol may already speak it.
-        let upgrade = stream.request.upgrade;
-        let close = stream.request.close || upgrade || unread_body;
+        let upgrade = stream.request.upgrade && !is_http2;
+        let close = stream.request.close && !is_http2 || upgrade || unread_body;
+        if is_http2 && downstream.is_draining() {
+            return false;
+        }
         if close || downstream.aged || downstream.life != Life::Open {
             return true;
         }
@@ -85,11 +105,13 @@ impl<I: Io> Shard<I> {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         if downstream.life == Life::Open {
             downstream.life = Life::Closing;
+            downstream.idle_since = self.now.instant;
         }
         self.touch_downstream(key);
     }
 
     pub(crate) fn downstream_eof(&mut self, key: DownstreamKey) {
+        self.end_decision(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.eof = true;
         let tunnel = downstream
@@ -110,6 +132,7 @@ impl<I: Io> Shard<I> {
 
     /// The client is gone: so is its request.
     pub(crate) fn downstream_gone(&mut self, key: DownstreamKey) {
+        self.end_answered(key);
         let Some(downstream) = self.downstreams.get(key) else { return };
         let http = downstream.listener.http.stats;
         if matches!(downstream.life, Life::Lingering { .. }) {
@@ -118,16 +141,18 @@ impl<I: Io> Shard<I> {
             return;
         }
         self.stats.inc(http, HttpStat::DownstreamCxDestroyRemote);
-        let half_a_head = downstream.stream.is_none()
-            && downstream.life == Life::Open
-            && downstream.decoder.is_in_head();
+        let half_a_head =
+            downstream.stream.is_none() && downstream.life == Life::Open && downstream.is_in_head();
         if half_a_head {
             self.give_up_head(key);
         }
         let Some(downstream) = self.downstreams.get(key) else { return };
-        if let Some(stream_key) = downstream.stream {
+        let streams: Vec<_> = downstream.streams().collect();
+        if !streams.is_empty() {
             self.stats.inc(http, HttpStat::DownstreamCxDestroyActiveRq);
             self.stats.inc(http, HttpStat::DownstreamCxDestroyRemoteActiveRq);
+        }
+        for stream_key in streams {
             self.stats.inc(http, HttpStat::DownstreamRqRxReset);
             if let Some(stream) = self.streams.get_mut(stream_key) {
                 stream.flags.insert(ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION);
@@ -139,23 +164,36 @@ impl<I: Io> Shard<I> {
 
     /// The client went away within a request's head: to Envoy that was a request.
     fn give_up_head(&mut self, key: DownstreamKey) {
-        let ends = self.ends(key);
-        let Some(downstream) = self.downstreams.get(key) else { return };
-        let listener = downstream.listener.clone();
-        let http = &listener.http;
-        for stat in [
-            HttpStat::DownstreamRqTotal,
-            HttpStat::DownstreamRqHttp1Total,
-            HttpStat::DownstreamRqRxReset,
-        ] {
-            self.stats.inc(http.stats, stat);
-        }
         let record = Record {
-            start_unix_us: self.now.unix_us,
             flags: ResponseFlags::DOWNSTREAM_CONNECTION_TERMINATION,
             details: "downstream_remote_disconnect",
             ..Record::default()
         };
+        self.log_unanswered(key, record, HttpStat::DownstreamRqHttp1Total);
+    }
+
+    /// A request of HTTP/2 was refused for its head.
+    pub(super) fn log_refused(&mut self, key: DownstreamKey, fault: h2::Fault) {
+        let request = RequestHead { version: Version::Http2, ..RequestHead::default() };
+        let record = Record {
+            flags: ResponseFlags::DOWNSTREAM_PROTOCOL_ERROR,
+            details: fault.details(),
+            request: Some(&request),
+            ..Record::default()
+        };
+        self.log_unanswered(key, record, HttpStat::DownstreamRqHttp2Total);
+    }
+
+    /// Counts and logs a request of which there is no stream, and which gets no answer.
+    fn log_unanswered(&mut self, key: DownstreamKey, record: Record<'_>, version: HttpStat) {
+        let ends = self.ends(key);
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let listener = downstream.listener.clone();
+        let http = &listener.http;
+        for stat in [HttpStat::DownstreamRqTotal, version, HttpStat::DownstreamRqRxReset] {
+            self.stats.inc(http.stats, stat);
+        }
+        let record = Record { start_unix_us: self.now.unix_us, ..record };
         let record = on_connection(record, &listener, ends);
         self.logs.record(&http.access_log, &record);
     }
@@ -167,8 +205,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn linger(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let may_talk =
-            stream.is_some() || !downstream.held.is_empty() || !downstream.decoder.is_closed();
+        let may_talk = stream.is_some() || !downstream.held.is_empty() || !downstream.is_closed();
         let delay = downstream.config().delayed_close_timeout;
         self.stats.inc(downstream.listener.http.stats, HttpStat::DownstreamCxDestroyLocal);
         match delay {
@@ -187,9 +224,11 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Closes the connection now. A stream under way ends with it.
+    /// Closes the connection now. Streams under way end with it.
     pub(crate) fn close_downstream(&mut self, key: DownstreamKey) {
-        if let Some(stream) = self.downstreams.get(key).and_then(|d| d.stream) {
+        self.end_answered(key);
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        for stream in downstream.streams().collect::<Vec<_>>() {
             self.reset_upstream(stream);
             self.finish_stream(stream);
         }
@@ -202,7 +241,14 @@ impl<I: Io> Shard<I> {
         let http = listener.http.stats;
         let age_ms = (self.now.instant - downstream.accepted).as_millis() as u64;
         self.stats.dec(http, HttpStat::DownstreamCxActive);
-        self.stats.dec(http, HttpStat::DownstreamCxHttp1Active);
+        match &mut downstream.codec {
+            Codec::Undecided => {}
+            Codec::Http1(_) => self.stats.dec(http, HttpStat::DownstreamCxHttp1Active),
+            Codec::Http2(http2) => {
+                http2.end_count(&self.stats, listener.http.http2_stats);
+                self.stats.dec(http, HttpStat::DownstreamCxHttp2Active);
+            }
+        }
         self.stats.inc(http, HttpStat::DownstreamCxDestroy);
         self.stats.record(http, HttpStat::DownstreamCxLengthMs, age_ms);
         self.stats.dec(listener.stats, ListenerStat::DownstreamCxActive);

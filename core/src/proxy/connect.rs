@@ -4,19 +4,23 @@
 
 use super::codec;
 use super::deadline::Alarm;
+use super::http2::{Http2, codec_time};
+use super::keepalive::Keepalive as Pings;
 use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
-use super::upstream::{Upstream, Work};
+use super::upstream::{Codec, Upstream, Work};
 use crate::config::UpstreamConnectionOptions;
 use crate::reply::LocalReply;
 use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
-use crate::snapshot::{Breakers, ClusterEntry, Host, HostId, Permit};
+use crate::snapshot::{Breakers, ClusterEntry, Host, Permit};
 use crate::stats::{ClusterStat, HostStat};
+use crate::upstream::PoolId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_http::h1::ResponseDecoder;
+use tidegate_http::h2::Connection;
 use tidegate_io::{ConnectOptions, Instant, Io, Keepalive, Socket};
 
 impl Upstream {
@@ -25,19 +29,30 @@ impl Upstream {
         socket: Socket,
         host: &Host,
         entry: &Arc<ClusterEntry>,
+        http2: bool,
         now: Instant,
+        draw: u64,
     ) -> Upstream {
+        let codec = match http2 {
+            true => {
+                let options = codec::http2_client_options(entry);
+                let keepalive = entry.config.http2.keepalive;
+                let keepalive = keepalive.map(|it| Pings::new(it, now, draw));
+                Codec::Http2(Http2::new(Connection::client(options, codec_time(now)), keepalive))
+            }
+            false => Codec::Http1(ResponseDecoder::new(
+                codec::response_options(entry),
+                codec::response_limits(entry),
+            )),
+        };
         Upstream {
             socket,
-            host: host.id,
+            pool: PoolId { host: host.id, http2 },
             address: host.address,
             host_stats: host.stats,
             cluster: entry.clone(),
             work: Work::Connecting,
-            decoder: ResponseDecoder::new(
-                codec::response_options(entry),
-                codec::response_limits(entry),
-            ),
+            codec,
             output: None,
             sending: false,
             touched: false,
@@ -80,17 +95,19 @@ fn connect_options(options: &UpstreamConnectionOptions, to: &SocketAddr) -> Conn
 
 impl<I: Io> Shard<I> {
     /// Makes a connection to `host` for those who wait, unless enough are being made.
-    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
-        let pool = self.pools.of(host);
-        if pool.connecting >= pool.waiting.len() {
+    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
+        let pool = self.pools.of(host, http2);
+        let each = if http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
+        if pool.connecting.saturating_mul(each) >= pool.waiting.len() {
             return;
         }
-        let host_permit = match self.host_permit(entry, host) {
+        let id = pool.id;
+        let host_permit = match self.host_permit(entry, host, http2) {
             Ok(permit) => permit,
             Err(HostIsFull) => {
                 // Who waits beside an idle connection needs one that is new, which is made in the
                 // place of that.
-                if let Some(idle) = self.pools.of(host).idle.first().copied() {
+                if let Some(idle) = self.pools.of(host, http2).idle.first().copied() {
                     self.close_upstream(idle);
                 }
                 return;
@@ -105,9 +122,9 @@ impl<I: Io> Shard<I> {
             // With a connection of our own, those who wait get it in turn; else another shard has
             // to give way.
             if thresholds.max_connections == 0 {
-                self.fail_waiting(host.id, LocalReply::OVERFLOW);
-            } else if self.pools.of(host).open == 0 {
-                self.starve(entry, host);
+                self.fail_waiting(id, LocalReply::OVERFLOW);
+            } else if self.pools.of(host, http2).open == 0 {
+                self.starve(entry, host, http2);
             }
             return;
         }
@@ -119,33 +136,38 @@ impl<I: Io> Shard<I> {
                 self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
                 self.stats.inc(host.stats, HostStat::CxConnectFail);
                 // Idle ones are of no use to who waits: it needs one that is new.
-                let pool = self.pools.of(host);
+                let pool = self.pools.of(host, http2);
                 if pool.open == pool.idle.len() {
-                    self.fail_waiting(host.id, LocalReply::OUT_OF_DESCRIPTORS);
+                    self.fail_waiting(id, LocalReply::OUT_OF_DESCRIPTORS);
                 }
                 return;
             }
         };
-        let mut upstream = Upstream::new(socket, host, entry, self.now.instant);
+        let draw = if http2 { self.random.draw() } else { 0 };
+        let mut upstream = Upstream::new(socket, host, entry, http2, self.now.instant, draw);
         if let Some(permit) = host_permit {
             permit.fetch_add(1, Ordering::Relaxed);
             upstream.host_permit = Some(permit.clone());
         }
         let key = self.upstreams.insert(upstream);
         self.io.set_token(socket, Owner::Upstream(key).token());
-        let pool = self.pools.of(host);
+        self.count_connection(entry, host, http2);
+        self.arm_upstream(key);
+    }
+
+    fn count_connection(&mut self, entry: &ClusterEntry, host: &Arc<Host>, http2: bool) {
+        let pool = self.pools.of(host, http2);
         pool.connecting += 1;
         pool.open += 1;
-        for stat in [
-            ClusterStat::UpstreamCxTotal,
-            ClusterStat::UpstreamCxHttp1Total,
-            ClusterStat::UpstreamCxActive,
-        ] {
+        let version = match http2 {
+            true => ClusterStat::UpstreamCxHttp2Total,
+            false => ClusterStat::UpstreamCxHttp1Total,
+        };
+        for stat in [ClusterStat::UpstreamCxTotal, version, ClusterStat::UpstreamCxActive] {
             self.stats.inc(entry.stats, stat);
         }
         self.stats.inc(host.stats, HostStat::CxTotal);
         self.stats.inc(host.stats, HostStat::CxActive);
-        self.arm_upstream(key);
     }
 
     /// The counter of the host's connections, if they have a limit. Where it is reached, those who
@@ -155,12 +177,13 @@ impl<I: Io> Shard<I> {
         &mut self,
         entry: &ClusterEntry,
         host: &'a Arc<Host>,
+        http2: bool,
     ) -> Result<Option<&'a Arc<AtomicU32>>, HostIsFull> {
         let limit = entry.config.circuit_breakers.max_connections_per_host;
         let (Some(limit), Some(connections)) = (limit, &host.connections) else { return Ok(None) };
         if connections.load(Ordering::Relaxed) >= limit {
             self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
-            if self.pools.of(host).open > 0 {
+            if self.pools.of(host, http2).open > 0 {
                 return Err(HostIsFull);
             }
         }
@@ -178,11 +201,11 @@ impl<I: Io> Shard<I> {
 
     /// Asks the other shards for a connection permit, until there is one or nobody waits for it any
     /// more.
-    pub(crate) fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
-        let pool = self.pools.of(host);
+    pub(crate) fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
+        let pool = self.pools.of(host, http2);
         if !pool.starved {
             pool.starved = true;
-            self.starved.push((host.id, entry.clone()));
+            self.starved.push((pool.id, entry.clone()));
             entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
             self.adopted.publisher().wake_all();
         }
@@ -196,7 +219,7 @@ impl<I: Io> Shard<I> {
             let Some(pool) = self.pools.get(id) else { continue };
             pool.starved = false;
             let host = pool.host.clone();
-            self.connect(&entry, &host);
+            self.connect(&entry, &host, id.http2);
             self.pools.forget(id);
         }
     }
@@ -208,9 +231,13 @@ impl<I: Io> Shard<I> {
         let connect_ms = (self.now.instant - upstream.since).as_millis() as u64;
         self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
         self.io.recv(upstream.socket);
-        if let Some(pool) = self.pools.get(upstream.host) {
+        upstream.work = Work::Idle;
+        if let Some(pool) = self.pools.get(upstream.pool) {
             pool.connecting -= 1;
         }
+        self.arm_upstream(key);
+        // The preface goes out even if nobody waits any more: its acknowledgement is waited for.
+        self.touch_upstream(key);
         self.release_upstream(key);
     }
 
@@ -218,12 +245,13 @@ impl<I: Io> Shard<I> {
     /// `reply`.
     pub(crate) fn connect_failed(&mut self, key: UpstreamKey, reply: LocalReply) {
         let Some(upstream) = self.upstreams.get(key) else { return };
-        let (host, stats) = (upstream.host, upstream.cluster.stats);
+        let (pool_id, stats) = (upstream.pool, upstream.cluster.stats);
         self.stats.inc(stats, ClusterStat::UpstreamCxConnectFail);
         self.stats.inc(upstream.host_stats, HostStat::CxConnectFail);
         self.stats.inc(upstream.host_stats, HostStat::RqError);
-        while let Some(pool) = self.pools.get(host)
-            && pool.waiting.len() >= pool.connecting
+        let each = upstream.waiting_each();
+        while let Some(pool) = self.pools.get(pool_id)
+            && pool.waiting.len() > pool.connecting.saturating_sub(1).saturating_mul(each)
             && let Some(stream) = pool.waiting.front().copied()
         {
             self.stop_waiting(stream);
@@ -233,8 +261,8 @@ impl<I: Io> Shard<I> {
         self.close_upstream(key);
     }
 
-    pub(crate) fn fail_waiting(&mut self, host: HostId, reply: LocalReply) {
-        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+    pub(crate) fn fail_waiting(&mut self, id: PoolId, reply: LocalReply) {
+        while let Some(stream) = self.pools.get(id).and_then(|p| p.waiting.front().copied()) {
             self.stop_waiting(stream);
             match reply {
                 // Another attempt would only add to it.
@@ -247,9 +275,9 @@ impl<I: Io> Shard<I> {
     /// Takes a stream out of the queue for a connection.
     pub(crate) fn stop_waiting(&mut self, key: StreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Phase::Waiting(host) = stream.phase else { return };
+        let Phase::Waiting(id) = stream.phase else { return };
         stream.phase = Phase::Routing;
-        if let Some(pool) = self.pools.get(host) {
+        if let Some(pool) = self.pools.get(id) {
             pool.waiting.retain(|waiting| *waiting != key);
             self.stats.dec(pool.host.stats, HostStat::RqPendingActive);
         }
@@ -272,12 +300,15 @@ impl<I: Io> Shard<I> {
             self.arm_upstream(key);
             return;
         }
-        match upstream.work {
+        let work = upstream.work;
+        match work {
             Work::Connecting => {
                 self.stats.inc(stats, ClusterStat::UpstreamCxConnectTimeout);
                 self.connect_failed(key, LocalReply::CONNECTION_TIMEOUT);
             }
+            Work::Idle if self.http2_idle_timeout(key) => {}
             Work::Idle => {
+                let Some(upstream) = self.upstreams.get(key) else { return };
                 let stat = match upstream.is_aged(self.now.instant) {
                     true => ClusterStat::UpstreamCxMaxDurationReached,
                     false => ClusterStat::UpstreamCxIdleTimeout,
@@ -285,6 +316,8 @@ impl<I: Io> Shard<I> {
                 self.stats.inc(stats, stat);
                 self.close_upstream(key);
             }
+            Work::Shared => self.http2_upstream_timeout(key),
+            Work::Parting => self.close_upstream(key),
             Work::Busy(_) | Work::Draining => {}
         }
     }

@@ -1,17 +1,15 @@
-//! A downstream connection: one client, one request after the other.
+//! A downstream connection: one client, and what it speaks.
 //!
-//! What it leaves to others: what becomes of a request (`stream`, `router`), back-pressure
-//! (`flow`).
+//! What it leaves to others: reading it (`http1_downstream`, `http2_downstream`), what becomes of a
+//! request (`stream`, `router`), back-pressure (`flow`).
 
 use super::codec;
 use super::deadline::{Alarm, earliest};
-use super::refused_head::refused_head;
-use super::request_timeouts::Limits;
-use super::retry::Attempts;
+use super::http2::{Drain, Http2, Http2Stream, codec_time};
+use super::keepalive::Keepalive;
 use super::stream::{Phase, Stream};
 use crate::access_log::{Measured, Moment};
-use crate::config::HttpConnectionManager;
-use crate::sabotage::Sabotage;
+use crate::config::{CodecType, HttpConnectionManager};
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
 use crate::snapshot::ListenerEntry;
 use crate::stats::HttpStat;
@@ -20,7 +18,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tidegate_http::RequestHead;
-use tidegate_http::h1::{Event, RequestDecoder};
+use tidegate_http::h1::RequestDecoder;
+use tidegate_http::h2::{self, PREFACE};
 use tidegate_io::{Buffer, Instant, Io, Outcome, Output, Socket};
 
 /// What a downstream connection does.
@@ -40,6 +39,33 @@ pub enum Life {
     },
 }
 
+/// What a downstream connection speaks.
+#[derive(Debug)]
+pub(super) enum Codec {
+    /// Its first bytes tell, of which those that came are held.
+    Undecided,
+    Http1(RequestDecoder),
+    Http2(Box<Http2>),
+}
+
+impl Codec {
+    /// The codec of HTTP/2, if it is that.
+    pub(super) fn http2(&mut self) -> Option<&mut h2::Connection> {
+        match self {
+            Codec::Http2(http2) => Some(&mut http2.connection),
+            _ => None,
+        }
+    }
+
+    /// The same, to look at.
+    pub(super) fn as_http2(&self) -> Option<&h2::Connection> {
+        match self {
+            Codec::Http2(http2) => Some(&http2.connection),
+            _ => None,
+        }
+    }
+}
+
 /// A downstream connection.
 #[derive(Debug)]
 pub struct Downstream {
@@ -50,8 +76,8 @@ pub struct Downstream {
     pub(super) version: u64,
     /// The listener is gone: this connection closes after its next response.
     pub(super) listener_gone: bool,
-    pub(super) decoder: RequestDecoder,
-    /// The request under way.
+    pub(super) codec: Codec,
+    /// The request under way on HTTP/1, which has one at a time.
     pub(crate) stream: Option<StreamKey>,
     /// Input that is not read yet: requests after the one under way.
     pub(super) held: VecDeque<Buffer>,
@@ -84,13 +110,9 @@ impl Downstream {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(socket: Socket, listener: Rc<Arc<ListenerEntry>>, now: Instant) -> Downstream {
-        let config = &listener.http.config;
         Downstream {
             socket,
-            decoder: RequestDecoder::new(
-                codec::request_options(config),
-                codec::request_limits(config),
-            ),
+            codec: Codec::Undecided,
             listener,
             version: 0,
             listener_gone: false,
@@ -126,6 +148,12 @@ impl Downstream {
         let config = self.config();
         let age = config.max_connection_duration.filter(|_| !self.aged);
         let age = age.map(|duration| self.accepted + duration);
+        if let Codec::Http2(http2) = &self.codec {
+            if self.life == Life::Closing {
+                return config.stream_idle_timeout.map(|timeout| self.idle_since + timeout);
+            }
+            return http2.deadline(self.idle_since, age, config);
+        }
         if self.stream.is_some() {
             return age;
         }
@@ -133,13 +161,41 @@ impl Downstream {
             // Not idle, however slowly the client takes its response: only a standstill ends it.
             return config.stream_idle_timeout.map(|timeout| self.idle_since + timeout);
         }
-        let head = if self.decoder.is_in_head() { config.request_headers_timeout } else { None };
+        let head = if self.is_in_head() { config.request_headers_timeout } else { None };
         let wait = earliest(
             config.idle_timeout.map(|timeout| self.idle_since + timeout),
             head.map(|timeout| self.idle_since + timeout),
         );
         let drain = draining_since.map(|since| since.max(self.idle_since) + limits::DRAIN_IDLE);
         earliest(age, earliest(wait, drain))
+    }
+
+    /// Whether a request's head has begun and is not complete, on HTTP/1.
+    pub(super) fn is_in_head(&self) -> bool {
+        match &self.codec {
+            Codec::Undecided => !self.held.is_empty(),
+            Codec::Http1(decoder) => decoder.is_in_head(),
+            Codec::Http2(_) => false,
+        }
+    }
+
+    /// Whether the client has said that it sends no further request.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(&self.codec, Codec::Http1(decoder) if decoder.is_closed())
+    }
+
+    /// Whether it was said that it ends, on HTTP/2.
+    pub(super) fn is_draining(&self) -> bool {
+        matches!(&self.codec, Codec::Http2(http2) if http2.drain != Drain::No)
+    }
+
+    /// The streams on it.
+    pub(super) fn streams(&self) -> impl Iterator<Item = StreamKey> + '_ {
+        let http2 = match &self.codec {
+            Codec::Http2(http2) => Some(http2.streams()),
+            _ => None,
+        };
+        self.stream.into_iter().chain(http2.into_iter().flatten())
     }
 
     /// Whether the client has not taken everything yet that it is given.
@@ -158,14 +214,8 @@ impl<I: Io> Shard<I> {
     pub(crate) fn open_downstream(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get(key) else { return };
         let http = downstream.listener.http.stats;
-        for stat in [
-            HttpStat::DownstreamCxTotal,
-            HttpStat::DownstreamCxActive,
-            HttpStat::DownstreamCxHttp1Total,
-            HttpStat::DownstreamCxHttp1Active,
-        ] {
-            self.stats.inc(http, stat);
-        }
+        self.stats.inc(http, HttpStat::DownstreamCxTotal);
+        self.stats.inc(http, HttpStat::DownstreamCxActive);
         self.io.recv(downstream.socket);
         self.arm_downstream(key);
     }
@@ -187,12 +237,11 @@ impl<I: Io> Shard<I> {
         let http = downstream.listener.http.stats;
         self.stats.add(http, HttpStat::DownstreamCxRxBytesTotal, buffer.len() as u64);
         match &mut downstream.life {
-            Life::Open if downstream.held.is_empty() => {
-                if let Some(rest) = self.read_downstream(key, buffer) {
-                    self.hold(key, &rest);
-                }
-            }
-            Life::Open => self.hold(key, &buffer),
+            Life::Open => match &downstream.codec {
+                Codec::Http1(_) => self.http1_received(key, buffer),
+                Codec::Http2(_) => self.http2_received(key, &buffer),
+                Codec::Undecided => self.decide_codec(key, buffer),
+            },
             // A request that began before we decided to close gets no answer: RFC 9112 9.6.
             Life::Closing => {}
             Life::Lingering { dropped, .. } => {
@@ -204,210 +253,109 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// Keeps input for later, and reads no more when that is enough.
-    ///
-    /// What is kept is a copy: a client that sends requests faster than they are answered must not
-    /// hold receive buffers, for the answers that would set them free need buffers too.
-    fn hold(&mut self, key: DownstreamKey, input: &[u8]) {
+    /// The first bytes of a connection: HTTP/2 begins with its preface, and anything else is
+    /// HTTP/1 (`codec_type` AUTO).
+    fn decide_codec(&mut self, key: DownstreamKey, mut buffer: Buffer) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        downstream.held.push_back(Buffer::copy_from(input));
-        let held: usize = downstream.held.iter().map(|buffer| buffer.len()).sum();
-        let enough =
-            held > limits::HELD_BYTES_MAX || downstream.held.len() > limits::HELD_BUFFERS_MAX;
-        if enough && !downstream.paused {
-            downstream.paused = true;
-            self.io.pause(downstream.socket);
+        if let Some(held) = downstream.held.pop_front() {
+            buffer = Buffer::copy_from(&[&*held, &*buffer].concat());
         }
-    }
-
-    /// Reads on in what was held, when its time has come.
-    pub(super) fn read_held(&mut self, key: DownstreamKey) {
-        while let Some(downstream) = self.downstreams.get_mut(key) {
-            if downstream.life != Life::Open || !self.wants_input(key) {
-                return;
+        let config = &downstream.listener.http.config;
+        let now = self.now.instant;
+        let speaks_http2 = match config.codec_type {
+            CodecType::Http1 => false,
+            CodecType::Http2 => true,
+            CodecType::Auto if buffer.len() < PREFACE.len() && PREFACE.starts_with(&buffer) => {
+                downstream.held.push_back(Buffer::copy_from(&buffer));
+                downstream.idle_since = now;
+                return self.arm_downstream(key);
             }
-            let Some(downstream) = self.downstreams.get_mut(key) else { return };
-            let Some(buffer) = downstream.held.pop_front() else { break };
-            if let Some(rest) = self.read_downstream(key, buffer)
-                && let Some(downstream) = self.downstreams.get_mut(key)
-            {
-                // Before what is held: it came before it.
-                if Sabotage::ReverseHeld.strikes() {
-                    downstream.held.push_back(rest);
-                } else {
-                    downstream.held.push_front(rest);
-                }
-            }
-        }
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        if downstream.life != Life::Open {
-            return;
-        }
-        if downstream.eof {
-            // Everything that came before the FIN is read now.
-            let tunnel = downstream
-                .stream
-                .filter(|key| self.streams.get(*key).is_some_and(|stream| stream.tunnel));
-            match tunnel {
-                Some(stream) => self.tunnel_finished_downstream(stream),
-                // The rest of a request under way will not come.
-                None => self.downstream_gone(key),
-            }
-        } else if downstream.stream.is_none() && downstream.paused {
-            downstream.paused = false;
-            self.io.recv(downstream.socket);
-        }
-    }
-
-    /// Whether the next bytes can be dealt with now: not while a complete request waits for its
-    /// response.
-    fn wants_input(&self, key: DownstreamKey) -> bool {
-        let Some(downstream) = self.downstreams.get(key) else { return false };
-        let Some(stream) = downstream.stream.and_then(|key| self.streams.get(key)) else {
-            return true;
+            CodecType::Auto => buffer.starts_with(PREFACE),
         };
-        stream.tunnel || !stream.request_complete
+        match speaks_http2 {
+            true => self.begin_http2(key, &buffer),
+            false => self.begin_http1(key, buffer),
+        }
     }
 
-    /// Decodes a buffer to its end, or as far as the requests in it can be begun; returns the rest.
-    fn read_downstream(&mut self, key: DownstreamKey, buffer: Buffer) -> Option<Buffer> {
-        let mut at = 0;
-        let mut head = None;
-        loop {
-            if !self.wants_input(key) {
-                break;
-            }
-            let Some(downstream) = self.downstreams.get_mut(key) else { break };
-            if downstream.life != Life::Open {
-                at = buffer.len();
-                break;
-            }
-            if let Some(stream) = downstream.stream
-                && self.streams.get(stream).is_some_and(|stream| stream.tunnel)
-            {
-                self.tunnel_upstream(stream, buffer.slice(at..buffer.len()));
-                at = buffer.len();
-                break;
-            }
-            let was_in_head = downstream.decoder.is_in_head();
-            let memory = head.get_or_insert_with(|| self.request_heads.pop().unwrap_or_default());
-            let step = match downstream.decoder.decode(&buffer[at..], memory) {
-                Ok(step) => step,
-                Err(error) => {
-                    downstream.request_bytes += (buffer.len() - at) as u64;
-                    let mut memory = head.take().unwrap_or_default();
-                    let refused = refused_head(error.fault, &buffer[at..], &mut memory);
-                    at = buffer.len();
-                    self.request_malformed(key, error, refused.then_some(&memory));
-                    head = Some(memory);
-                    break;
-                }
-            };
-            downstream.request_bytes += step.consumed as u64;
-            match step.event {
-                Event::NeedMore => {
-                    at += step.consumed;
-                    if !was_in_head && downstream.decoder.is_in_head() {
-                        downstream.idle_since = self.now.instant;
-                        self.arm_downstream(key);
-                    }
-                    break;
-                }
-                Event::Head => {
-                    let mut memory = head.take().unwrap_or_default();
-                    if self.admit_names(key, &mut memory.headers) {
-                        self.open_stream(key, memory);
-                    } else {
-                        self.reclaim_request(memory);
-                    }
-                }
-                Event::Data(range) => {
-                    self.request_data(key, buffer.slice(at + range.start..at + range.end));
-                }
-                Event::Trailers | Event::InterimHead | Event::Tunnel => {}
-                Event::End => self.request_end(key),
-            }
-            at += step.consumed;
-        }
-        if let Some(memory) = head {
-            self.reclaim_request(memory);
-        }
-        (at < buffer.len()).then(|| buffer.slice(at..buffer.len()))
+    /// The connection speaks HTTP/1, and these are its first bytes.
+    fn begin_http1(&mut self, key: DownstreamKey, buffer: Buffer) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let (http, config) = (downstream.listener.http.stats, downstream.config());
+        let (options, limits) = (codec::request_options(config), codec::request_limits(config));
+        downstream.codec = Codec::Http1(RequestDecoder::new(options, limits));
+        self.stats.inc(http, HttpStat::DownstreamCxHttp1Total);
+        self.stats.inc(http, HttpStat::DownstreamCxHttp1Active);
+        self.http1_received(key, buffer);
     }
 
-    /// A head is complete: a stream begins.
-    fn open_stream(&mut self, key: DownstreamKey, request: RequestHead) {
+    /// The connection speaks HTTP/2.
+    fn begin_http2(&mut self, key: DownstreamKey, buffer: &Buffer) {
+        let (now, draw) = (self.now.instant, self.random.draw());
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let (http, config) = (downstream.listener.http.stats, downstream.config());
+        let options = codec::http2_server_options(config);
+        let connection = h2::Connection::server(options, codec_time(now));
+        let keepalive = config.http2.keepalive.map(|it| Keepalive::new(it, now, draw));
+        downstream.codec = Codec::Http2(Http2::new(connection, keepalive));
+        self.stats.inc(http, HttpStat::DownstreamCxHttp2Total);
+        self.stats.inc(http, HttpStat::DownstreamCxHttp2Active);
+        self.arm_downstream(key);
+        self.http2_received(key, buffer);
+    }
+
+    /// Nothing follows the first bytes of what might have become HTTP/2.
+    pub(super) fn end_decision(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if matches!(downstream.codec, Codec::Undecided)
+            && let Some(held) = downstream.held.pop_front()
+        {
+            self.begin_http1(key, held);
+        }
+    }
+
+    /// A head is complete: a stream begins, and takes its first steps.
+    pub(super) fn open_stream(
+        &mut self,
+        key: DownstreamKey,
+        request: RequestHead,
+        http2: Option<Http2Stream>,
+    ) -> Option<StreamKey> {
         let response = self.response_head_memory();
         self.follow_listener(key);
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let downstream = self.downstreams.get_mut(key)?;
         downstream.requests += 1;
         let listener = downstream.listener.clone();
-        let config = &listener.http.config;
-        let now = self.now;
         let measured = listener.http.measures.then(|| Measured::begin(&request, downstream));
-        let stream = Stream {
-            downstream: key,
-            phase: Phase::Routing,
-            request_body: request.body,
-            response_body: tidegate_http::BodyLength::None,
-            backlog: None,
-            request_complete: false,
-            body_seen: false,
-            attempts: Attempts::default(),
-            fresh_connection: false,
-            tunnel: false,
-            terminates_connect: false,
-            upgrade: false,
-            finished: [false; 2],
-            route: None,
-            choice: 0,
-            changes_responses: false,
-            auto_host_rewrite: false,
-            cluster: None,
-            counted: false,
-            upstream_address: None,
-            remote_address: None,
-            internal: false,
-            flags: crate::reply::ResponseFlags::NONE,
-            details: "-",
-            status: 0,
-            bytes_received: 0,
-            bytes_sent: 0,
-            started: now.instant,
-            started_unix_us: now.unix_us,
-            request_received: None,
-            upstream_service_ms: None,
-            timeout: None,
-            response_deadline: None,
-            request_deadline: config.request_timeout.map(|timeout| now.instant + timeout),
-            limits: Limits::new(config, now.instant),
-            idle_timeout: config.stream_idle_timeout,
-            active: now.instant,
-            measured,
-            snapshot: self.adopted.snapshot().clone(),
-            listener,
-            request,
-            response,
-        };
+        let mut stream = Stream::new(key, listener, self.adopted.snapshot().clone(), self.now);
+        stream.request_body = request.body;
+        (stream.request, stream.response) = (request, response);
+        (stream.downstream_http2, stream.measured) = (http2, measured);
         let http = stream.listener.http.stats;
+        let name = stream.downstream_http2.as_ref().and_then(|http2| http2.key);
         let stream = self.streams.insert(stream);
-        downstream.stream = Some(stream);
-        for stat in [
-            HttpStat::DownstreamRqTotal,
-            HttpStat::DownstreamRqHttp1Total,
-            HttpStat::DownstreamRqActive,
-        ] {
+        let version = match (&mut downstream.codec, name) {
+            (Codec::Http2(http2), Some(name)) => {
+                http2.connection.set_tag(name, stream.to_bits());
+                HttpStat::DownstreamRqHttp2Total
+            }
+            _ => {
+                downstream.stream = Some(stream);
+                HttpStat::DownstreamRqHttp1Total
+            }
+        };
+        for stat in [HttpStat::DownstreamRqTotal, version, HttpStat::DownstreamRqActive] {
             self.stats.inc(http, stat);
         }
         if self.admit(stream) {
             self.route(stream);
         }
-        self.arm_downstream(key);
+        self.arm_stream(stream);
+        Some(stream)
     }
 
-    /// Body bytes of the request under way.
-    fn request_data(&mut self, key: DownstreamKey, data: Buffer) {
-        let Some(stream_key) = self.downstreams.get(key).and_then(|d| d.stream) else { return };
+    /// Body bytes of a request.
+    pub(super) fn request_data(&mut self, stream_key: StreamKey, data: Buffer) {
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         stream.bytes_received += data.len() as u64;
         stream.active = self.now.instant;
@@ -417,9 +365,8 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The request under way is complete.
-    fn request_end(&mut self, key: DownstreamKey) {
-        let Some(stream_key) = self.downstreams.get(key).and_then(|d| d.stream) else { return };
+    /// A request is complete.
+    pub(super) fn request_end(&mut self, stream_key: StreamKey) {
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         if stream.request_complete {
             return;
@@ -438,11 +385,11 @@ impl<I: Io> Shard<I> {
         if stream.upstream().is_some() {
             stream.limits.sent(self.now.instant);
         }
-        if stream.phase == Phase::Answered {
-            self.end_exchange(stream_key);
-        } else {
+        if stream.phase != Phase::Answered {
             self.send_request_end(stream_key);
-            self.arm_downstream(key);
+            self.arm_stream(stream_key);
+        } else if stream.downstream_http2.is_none() {
+            self.end_exchange(stream_key);
         }
     }
 
@@ -457,8 +404,10 @@ impl<I: Io> Shard<I> {
         downstream.stream = None;
         downstream.request_bytes = 0;
         downstream.idle_since = self.now.instant;
-        if downstream.life == Life::Open {
-            downstream.decoder.resume();
+        if downstream.life == Life::Open
+            && let Codec::Http1(decoder) = &mut downstream.codec
+        {
+            decoder.resume();
         }
         self.arm_downstream(key);
         self.touch_downstream(key);
@@ -467,9 +416,11 @@ impl<I: Io> Shard<I> {
     fn downstream_sent(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.sending = false;
-        if let Some(stream) = downstream.stream.and_then(|key| self.streams.get_mut(key)) {
+        if let Codec::Http2(http2) = &mut downstream.codec {
+            http2.connection.handle_sent();
+        } else if let Some(stream) = downstream.stream.and_then(|key| self.streams.get_mut(key)) {
             stream.active = self.now.instant;
-        } else if downstream.life == Life::Open && !downstream.decoder.is_in_head() {
+        } else if downstream.life == Life::Open && !downstream.is_in_head() {
             // The response is sent to its end: from now on the connection is idle.
             downstream.idle_since = self.now.instant;
             self.arm_downstream(key);

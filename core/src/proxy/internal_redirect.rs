@@ -69,8 +69,7 @@ impl<I: Io> Shard<I> {
     ) -> Result<(), Option<HttpStat>> {
         let random = self.random.draw();
         let stream = self.streams.get_mut(key).ok_or(None)?;
-        let is_here = stream.request_body == BodyLength::None || stream.attempts.retries.is_some();
-        if !stream.request_complete || !is_here || stream.upgrade {
+        if !stream.request_complete || !stream.is_here() || stream.upgrade {
             return Err(None);
         }
         let location = stream.response.headers.get(Name::Location).ok_or(None)?;

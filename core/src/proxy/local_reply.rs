@@ -17,7 +17,7 @@ use crate::stats::HttpStat;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate_http::{BodyLength, Method, Name, RequestHead, ResponseHead};
-use tidegate_io::Io;
+use tidegate_io::{Buffer, Io};
 
 /// What Envoy says first when an upstream gives no response.
 const NO_RESPONSE: &str = "upstream connect error or disconnect/reset before headers. ";
@@ -35,8 +35,10 @@ impl<I: Io> Shard<I> {
         stream.details = reply.details;
         if stream.response_started() {
             let downstream = stream.downstream;
-            self.abort_downstream(downstream);
-            return;
+            return match stream.downstream_http2 {
+                Some(_) => self.abort_http2_stream(key),
+                None => self.abort_downstream(downstream),
+            };
         }
         if reply.flags.intersects(ResponseFlags::OF_CLUSTER) {
             self.charge_code(key, reply.status);
@@ -123,6 +125,10 @@ impl<I: Io> Shard<I> {
             true => complete_for_grpc(response, content, stream.details),
             false => complete(response, content),
         };
+        if stream.downstream_http2.is_some() && body.is_empty() {
+            // END_STREAM says it.
+            response.content_length = None;
+        }
         let status = response.status;
         stream.status = status;
         let config = &stream.listener.http.config;
@@ -139,7 +145,11 @@ impl<I: Io> Shard<I> {
         stream.request.close = last;
         self.encode_response_head(key, last);
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if !is_head && let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
+        if !is_head && stream.downstream_http2.is_some() {
+            if !body.is_empty() {
+                self.response_data(key, Buffer::copy_from(body));
+            }
+        } else if !is_head && let Some(downstream) = self.downstreams.get_mut(stream.downstream) {
             stream.bytes_sent = body.len() as u64;
             let output = downstream.output.get_or_insert_with(|| self.io.output());
             output.tail().extend_from_slice(body);

@@ -3,6 +3,7 @@
 //! What it leaves to others: what is done with it (`access_log`).
 
 use super::downstream::Downstream;
+use super::http2::Http2Stream;
 use super::stream::Stream;
 use super::upstream::Upstream;
 use crate::access_log::{Measured, Moment, WireCount};
@@ -16,6 +17,10 @@ impl<I: Io> Shard<I> {
     /// The stream is over, and its connection still there.
     pub(super) fn end_measuring(&mut self, stream: &mut Stream) {
         let Some(measured) = &mut stream.measured else { return };
+        if let Some(http2) = &stream.downstream_http2 {
+            measured.downstream = http2.wire;
+            return;
+        }
         let Some(downstream) = self.downstreams.get(stream.downstream) else { return };
         measured.downstream.received = downstream.request_bytes;
         measured.downstream.sent = downstream.written() - measured.downstream.sent;
@@ -27,6 +32,22 @@ impl Stream {
     pub(super) fn note(&mut self, moment: Moment, now: Instant) {
         if let Some(measured) = &mut self.measured {
             measured.note(moment, now - self.started);
+        }
+    }
+
+    /// The response's head goes out, in so many bytes.
+    pub(super) fn note_response_head(&mut self, bytes: u64, now: Instant) {
+        if let Some(measured) = &mut self.measured {
+            measured.downstream.header_sent = bytes;
+            measured.note(Moment::DsTxBeg, now - self.started);
+        }
+    }
+
+    /// The response's head goes out in so many bytes of HTTP/2.
+    pub(super) fn note_http2_head(&mut self, bytes: u64) {
+        if let Some(http2) = &mut self.downstream_http2 {
+            http2.wire.sent += bytes;
+            http2.wire.header_sent = bytes;
         }
     }
 
@@ -64,7 +85,11 @@ impl Measured {
     }
 
     /// The exchange on this connection is over.
-    pub(super) fn detached(&mut self, upstream: &Upstream) {
+    pub(super) fn detached(&mut self, upstream: &Upstream, http2: Option<&Http2Stream>) {
+        if let Some(http2) = http2 {
+            self.upstream = http2.wire;
+            return;
+        }
         self.upstream.received = upstream.received - self.upstream.received;
         self.upstream.sent = upstream.written() - self.upstream.sent;
     }

@@ -7,6 +7,7 @@
 //! host (`upstream`).
 
 mod admit;
+mod attach;
 mod attempts;
 mod charge;
 mod client_address;
@@ -18,7 +19,14 @@ mod downstream;
 mod encode;
 mod flow;
 mod header_mutation;
+mod http1_downstream;
+mod http1_upstream;
+mod http2;
+mod http2_downstream;
+mod http2_share;
+mod http2_upstream;
 mod internal_redirect;
+mod keepalive;
 mod local_reply;
 mod map_reply;
 mod measure;
@@ -42,5 +50,6 @@ mod upstream;
 
 pub use downstream::Downstream;
 pub use header_mutation::MutationScratch;
+pub use http2::Moved;
 pub use stream::Stream;
 pub use upstream::Upstream;

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: the connections at both ends (`upstream`, `downstream`).
 
+use super::downstream::{Codec, Downstream};
 use super::encode::write_response;
 use super::measure::field_lines_size;
 use super::mutate::prepare_response;
@@ -10,10 +11,11 @@ use super::stream::Phase;
 use crate::access_log::Moment;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
-use crate::shard::{Shard, StreamKey, UpstreamKey};
+use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use tidegate_http::h1::{
     encode_chunk_end, encode_chunk_start, encode_last_chunk, strip_hop_by_hop,
 };
+use tidegate_http::h2::Ending;
 use tidegate_http::{BodyLength, Name};
 use tidegate_io::{Buffer, Io};
 
@@ -86,6 +88,20 @@ impl<I: Io> Shard<I> {
             stream.response.headers.append_known(Name::Connection, b"connection", b"keep-alive");
         }
         let output = downstream.output.get_or_insert_with(|| self.io.output());
+        let head = output.tail();
+        if let Some(name) = stream.http2_name() {
+            let body = stream.response_body;
+            let end_stream = body == BodyLength::None && stream.response.status >= 200;
+            if let Codec::Http2(http2) = &mut downstream.codec {
+                http2.connection.write_control(head);
+                let start = head.len();
+                http2.connection.send_response(name, &stream.response, body, end_stream, head);
+                stream.note_http2_head((head.len() - start) as u64);
+                http2.headed.extend(end_stream.then_some(key));
+            }
+            stream.note(Moment::DsTxBeg, self.now.instant);
+            return self.touch_downstream(downstream_key);
+        }
         // A response of our own has no names that were received.
         let upstream = match stream.response.headers.received_names().next() {
             Some(_) => stream.cluster().map(|cluster| cluster.config.http1.header_key_format),
@@ -93,13 +109,9 @@ impl<I: Io> Shard<I> {
         };
         let config = &stream.http().config;
         let body = stream.response_body;
-        let head = output.tail();
         let start = head.len();
         write_response(&stream.response, body, close, config, upstream, head);
-        if let Some(measured) = &mut stream.measured {
-            measured.downstream.header_sent = field_lines_size(&head[start..]);
-            measured.note(Moment::DsTxBeg, self.now.instant - stream.started);
-        }
+        stream.note_response_head(field_lines_size(&head[start..]), self.now.instant);
         self.touch_downstream(downstream_key);
     }
 
@@ -109,7 +121,12 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(key) else { return };
         stream.active = self.now.instant;
         let proxies_100 = stream.listener.http.config.proxy_100_continue;
-        if stream.response.status == 100 && !proxies_100 || stream.is_http_10() {
+        // A client that takes nothing must not be made to hold them for.
+        let unsent = self.downstreams.get(stream.downstream).map_or(0, Downstream::unsent);
+        if stream.response.status == 100 && !proxies_100
+            || stream.is_http_10()
+            || unsent > limits::OUTPUT_BYTES_LOW
+        {
             return;
         }
         // The client has heard of this attempt; another one might have another thing to say.
@@ -132,6 +149,16 @@ impl<I: Io> Shard<I> {
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
         stream.bytes_sent += data.len() as u64;
         stream.active = self.now.instant;
+        if let Some(http2) = &mut stream.downstream_http2 {
+            if let (Some(name), Some(connection)) = (http2.key, downstream.codec.http2()) {
+                connection.queue_data(name, data.len(), Ending::Open);
+                let window = connection.send_window(name);
+                let is_stuck = downstream.unsent() >= limits::OUTPUT_BYTES_HIGH;
+                http2.push(data, if is_stuck { 0 } else { window });
+            }
+            self.touch_downstream(downstream_key);
+            return self.pause_upstream(key);
+        }
         let output = downstream.output.get_or_insert_with(|| self.io.output());
         if stream.response_body == BodyLength::Chunked {
             encode_chunk_start(data.len(), output.tail());
@@ -149,10 +176,13 @@ impl<I: Io> Shard<I> {
     pub(crate) fn response_end(&mut self, key: StreamKey, upstream: UpstreamKey) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         if stream.response_body == BodyLength::Chunked
+            && stream.downstream_http2.is_none()
             && let Some(downstream) = self.downstreams.get_mut(stream.downstream)
         {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
-            encode_last_chunk(None, output.tail());
+            let enabled = stream.listener.http.config.http1.enable_trailers;
+            let trailers = stream.response_trailers.as_deref().filter(|_| enabled);
+            encode_last_chunk(trailers, output.tail());
         }
         stream.note(Moment::UsRxEnd, self.now.instant);
         stream.phase = Phase::Answered;
@@ -169,6 +199,9 @@ impl<I: Io> Shard<I> {
         let downstream = stream.downstream;
         stream.note(Moment::DsTxEnd, self.now.instant);
         stream.idle_timeout = stream.listener.http.config.stream_idle_timeout;
+        if stream.downstream_http2.is_some() {
+            return self.end_http2_response(key);
+        }
         // A body that nobody reads any more: the connection cannot be used for another request.
         let close = stream.request.close
             || !stream.request_complete && stream.request_body != BodyLength::None;
@@ -192,8 +225,15 @@ impl<I: Io> Shard<I> {
         // A response without its end is no HTTP, whichever way it ended: so Envoy puts it.
         stream.flags.insert(ResponseFlags::UPSTREAM_PROTOCOL_ERROR);
         stream.details = "upstream_reset_after_response_started{protocol_error}";
+        self.break_response(key);
+    }
+
+    /// The same, with flags and details that are set already.
+    pub(super) fn break_response(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
         let downstream = stream.downstream;
         match stream.response_body {
+            _ if stream.downstream_http2.is_some() => self.abort_http2_stream(key),
             BodyLength::Exact(_) | BodyLength::Chunked => self.break_off(key),
             // It would look whole.
             _ => self.abort_downstream(downstream),

@@ -78,6 +78,9 @@ pub enum Failure {
     Reset,
     /// The connection, which had been idle before, ended before any byte of an answer.
     DiedIdle,
+    /// The upstream has said that it did nothing with the request (RFC 9113 8.7): it may be sent
+    /// again whatever it is.
+    Refused,
     /// A timeout of the try ended.
     Timeout,
 }
@@ -146,7 +149,8 @@ impl Attempts {
         repeatable: bool,
         draw: u64,
     ) -> Verdict {
-        let fresh = failure == Failure::DiedIdle && !std::mem::replace(&mut self.replayed, true);
+        let is_unseen = matches!(failure, Failure::DiedIdle | Failure::Refused);
+        let fresh = is_unseen && !std::mem::replace(&mut self.replayed, true);
         let verdict = match &mut self.retries {
             Some(retries) if retries.covers(failure, self.started) => match fresh {
                 true => retries.again(BackOff::None),
@@ -155,6 +159,7 @@ impl Attempts {
             _ => Verdict::Stands,
         };
         match verdict {
+            _ if failure == Failure::Refused && Sabotage::KeepRefused.strikes() => Verdict::Stands,
             Verdict::Again(_) => verdict,
             _ if fresh && repeatable => Verdict::Replay,
             _ => verdict,
@@ -242,6 +247,7 @@ impl Retries {
         let resets = RetryOn::RESET.with(RetryOn::SERVER_ERROR).with(RetryOn::GATEWAY_ERROR);
         self.on.has_any(resets)
             || failure == Failure::Connect && self.on.has_any(connect)
+            || failure == Failure::Refused && self.on.has_any(RetryOn::REFUSED_STREAM)
             || !started && self.on.has_any(RetryOn::RESET_BEFORE_REQUEST)
     }
 

@@ -3,6 +3,7 @@
 //! What it leaves to others: matching (`snapshot::RouteTable`), connections (`upstream`).
 
 use super::encode::write_request;
+use super::http2::Http2Stream;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
@@ -14,9 +15,9 @@ use crate::snapshot::{
 };
 use crate::stats::{ClusterStat, HostStat, HttpStat};
 use crate::upstream::balancer::Pick;
-use crate::upstream::{ClusterPool, Pools};
+use crate::upstream::{ClusterPool, Pool, PoolId, Pools};
 use std::sync::Arc;
-use tidegate_http::{Method, Name, RequestHead};
+use tidegate_http::{BodyLength, Method, Name, RequestHead, ResponseHead};
 use tidegate_io::Io;
 
 /// What a request's route asks for.
@@ -86,13 +87,23 @@ impl<I: Io> Shard<I> {
             && let Some(downstream) = self.downstreams.get_mut(downstream_key)
         {
             let output = downstream.output.get_or_insert_with(|| self.io.output());
-            output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            match (stream.http2_name(), downstream.codec.http2()) {
+                (Some(name), Some(connection)) => {
+                    let head = ResponseHead { status: 100, ..ResponseHead::default() };
+                    connection.send_response(name, &head, BodyLength::None, false, output.tail());
+                }
+                _ => output.tail().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            }
             self.touch_downstream(downstream_key);
         }
     }
 
     /// Chooses a host and takes a connection to it, or waits for one.
     pub(crate) fn dispatch(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        // Of an attempt before, perhaps to a cluster of another protocol.
+        let http2 = stream.upstream_http2.take();
+        self.reclaim_http2(http2);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let attempts = &mut stream.attempts;
         let Some((cluster, pick)) =
@@ -116,9 +127,10 @@ impl<I: Io> Shard<I> {
         if stream.auto_host_rewrite {
             rewrite_to_host(stream, &host.hostname);
         }
-        let (host_id, index) = (host.id, pick.host.unwrap_or_default());
+        let id = PoolId { host: host.id, http2: stream.wants_http2() };
+        let index = pick.host.unwrap_or_default();
         if !stream.fresh_connection
-            && let Some(upstream) = self.pools.get(host_id).and_then(|pool| pool.idle.pop())
+            && let Some(upstream) = self.pools.get(id).and_then(Pool::take)
         {
             if !self.attach(key, upstream) {
                 self.release_upstream(upstream);
@@ -139,7 +151,8 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
-        self.pools.of(&host).gone = true;
+        let http2 = self.streams.get(key).is_some_and(Stream::wants_http2);
+        self.pools.of(&host, http2).gone = true;
         self.wait(key, &entry, &host);
     }
 
@@ -158,17 +171,22 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingTotal);
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         self.stats.inc(host.stats, HostStat::RqPendingActive);
-        if let Some(stream) = self.streams.get_mut(key) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let http2 = stream.wants_http2();
+        if http2 {
+            let queue = self.spare_queues.pop().unwrap_or_default();
+            stream.upstream_http2 = Some(Http2Stream::new(None, queue));
+        } else {
             let mut backlog = self.io.output();
             if !stream.terminates_connect {
                 write_request(stream, &entry.config, backlog.tail());
             }
-            stream.upstream_address = Some(host.address);
             stream.backlog = Some(backlog);
-            stream.phase = Phase::Waiting(host.id);
         }
-        self.pools.of(host).waiting.push_back(key);
-        self.connect(entry, host);
+        stream.upstream_address = Some(host.address);
+        stream.phase = Phase::Waiting(PoolId { host: host.id, http2 });
+        self.pools.of(host, http2).waiting.push_back(key);
+        self.connect(entry, host, http2);
     }
 }
 

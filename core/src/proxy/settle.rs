@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: what is written to an output.
 
-use super::downstream::Life;
+use super::downstream::{Codec, Life};
 use super::upstream::Work;
 use crate::shard::{DownstreamKey, Shard, UpstreamKey};
 use crate::stats::{ClusterStat, HttpStat};
@@ -18,11 +18,24 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    pub(crate) fn touch_upstream(&mut self, key: UpstreamKey) {
+        if let Some(upstream) = self.upstreams.get_mut(key)
+            && !upstream.touched
+        {
+            upstream.touched = true;
+            self.touched_upstreams.push(key);
+        }
+    }
+
     /// Sends what is to be sent, closes what is to be closed, reads on where that is possible
     /// again.
     pub(crate) fn settle_downstream(&mut self, key: DownstreamKey) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.touched = false;
+        if !downstream.sending && matches!(downstream.codec, Codec::Http2(_)) {
+            self.settle_http2(key);
+        }
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
         if !downstream.sending
             && let Some(output) = downstream.output.take_if(|output| !output.is_empty())
         {
@@ -30,6 +43,9 @@ impl<I: Io> Shard<I> {
             self.stats.add(http, HttpStat::DownstreamCxTxBytesTotal, output.len() as u64);
             downstream.sent += output.len() as u64;
             downstream.sending = true;
+            if let Some(connection) = downstream.codec.http2() {
+                connection.handle_sending();
+            }
             if downstream.life == Life::Closing {
                 self.io.send_last(downstream.socket, output);
             } else {
@@ -45,8 +61,8 @@ impl<I: Io> Shard<I> {
         }
         if let Some(stream) = downstream.stream {
             self.end_tunnel(stream);
+            self.resume_upstream(stream);
         }
-        self.resume_upstream(key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         match downstream.life {
             Life::Closing => self.linger(key),
@@ -63,6 +79,10 @@ impl<I: Io> Shard<I> {
         if upstream.broken {
             upstream.output = None;
         }
+        if !upstream.sending && upstream.pool.http2 && !upstream.broken {
+            self.fill_upstream(key);
+        }
+        let Some(upstream) = self.upstreams.get_mut(key) else { return };
         if !upstream.sending
             && let Some(output) = upstream.output.take_if(|output| !output.is_empty())
         {
@@ -71,6 +91,9 @@ impl<I: Io> Shard<I> {
             upstream.sent += output.len() as u64;
             upstream.sending = true;
             upstream.asked = true;
+            if let Some(connection) = upstream.codec.http2() {
+                connection.handle_sending();
+            }
             self.io.send(upstream.socket, output);
         }
         if upstream.sending {

@@ -12,7 +12,7 @@
 //!
 //! What it leaves to others: splicing itself (`tidegate-io`).
 
-use super::upstream::Work;
+use super::upstream::{Codec, Work};
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::stats::{ClusterStat, HttpStat};
 use tidegate_http::BodyLength;
@@ -48,10 +48,11 @@ impl<I: Io> Shard<I> {
         if !upstream.answered || upstream.splice != Splice::Off {
             return;
         }
-        let left = upstream.decoder.exact_body_left().unwrap_or(0);
+        let left = upstream.codec.exact_body_left();
         if left >= limits::SPLICE_BYTES_MIN
             && let Some(stream) = self.streams.get(stream_key)
             && is_long(stream.response.body)
+            && stream.downstream_http2.is_none()
             // Nothing is done to the body on its way, and nothing else is to be sent meanwhile.
             && stream.response_body == stream.response.body
             && stream.request_complete
@@ -64,7 +65,7 @@ impl<I: Io> Shard<I> {
             let downstream = stream.downstream;
             self.touch_downstream(downstream);
         } else if upstream.bulk && !upstream.paused {
-            self.io.recv(upstream.socket);
+            self.receive_response(stream_key, key);
         }
     }
 
@@ -73,7 +74,7 @@ impl<I: Io> Shard<I> {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let downstream = self.streams.get(stream_key).map(|stream| stream.downstream);
         let Some(downstream) = downstream.and_then(|key| self.downstreams.get(key)) else { return };
-        let left = upstream.decoder.exact_body_left().unwrap_or(0);
+        let left = upstream.codec.exact_body_left();
         let started = left > 0
             && !self.io.is_receiving(upstream.socket)
             && self.io.splice(upstream.socket, downstream.socket, left);
@@ -98,7 +99,9 @@ impl<I: Io> Shard<I> {
         let downstream = stream.downstream;
         stream.bytes_sent += bytes;
         stream.active = self.now.instant;
-        upstream.decoder.skip_body(bytes);
+        if let Codec::Http1(decoder) = &mut upstream.codec {
+            decoder.skip_body(bytes);
+        }
         upstream.received += bytes;
         if let Some(downstream) = self.downstreams.get_mut(downstream) {
             downstream.sent += bytes;
@@ -110,8 +113,10 @@ impl<I: Io> Shard<I> {
         upstream.splice = Splice::Off;
         match end {
             SpliceEnd::Complete => {
-                let step = upstream.decoder.decode(&[], &mut stream.response);
-                debug_assert!(step.is_ok_and(|step| step.event == Event::End));
+                if let Codec::Http1(decoder) = &mut upstream.codec {
+                    let step = decoder.decode(&[], &mut stream.response);
+                    debug_assert!(step.is_ok_and(|step| step.event == Event::End));
+                }
                 self.response_end(stream_key, key);
             }
             SpliceEnd::Eof | SpliceEnd::RecvFailed(_) => self.upstream_eof(key),

@@ -20,29 +20,32 @@
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
+use super::http2::Http2Stream;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
 use crate::access_log::Measured;
+use crate::config::UpstreamProtocol;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{ClusterEntry, ClusterId};
-use crate::snapshot::{CompiledRoute, HostId, HttpEntry, ListenerEntry, RouteId, Snapshot};
+use crate::snapshot::{CompiledRoute, HttpEntry, ListenerEntry, RouteId, Snapshot};
 use crate::stats::HttpStat;
+use crate::upstream::PoolId;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tidegate_http::{BodyLength, RequestHead, ResponseHead, Version};
-use tidegate_io::{Instant, Io, Output};
+use tidegate_http::{BodyLength, Headers, RequestHead, ResponseHead, Version, h2};
+use tidegate_io::{Instant, Io, Now, Output};
 
 /// Where a stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
     /// No upstream was chosen, or none is needed.
     Routing,
-    /// Waits for a connection to this host.
-    Waiting(HostId),
+    /// Waits for a connection of this pool.
+    Waiting(PoolId),
     /// The next attempt begins then.
     BackingOff(Instant),
     /// Has a connection; no response head yet.
@@ -62,6 +65,14 @@ pub struct Stream {
     pub snapshot: Rc<Arc<Snapshot>>,
     /// Listener and connection manager.
     pub listener: Rc<Arc<ListenerEntry>>,
+    /// What of it is on that connection, if that speaks HTTP/2.
+    pub downstream_http2: Option<Http2Stream>,
+    /// The same of its upstream connection.
+    pub upstream_http2: Option<Http2Stream>,
+    /// Trailers of the request.
+    pub request_trailers: Option<Box<Headers>>,
+    /// Trailers of the response.
+    pub response_trailers: Option<Box<Headers>>,
     /// Where it is.
     pub phase: Phase,
     /// The request, as it is (or would be) sent upstream.
@@ -143,6 +154,65 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// A stream that begins now; its heads are still to be set.
+    #[inline]
+    pub(super) fn new(
+        downstream: DownstreamKey,
+        listener: Rc<Arc<ListenerEntry>>,
+        snapshot: Rc<Arc<Snapshot>>,
+        now: Now,
+    ) -> Stream {
+        let config = &listener.http.config;
+        Stream {
+            downstream,
+            downstream_http2: None,
+            upstream_http2: None,
+            request_trailers: None,
+            response_trailers: None,
+            phase: Phase::Routing,
+            request_body: BodyLength::None,
+            response_body: BodyLength::None,
+            backlog: None,
+            request_complete: false,
+            body_seen: false,
+            attempts: Attempts::default(),
+            fresh_connection: false,
+            tunnel: false,
+            terminates_connect: false,
+            upgrade: false,
+            finished: [false; 2],
+            route: None,
+            choice: 0,
+            changes_responses: false,
+            auto_host_rewrite: false,
+            cluster: None,
+            counted: false,
+            upstream_address: None,
+            remote_address: None,
+            internal: false,
+            flags: ResponseFlags::NONE,
+            details: "-",
+            status: 0,
+            bytes_received: 0,
+            bytes_sent: 0,
+            started: now.instant,
+            started_unix_us: now.unix_us,
+            request_received: None,
+            upstream_service_ms: None,
+            timeout: None,
+            response_deadline: None,
+            request_deadline: config.request_timeout.map(|timeout| now.instant + timeout),
+            limits: Limits::new(config, now.instant),
+            idle_timeout: config.stream_idle_timeout,
+            active: now.instant,
+            measured: None,
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            snapshot,
+            listener,
+        }
+    }
+
     /// The HTTP connection manager that it belongs to.
     #[must_use]
     pub fn http(&self) -> &HttpEntry {
@@ -167,6 +237,24 @@ impl Stream {
         match self.phase {
             Phase::Attached(key) | Phase::Responding(key) => Some(key),
             _ => None,
+        }
+    }
+
+    /// What was spoken with its upstream, once there was a connection.
+    #[must_use]
+    pub fn upstream_protocol(&self) -> Option<Version> {
+        let version = if self.wants_http2() { Version::Http2 } else { Version::Http11 };
+        self.attempts.started.then_some(version)
+    }
+
+    /// Whether its upstream is to speak HTTP/2.
+    #[must_use]
+    pub fn wants_http2(&self) -> bool {
+        match self.cluster().map(|cluster| cluster.config.protocol) {
+            _ if self.terminates_connect => false,
+            Some(UpstreamProtocol::Http2) => true,
+            Some(UpstreamProtocol::SameAsDownstream) => self.downstream_http2.is_some(),
+            Some(UpstreamProtocol::Http1) | None => false,
         }
     }
 
@@ -200,8 +288,25 @@ impl Stream {
         if Sabotage::ReplayAnything.strikes() {
             return !self.body_seen;
         }
-        let is_here = self.request_body == BodyLength::None || self.attempts.retries.is_some();
-        is_here && !self.upgrade && self.request.method.is_idempotent()
+        self.is_here() && !self.upgrade && self.request.method.is_idempotent()
+    }
+
+    /// Whether all of the request that has come is still here.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.request_body == BodyLength::None || self.attempts.retries.is_some()
+    }
+
+    /// Its name on the client's connection, if that speaks HTTP/2.
+    #[must_use]
+    pub fn http2_name(&self) -> Option<h2::StreamKey> {
+        self.downstream_http2.as_ref()?.key
+    }
+
+    /// Whether the client asks for a tunnel, on HTTP/2, that is not there yet.
+    #[must_use]
+    pub fn is_tunnel_asked(&self) -> bool {
+        self.request.body == BodyLength::Tunnel && !self.tunnel
     }
 
     /// Whether the client speaks HTTP/1.0: no interim responses, no chunks.
@@ -234,6 +339,11 @@ impl<I: Io> Shard<I> {
     pub(crate) fn finish_stream(&mut self, key: StreamKey) {
         let Some(mut stream) = self.streams.remove(key) else { return };
         debug_assert!(stream.upstream().is_none(), "a stream ended with a connection");
+        if stream.downstream_http2.is_some()
+            && let Some(downstream) = self.downstreams.get_mut(stream.downstream)
+        {
+            downstream.forget_headed(key);
+        }
         stream.end_attempts();
         stream.release_request();
         let http = &stream.listener.http;
@@ -246,6 +356,12 @@ impl<I: Io> Shard<I> {
         self.stats.record(http.stats, HttpStat::DownstreamRqTime, duration.as_millis() as u64);
         if !http.access_log.is_empty() {
             self.log_stream(&mut stream, duration);
+        }
+        for http2 in [stream.downstream_http2.take(), stream.upstream_http2.take()] {
+            self.reclaim_http2(http2);
+        }
+        for trailers in [stream.request_trailers.take(), stream.response_trailers.take()] {
+            self.reclaim_trailers(trailers);
         }
         self.reclaim_request(std::mem::take(&mut stream.request));
         self.reclaim_response(std::mem::take(&mut stream.response));
@@ -262,14 +378,31 @@ impl<I: Io> Shard<I> {
     }
 
     pub(crate) fn reclaim_request(&mut self, mut head: RequestHead) {
-        if self.request_heads.len() < limits::SPARE_HEADS_MAX {
+        let is_small = head.headers.capacity() <= limits::SPARE_HEAD_BYTES_MAX;
+        if is_small && self.request_heads.len() < limits::SPARE_HEADS_MAX {
             head.clear();
             self.request_heads.push(head);
         }
     }
 
+    pub(super) fn reclaim_http2(&mut self, http2: Option<Http2Stream>) {
+        if self.spare_queues.len() < limits::SPARE_HEADS_MAX {
+            self.spare_queues.extend(http2.and_then(Http2Stream::into_queue));
+        }
+    }
+
+    fn reclaim_trailers(&mut self, trailers: Option<Box<Headers>>) {
+        if let Some(trailers) = trailers
+            && trailers.capacity() <= limits::SPARE_HEAD_BYTES_MAX
+            && self.spare_trailers.len() < limits::SPARE_HEADS_MAX
+        {
+            self.spare_trailers.push(trailers);
+        }
+    }
+
     pub(super) fn reclaim_response(&mut self, mut head: ResponseHead) {
-        if self.response_heads.len() < limits::SPARE_HEADS_MAX {
+        let is_small = head.headers.capacity() <= limits::SPARE_HEAD_BYTES_MAX;
+        if is_small && self.response_heads.len() < limits::SPARE_HEADS_MAX {
             head.clear();
             self.response_heads.push(head);
         }

@@ -3,7 +3,7 @@
 //! What it leaves to others: how long they are (`config`), when they fire (`shard::timers`).
 
 use super::deadline::earliest;
-use super::downstream::Life;
+use super::downstream::{Codec, Life};
 use super::retry::Failure;
 use super::stream::Stream;
 use crate::reply::LocalReply;
@@ -13,15 +13,27 @@ use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
     pub(crate) fn arm_downstream(&mut self, key: DownstreamKey) {
+        let Some(downstream) = self.downstreams.get(key) else { return };
+        let mut deadline = downstream.deadline(self.draining_since);
+        for stream in downstream.streams() {
+            deadline = earliest(deadline, self.streams.get(stream).and_then(Stream::deadline));
+        }
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let stream = downstream.stream.and_then(|key| self.streams.get(key));
-        let deadline =
-            earliest(downstream.deadline(self.draining_since), stream.and_then(Stream::deadline));
+        downstream.alarm.arm(deadline, Owner::Downstream(key).token(), &mut self.timers);
+    }
+
+    /// The stream has a new deadline.
+    pub(crate) fn arm_stream(&mut self, stream: StreamKey) {
+        let Some(stream) = self.streams.get(stream) else { return };
+        let key = stream.downstream;
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let deadline = earliest(downstream.deadline(self.draining_since), stream.deadline());
         downstream.alarm.arm(deadline, Owner::Downstream(key).token(), &mut self.timers);
     }
 
     /// The process drains: an idle connection closes after a while.
     pub(crate) fn drain_downstream(&mut self, key: DownstreamKey) {
+        self.start_drain(key);
         self.arm_downstream(key);
     }
 
@@ -29,10 +41,10 @@ impl<I: Io> Shard<I> {
         let now = self.now.instant;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.alarm.fired();
-        if let Some(stream) = downstream.stream
-            && self.streams.get(stream).and_then(Stream::deadline).is_some_and(|at| at <= now)
-        {
-            self.stream_timeout(stream);
+        for stream in downstream.streams().collect::<Vec<_>>() {
+            if self.streams.get(stream).and_then(Stream::deadline).is_some_and(|at| at <= now) {
+                self.stream_timeout(stream);
+            }
         }
         let Some(downstream) = self.downstreams.get(key) else { return };
         if downstream.deadline(self.draining_since).is_some_and(|at| at <= now) {
@@ -45,12 +57,16 @@ impl<I: Io> Shard<I> {
     pub(crate) fn connection_timeout(&mut self, key: DownstreamKey) {
         let now = self.now.instant;
         let Some(downstream) = self.downstreams.get(key) else { return };
+        let is_lingering = matches!(downstream.life, Life::Lingering { .. });
+        if matches!(downstream.codec, Codec::Http2(_)) && !is_lingering {
+            return self.http2_timeout(key);
+        }
         let config = downstream.config();
         let http = downstream.listener.http.stats;
         let past = |limit: Option<std::time::Duration>, since: Instant| {
             limit.is_some_and(|limit| since + limit <= now)
         };
-        if matches!(downstream.life, Life::Lingering { .. }) {
+        if is_lingering {
             self.stats.inc(http, HttpStat::DownstreamCxDelayedCloseTimeout);
             self.close_downstream(key);
         } else if downstream.stream.is_some() {
@@ -59,7 +75,7 @@ impl<I: Io> Shard<I> {
             if let Some(downstream) = self.downstreams.get_mut(key) {
                 downstream.aged = true;
             }
-        } else if downstream.decoder.is_in_head()
+        } else if downstream.is_in_head()
             && past(config.request_headers_timeout, downstream.idle_since)
         {
             self.stats.inc(http, HttpStat::DownstreamRqHeaderTimeout);

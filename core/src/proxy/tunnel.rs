@@ -66,11 +66,27 @@ impl<I: Io> Shard<I> {
         let upstream = stream.upstream();
         self.stats.inc(http, HttpStat::DownstreamCxUpgradesTotal);
         self.stats.inc(http, HttpStat::DownstreamCxUpgradesActive);
+        self.send_early(key);
         // What the client sent behind its request was held until now, and if that was much, its
         // client is not read from any more.
         self.touch_downstream(downstream);
         if let Some(upstream) = upstream {
             self.touch_upstream(upstream);
+        }
+    }
+
+    /// What a client of HTTP/2 has sent for its tunnel before that was there.
+    fn send_early(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(http2) = &mut stream.downstream_http2 else { return };
+        let early = std::mem::take(&mut http2.early);
+        let is_finished = std::mem::take(&mut stream.finished[0]);
+        if !early.is_empty() {
+            self.tunnel_upstream(key, Buffer::copy_from(&early));
+            self.resume_request(key);
+        }
+        if is_finished {
+            self.tunnel_finished_downstream(key);
         }
     }
 
@@ -111,6 +127,9 @@ impl<I: Io> Shard<I> {
         if std::mem::replace(&mut stream.finished[1], true) {
             return;
         }
+        if stream.downstream_http2.is_some() {
+            return self.end_http2_response(key);
+        }
         let downstream_key = stream.downstream;
         if let Some(downstream) = self.downstreams.get_mut(downstream_key) {
             downstream.finish = true;
@@ -125,14 +144,19 @@ impl<I: Io> Shard<I> {
             return;
         }
         let downstream = self.downstreams.get(stream.downstream);
+        let is_unsent = match &stream.downstream_http2 {
+            Some(http2) => !http2.is_sent,
+            None => downstream.is_some_and(|d| d.sending || d.finish || d.unsent() > 0),
+        };
         let upstream = stream.upstream().and_then(|key| self.upstreams.get(key));
-        let busy = downstream.is_some_and(|d| d.sending || d.finish || d.unsent() > 0)
-            || upstream.is_some_and(|u| u.sending || u.finish || u.unsent() > 0);
-        if busy {
+        if is_unsent || upstream.is_some_and(|u| u.sending || u.finish || u.unsent() > 0) {
             return;
         }
-        let downstream = stream.downstream;
+        let (downstream, is_http2) = (stream.downstream, stream.downstream_http2.is_some());
         self.detach(key);
-        self.close_downstream(downstream);
+        match is_http2 {
+            true => self.end_http2_stream(downstream, key),
+            false => self.close_downstream(downstream),
+        }
     }
 }

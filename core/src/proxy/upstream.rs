@@ -1,24 +1,26 @@
-//! An upstream connection: one request after the other, from the pool and back to it.
+//! An upstream connection: from the pool and back to it; on HTTP/1 with one request after the
+//! other.
 //!
 //! What it leaves to others: which host (`upstream::balancer`), what the response's head becomes
-//! (`response`).
+//! (`response`), connections that carry many streams (`http2_upstream`).
 
 use super::deadline::{Alarm, earliest};
-use super::encode::write_request;
+use super::http2::Http2;
 use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
-use crate::access_log::Moment;
 use crate::reply::LocalReply;
 use crate::sabotage::Sabotage;
-use crate::shard::{Shard, StreamKey, UpstreamKey};
-use crate::snapshot::{Breakers, ClusterEntry, HostId, Permit};
+use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
+use crate::snapshot::{Breakers, ClusterEntry};
 use crate::stats::{ClusterStat, HostStat, Scope};
+use crate::upstream::PoolId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tidegate_http::h1::{Event, ResponseDecoder};
-use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Output, Socket};
+use tidegate_http::h1::ResponseDecoder;
+use tidegate_http::h2::{self, ErrorCode};
+use tidegate_io::{Errno, Instant, Io, Outcome, Output, Socket};
 
 /// What an upstream connection does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,22 +31,66 @@ pub enum Work {
     Idle,
     /// Carries a stream's request and response.
     Busy(StreamKey),
+    /// Carries streams of HTTP/2.
+    Shared,
+    /// Has been told why it ends; drops what comes.
+    Parting,
     /// The rest of its response is not wanted: for as long as the input at hand is read.
     Draining,
+}
+
+/// What an upstream connection speaks.
+#[derive(Debug)]
+pub(super) enum Codec {
+    Http1(ResponseDecoder),
+    Http2(Box<Http2>),
+}
+
+impl Codec {
+    /// The codec of HTTP/2, if it is that.
+    pub(super) fn http2(&mut self) -> Option<&mut h2::Connection> {
+        match self {
+            Codec::Http1(_) => None,
+            Codec::Http2(http2) => Some(&mut http2.connection),
+        }
+    }
+
+    /// The codec of HTTP/1, if it is that.
+    pub(super) fn http1(&mut self) -> Option<&mut ResponseDecoder> {
+        match self {
+            Codec::Http1(decoder) => Some(decoder),
+            Codec::Http2(_) => None,
+        }
+    }
+
+    /// Bytes of a body whose length is known that are still to come, on HTTP/1.
+    pub(super) fn exact_body_left(&self) -> u64 {
+        match self {
+            Codec::Http1(decoder) => decoder.exact_body_left().unwrap_or(0),
+            Codec::Http2(_) => 0,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match self {
+            Codec::Http1(decoder) => decoder.is_idle(),
+            Codec::Http2(http2) => http2.connection.streams_active() == 0,
+        }
+    }
 }
 
 /// An upstream connection.
 #[derive(Debug)]
 pub struct Upstream {
     pub(crate) socket: Socket,
-    pub(crate) host: HostId,
+    pub(crate) pool: PoolId,
     /// Where it goes to: a host of LOGICAL_DNS can have another address by now.
     pub(super) address: SocketAddr,
     pub(super) host_stats: Scope,
     /// Its cluster, as of when it was made: for limits, counters and timeouts.
     pub(crate) cluster: Arc<ClusterEntry>,
     pub(crate) work: Work,
-    pub(super) decoder: ResponseDecoder,
+    pub(super) codec: Codec,
     pub(crate) output: Option<Output>,
     pub(crate) sending: bool,
     pub(crate) touched: bool,
@@ -95,9 +141,20 @@ impl Upstream {
             Work::Connecting => Some(self.since + self.cluster.config.connect_timeout),
             Work::Idle => {
                 let idle = self.cluster.config.idle_timeout.map(|timeout| self.since + timeout);
-                earliest(idle, self.aged_at)
+                earliest(earliest(idle, self.aged_at), self.codec_deadline())
             }
+            // Whether it is too old is asked when a stream leaves it.
+            Work::Shared => self.codec_deadline(),
+            Work::Parting => Some(self.since + limits::PARTING),
             Work::Busy(_) | Work::Draining => None,
+        }
+    }
+
+    /// How many streams wait for it while it is being made.
+    pub(super) fn waiting_each(&self) -> usize {
+        match self.pool.http2 {
+            true => self.cluster.config.http2.max_concurrent_streams as usize,
+            false => 1,
         }
     }
 
@@ -109,7 +166,7 @@ impl Upstream {
 
 /// Why an upstream connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum End {
+pub(super) enum End {
     /// The peer closed or reset it.
     Remote,
     /// What it sent is not HTTP.
@@ -119,7 +176,10 @@ enum End {
 impl<I: Io> Shard<I> {
     pub(crate) fn upstream_completion(&mut self, key: UpstreamKey, outcome: Outcome) {
         match outcome {
-            Outcome::Received(buffer) => self.upstream_received(key, &buffer),
+            Outcome::Received(buffer) => match self.upstreams.get(key).map(|it| it.pool.http2) {
+                Some(true) => self.http2_upstream_received(key, &buffer),
+                _ => self.upstream_received(key, &buffer),
+            },
             Outcome::Sent(Ok(())) => self.upstream_sent(key),
             Outcome::Connected(Ok(())) => self.upstream_connected(key),
             Outcome::Connected(Err(Errno(libc::ECONNREFUSED))) => {
@@ -137,10 +197,13 @@ impl<I: Io> Shard<I> {
     /// A connection is free: it serves who waits longest, goes into its pool, or closes.
     pub(crate) fn release_upstream(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        if upstream.pool.http2 {
+            return self.serve_waiting(key);
+        }
         upstream.work = Work::Idle;
         upstream.answered = false;
         let limit = upstream.cluster.config.max_requests_per_connection;
-        let host = upstream.host;
+        let id = upstream.pool;
         let limit_reached = if limit.is_some_and(|max| upstream.requests >= max) {
             Some(ClusterStat::UpstreamCxMaxRequests)
         } else {
@@ -152,7 +215,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         let used = upstream.requests > 0;
-        while let Some(stream) = self.pools.get(host).and_then(|p| p.waiting.front().copied()) {
+        while let Some(stream) = self.pools.get(id).and_then(|p| p.waiting.front().copied()) {
             if used && self.streams.get(stream).is_some_and(|stream| stream.fresh_connection) {
                 // It died on a used connection once; a new one is made in the place of this one.
                 self.close_upstream(key);
@@ -163,8 +226,13 @@ impl<I: Io> Shard<I> {
                 return;
             }
         }
-        let Some(pool) = self.pools.get(host) else { return };
+        self.become_idle(key);
+    }
+
+    /// The connection goes into its pool, or closes where it is of no use there.
+    pub(super) fn become_idle(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
+        let Some(pool) = self.pools.get(upstream.pool) else { return };
         let starved = upstream.cluster.breakers.starved.load(Ordering::Relaxed) > 0;
         if pool.gone || starved {
             self.close_upstream(key);
@@ -175,171 +243,12 @@ impl<I: Io> Shard<I> {
         }
     }
 
-    /// The stream has its connection: the request goes out. Otherwise the connection is still free,
-    /// and the stream was answered.
-    pub(crate) fn attach(&mut self, stream_key: StreamKey, key: UpstreamKey) -> bool {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return false };
-        let Some(stream) = self.streams.get_mut(stream_key) else { return false };
-        debug_assert!(upstream.output.is_none() && !upstream.sending, "a free connection is busy");
-        let Some(cluster) = stream.snapshot.clusters.get(upstream.cluster.id) else { return false };
-        stream.upstream_address = Some(upstream.address);
-        if !stream.counted {
-            let limit = cluster.config.circuit_breakers.default.max_requests;
-            if Breakers::acquire(&cluster.breakers.requests, limit) == Permit::Refused {
-                self.stats.inc(cluster.stats, ClusterStat::UpstreamRqPendingOverflow);
-                self.local_reply(stream_key, LocalReply::OVERFLOW);
-                return false;
-            }
-            stream.counted = true;
-        }
-        upstream.work = Work::Busy(stream_key);
-        upstream.asked = false;
-        upstream.requests += 1;
-        upstream.decoder.expect(&stream.request);
-        stream.phase = Phase::Attached(key);
-        stream.attempts.started = true;
-        let stats = cluster.stats;
-        upstream.output = Some(match stream.backlog.take() {
-            Some(backlog) => backlog,
-            None => {
-                let mut output = self.io.output();
-                write_request(stream, &upstream.cluster.config, output.tail());
-                output
-            }
-        });
-        if let Some(measured) = &mut stream.measured {
-            let local = self.io.local_address(upstream.socket);
-            measured.attached(upstream, local);
-            measured.note(Moment::UsTxBeg, self.now.instant - stream.started);
-            if stream.request_complete {
-                measured.note(Moment::UsTxEnd, self.now.instant - stream.started);
-            }
-        }
-        stream.limits.attached(self.now.instant, stream.request_complete);
-        let has_limits = stream.limits.deadline(stream.active).is_some();
-        let (downstream, terminates_connect) = (stream.downstream, stream.terminates_connect);
-        self.stats.inc(stats, ClusterStat::UpstreamRqTotal);
-        self.stats.inc(stats, ClusterStat::UpstreamRqActive);
-        self.stats.inc(upstream.host_stats, HostStat::RqTotal);
-        self.stats.inc(upstream.host_stats, HostStat::RqActive);
-        self.touch_upstream(key);
-        if has_limits {
-            self.arm_downstream(downstream);
-        }
-        if terminates_connect {
-            self.accept_connect(stream_key, key);
-        }
-        true
-    }
-
-    fn upstream_received(&mut self, key: UpstreamKey, buffer: &Buffer) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        let stats = upstream.cluster.stats;
-        self.stats.add(stats, ClusterStat::UpstreamCxRxBytesTotal, buffer.len() as u64);
-        upstream.received += buffer.len() as u64;
-        if let Work::Busy(stream) = upstream.work
-            && !upstream.asked
-            && self.streams.get(stream).is_some_and(|stream| !stream.tunnel)
-        {
-            // Older than the request, so no answer to it: the connection is of no use to it.
-            self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
-            self.upstream_ended(key, End::Remote);
-            return;
-        }
-        upstream.answered = true;
-        self.read_upstream(key, buffer);
-        self.expect_rest(key);
-    }
-
-    /// Decodes input to its end.
-    pub(super) fn read_upstream(&mut self, key: UpstreamKey, buffer: &Buffer) {
-        let mut at = 0;
-        while let Some(upstream) = self.upstreams.get_mut(key) {
-            let Work::Busy(stream_key) = upstream.work else {
-                if upstream.work == Work::Draining {
-                    self.drain_upstream(key, &buffer[at..]);
-                } else if at < buffer.len() {
-                    // Nobody asked: it could be taken for the next answer (RFC 9112 6.3).
-                    self.upstream_ended(key, End::Protocol);
-                }
-                return;
-            };
-            let Some(stream) = self.streams.get_mut(stream_key) else { return };
-            if stream.tunnel {
-                self.tunnel_downstream(stream_key, buffer.slice(at..buffer.len()));
-                return;
-            }
-            let Ok(step) = upstream.decoder.decode(&buffer[at..], &mut stream.response) else {
-                self.upstream_ended(key, End::Protocol);
-                return;
-            };
-            match step.event {
-                Event::NeedMore => return,
-                Event::Head => self.response_head(stream_key, key),
-                Event::InterimHead => self.interim_response(stream_key),
-                Event::Data(range) => {
-                    let data = buffer.slice(at + range.start..at + range.end);
-                    self.response_data(stream_key, data);
-                }
-                Event::Trailers => {}
-                Event::Tunnel => self.begin_tunnel(stream_key),
-                Event::End => {
-                    // What follows must not answer who waits for the connection.
-                    if at + step.consumed < buffer.len() {
-                        stream.response.close = true;
-                        let stats = upstream.cluster.stats;
-                        self.stats.inc(stats, ClusterStat::UpstreamCxProtocolError);
-                    }
-                    self.response_end(stream_key, key);
-                }
-            }
-            at += step.consumed;
-        }
-    }
-
-    pub(super) fn upstream_eof(&mut self, key: UpstreamKey) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        if let Work::Busy(stream_key) = upstream.work {
-            if self.streams.get(stream_key).is_some_and(|stream| stream.tunnel) {
-                if upstream.broken {
-                    self.upstream_ended(key, End::Remote);
-                } else {
-                    self.tunnel_finished_upstream(stream_key);
-                }
-                return;
-            }
-            if upstream.decoder.eof() == Ok(Event::End) {
-                if let Some(stream) = self.streams.get_mut(stream_key) {
-                    stream.response.close = true;
-                }
-                self.response_end(stream_key, key);
-                return;
-            }
-        }
-        self.upstream_ended(key, End::Remote);
-    }
-
-    /// The peer takes no more, but may have answered before it closed: what it sent is still read,
-    /// up to its end.
-    fn upstream_send_failed(&mut self, key: UpstreamKey, errno: Errno) {
-        let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        upstream.sending = false;
-        let may_answer = match upstream.work {
-            // Not a tunnel whose upstream has sent its FIN: nothing follows that.
-            Work::Busy(stream) => self.streams.get(stream).is_some_and(|it| !it.finished[1]),
-            _ => true,
-        };
-        if matches!(errno.0, libc::EPIPE | libc::ECONNRESET) && !upstream.paused && may_answer {
-            upstream.broken = true;
-            upstream.output = None;
-        } else {
-            self.upstream_ended(key, End::Remote);
-        }
-    }
-
     /// The connection ended, or has to: its stream gets another one, a reply, or is cut off.
-    fn upstream_ended(&mut self, key: UpstreamKey, end: End) {
+    pub(super) fn upstream_ended(&mut self, key: UpstreamKey, end: End) {
         let Some(upstream) = self.upstreams.get(key) else { return };
+        if upstream.work == Work::Shared {
+            return self.http2_upstream_ended(key, end);
+        }
         let stats = upstream.cluster.stats;
         // A response that began and has no end is no HTTP.
         let end = if upstream.answered { End::Protocol } else { end };
@@ -376,7 +285,9 @@ impl<I: Io> Shard<I> {
         match stream.phase {
             Phase::Waiting(_) => self.stop_waiting(stream_key),
             Phase::Attached(key) | Phase::Responding(key) => {
-                if let Some(upstream) = self.upstreams.get(key) {
+                if let Some(upstream) = self.upstreams.get(key)
+                    && !upstream.pool.http2
+                {
                     let stats = upstream.cluster.stats;
                     for stat in [
                         ClusterStat::UpstreamCxDestroyLocal,
@@ -397,17 +308,19 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         let Some(key) = stream.upstream() else { return };
         stream.phase = if stream.response_started() { Phase::Answered } else { Phase::Routing };
-        self.count_request_end(key);
-        self.close_upstream(key);
+        self.count_request_end(key, stream_key);
+        match self.upstreams.get(key).is_some_and(|upstream| upstream.pool.http2) {
+            true => self.leave_http2(key, stream_key, ErrorCode::CANCEL),
+            false => self.close_upstream(key),
+        }
     }
 
-    pub(super) fn count_request_end(&mut self, key: UpstreamKey) {
+    pub(super) fn count_request_end(&mut self, key: UpstreamKey, stream: StreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
-        if let Work::Busy(stream) = upstream.work
-            && let Some(stream) = self.streams.get_mut(stream)
+        if let Some(stream) = self.streams.get_mut(stream)
             && let Some(measured) = &mut stream.measured
         {
-            measured.detached(upstream);
+            measured.detached(upstream, stream.upstream_http2.as_ref());
         }
         self.stats.dec(upstream.cluster.stats, ClusterStat::UpstreamRqActive);
         self.stats.dec(upstream.host_stats, HostStat::RqActive);
@@ -415,17 +328,20 @@ impl<I: Io> Shard<I> {
 
     /// The response is complete: the connection is free again if nothing is left of the exchange.
     pub(crate) fn finish_upstream(&mut self, key: UpstreamKey, stream_key: StreamKey) {
-        self.count_request_end(key);
+        self.count_request_end(key, stream_key);
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(stream) = self.streams.get(stream_key) else { return };
         let verdict = if stream.status < 500 { HostStat::RqSuccess } else { HostStat::RqError };
         self.stats.inc(upstream.host_stats, verdict);
+        if upstream.pool.http2 {
+            return self.leave_http2(key, stream_key, ErrorCode::NO_ERROR);
+        }
         let close = stream.response.close;
         let quiet = stream.request_complete
             && !upstream.broken
             && !upstream.sending
             && upstream.output.as_ref().is_none_or(Output::is_empty)
-            && upstream.decoder.is_idle();
+            && upstream.codec.is_idle();
         if quiet && !close {
             let body = stream.response.body;
             if let Some(upstream) = self.upstreams.get_mut(key) {
@@ -442,14 +358,20 @@ impl<I: Io> Shard<I> {
     pub(crate) fn close_upstream(&mut self, key: UpstreamKey) {
         let Some(mut upstream) = self.upstreams.remove(key) else { return };
         upstream.alarm.cancel(&mut self.timers);
+        if let (Codec::Http2(http2), Some(stats)) =
+            (&mut upstream.codec, upstream.cluster.http2_stats)
+        {
+            http2.end_count(&self.stats, stats);
+        }
         self.io.close(upstream.socket);
         let stats = upstream.cluster.stats;
-        if let Some(pool) = self.pools.get(upstream.host) {
+        if let Some(pool) = self.pools.get(upstream.pool) {
             pool.open -= 1;
             match upstream.work {
                 Work::Connecting => pool.connecting -= 1,
                 Work::Idle => pool.idle.retain(|idle| *idle != key),
-                Work::Busy(_) | Work::Draining => {}
+                Work::Shared => pool.shared.retain(|shared| *shared != key),
+                Work::Busy(_) | Work::Draining | Work::Parting => {}
             }
         }
         if !Sabotage::KeepPermit.strikes() {
@@ -463,35 +385,29 @@ impl<I: Io> Shard<I> {
         self.stats.inc(stats, ClusterStat::UpstreamCxDestroy);
         self.stats.record(stats, ClusterStat::UpstreamCxLengthMs, age_ms);
         self.stats.dec(upstream.host_stats, HostStat::CxActive);
-        self.replace_upstream(upstream.host, &upstream.cluster);
-        self.pools.forget(upstream.host);
+        self.replace_upstream(upstream.pool, &upstream.cluster);
+        self.pools.forget(upstream.pool);
     }
 
     /// A connection closed; if somebody waits for one, another is made.
-    fn replace_upstream(&mut self, host: HostId, cluster: &Arc<ClusterEntry>) {
-        if let Some(pool) = self.pools.get(host) {
+    pub(super) fn replace_upstream(&mut self, id: PoolId, cluster: &Arc<ClusterEntry>) {
+        if let Some(pool) = self.pools.get(id) {
             let host = pool.host.clone();
-            self.connect(cluster, &host);
+            self.connect(cluster, &host, id.http2);
         }
     }
 
     fn upstream_sent(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         upstream.sending = false;
+        if let Some(connection) = upstream.codec.http2() {
+            connection.handle_sent();
+        }
         if let Work::Busy(stream) = upstream.work
             && let Some(stream) = self.streams.get_mut(stream)
         {
             stream.active = self.now.instant;
         }
         self.touch_upstream(key);
-    }
-
-    pub(crate) fn touch_upstream(&mut self, key: UpstreamKey) {
-        if let Some(upstream) = self.upstreams.get_mut(key)
-            && !upstream.touched
-        {
-            upstream.touched = true;
-            self.touched_upstreams.push(key);
-        }
     }
 }

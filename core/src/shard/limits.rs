@@ -26,11 +26,24 @@ pub const SPLICE_BYTES_MIN: u64 = 16 * 1024;
 /// head.
 pub const BULK_HEAD_BYTES: u32 = 4 * 1024;
 
+/// A stream of HTTP/2 whose client's window is closed is ahead when so much waits; and one that was
+/// ahead goes on below this.
+pub const HTTP2_BLOCKED_BYTES: usize = 4 * 1024;
+
+/// A client with a smaller window than this gets a response by pieces that fit.
+pub const HTTP2_WINDOW_SMALL: usize = 32 * 1024;
+
+/// How long a connection of HTTP/2 is idle before the memory that it does not need is given back.
+pub const HTTP2_TRIM_AFTER: Duration = Duration::from_secs(1);
+
 /// Bytes of further (pipelined) requests held while one is answered; more stay in the kernel.
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// Pieces in which they are held; many small ones cost more than their bytes.
 pub const HELD_BUFFERS_MAX: usize = 64;
+
+/// How long an origin that broke HTTP/2 has to read why its connection ends.
+pub const PARTING: Duration = Duration::from_millis(1000);
 
 /// How long to wait before accepting again when descriptors ran out: nothing spins, and it
 /// recovers.
@@ -50,8 +63,14 @@ pub const DRAIN_ACCEPT: Duration = Duration::from_millis(200);
 /// Hosts that are chosen for one retry until one is found that was not tried before.
 pub const HOST_SELECTIONS_MAX: u32 = 128;
 
-/// Request and response heads kept for reuse.
+/// Request and response heads kept for reuse, and other memory of streams.
 pub const SPARE_HEADS_MAX: usize = 1024;
+
+/// A queue of buffers that was longer is not kept.
+pub const SPARE_QUEUE_LENGTH_MAX: usize = 64;
+
+/// A head whose memory has grown beyond this is not kept.
+pub const SPARE_HEAD_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of a body that we do not want, read and dropped before the connection is closed for good.
 pub const LINGER_BYTES_MAX: u64 = 1024 * 1024;

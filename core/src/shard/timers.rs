@@ -18,9 +18,12 @@ const LEVELS: usize = 5;
 const TICKS_MAX: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
 const NONE: u32 = u32::MAX;
 
-/// Names a set timer. Valid until the timer fires or is cancelled.
+/// Names a set timer. Stale once the timer has fired or is cancelled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TimerId(u32);
+pub struct TimerId {
+    index: u32,
+    generation: u32,
+}
 
 #[derive(Debug)]
 struct Node {
@@ -30,6 +33,8 @@ struct Node {
     list: u16,
     next: u32,
     previous: u32,
+    /// How many timers were here before.
+    generation: u32,
 }
 
 /// The wheel.
@@ -61,22 +66,33 @@ impl Timers {
     pub fn set(&mut self, deadline: Instant, token: Token) -> TimerId {
         let tick = ((deadline.0 >> TICK_SHIFT) + 1).max(self.current + 1);
         let tick = tick.min(self.current + TICKS_MAX);
-        let node = Node { token, tick, list: 0, next: NONE, previous: NONE };
+        let mut node = Node { token, tick, list: 0, next: NONE, previous: NONE, generation: 0 };
         let index = if let Some(index) = self.free.pop() {
-            self.nodes[index as usize] = node;
+            let place = &mut self.nodes[index as usize];
+            node.generation = place.generation;
+            *place = node;
             index
         } else {
             self.nodes.push(node);
             (self.nodes.len() - 1) as u32
         };
         self.link(index);
-        TimerId(index)
+        TimerId { index, generation: self.nodes[index as usize].generation }
     }
 
-    /// Takes a timer out. The id must be of a timer that is set.
+    /// Takes a timer out. A stale id changes nothing: of two timers that fire together, the owner
+    /// of the first may end the owner of the second.
     pub fn cancel(&mut self, id: TimerId) {
-        self.unlink(id.0);
-        self.free.push(id.0);
+        if self.nodes[id.index as usize].generation == id.generation {
+            self.unlink(id.index);
+            self.release(id.index);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let node = &mut self.nodes[index as usize];
+        node.generation = node.generation.wrapping_add(1);
+        self.free.push(index);
     }
 
     /// How many timers are set.
@@ -146,11 +162,11 @@ impl Timers {
     fn fire(&mut self, fired: &mut Vec<Token>) {
         let mut index = self.take(self.current as usize % SLOTS);
         while index != NONE {
-            let node = &self.nodes[index as usize];
-            debug_assert_eq!(node.tick, self.current);
-            fired.push(node.token);
-            self.free.push(index);
-            index = node.next;
+            let Node { token, tick, next, .. } = self.nodes[index as usize];
+            debug_assert_eq!(tick, self.current);
+            fired.push(token);
+            self.release(index);
+            index = next;
         }
     }
 
@@ -218,6 +234,7 @@ mod tests {
             let mut timers = Timers::new(at(start));
             let mut list: Vec<(u64, u64, TimerId)> = Vec::new();
             let (mut now, mut name, mut fired) = (start, 0, Vec::new());
+            let mut stale: Vec<TimerId> = Vec::new();
             for _ in 0..20_000 {
                 match next(4) {
                     0 | 1 => {
@@ -229,6 +246,8 @@ mod tests {
                     2 if !list.is_empty() => {
                         let (_, _, id) = list.swap_remove(next(list.len() as u64) as usize);
                         timers.cancel(id);
+                        timers.cancel(id);
+                        stale.iter().for_each(|id| timers.cancel(*id));
                     }
                     _ => {
                         let span = 1 << next(20);
@@ -241,6 +260,8 @@ mod tests {
                         timers.advance(at(now), &mut fired);
                         let mut due: Vec<u64> =
                             list.iter().filter(|e| e.0 < now).map(|e| e.1).collect();
+                        stale.clear();
+                        stale.extend(list.iter().filter(|e| e.0 < now).map(|e| e.2));
                         list.retain(|e| e.0 >= now);
                         let mut names: Vec<u64> = fired.iter().map(|token| token.0).collect();
                         due.sort_unstable();

@@ -119,6 +119,8 @@ pub struct ClusterEntry {
     pub breakers: Arc<Breakers>,
     /// Its stats.
     pub stats: Scope,
+    /// Stats of its HTTP/2 codecs, if it may have any.
+    pub http2_stats: Option<Scope>,
 }
 
 /// Counters of a cluster's circuit breakers of one priority. Exact across shards: there are never

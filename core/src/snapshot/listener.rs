@@ -60,6 +60,8 @@ pub struct HttpEntry {
     pub local_replies: Option<Box<LocalReplies>>,
     /// Stats of the HTTP/1 codec, under `http1`.
     pub codec_stats: Scope,
+    /// Stats of the HTTP/2 codec, under no prefix: their names begin with `http2`.
+    pub http2_stats: Scope,
     /// The host's own address, which `x-forwarded-for` gets instead of a loopback address.
     pub host_address: IpAddr,
     /// `add_user_agent`: cluster and id of the node.

@@ -100,8 +100,10 @@ stats! {
     HttpStat {
         DownstreamCxTotal = Counter "downstream_cx_total",
         DownstreamCxHttp1Total = Counter "downstream_cx_http1_total",
+        DownstreamCxHttp2Total = Counter "downstream_cx_http2_total",
         DownstreamCxActive = Gauge "downstream_cx_active",
         DownstreamCxHttp1Active = Gauge "downstream_cx_http1_active",
+        DownstreamCxHttp2Active = Gauge "downstream_cx_http2_active",
         DownstreamCxDestroy = Counter "downstream_cx_destroy",
         DownstreamCxDestroyRemote = Counter "downstream_cx_destroy_remote",
         DownstreamCxDestroyLocal = Counter "downstream_cx_destroy_local",
@@ -124,6 +126,7 @@ stats! {
             "downstream_flow_control_resumed_reading_total",
         DownstreamRqTotal = Counter "downstream_rq_total",
         DownstreamRqHttp1Total = Counter "downstream_rq_http1_total",
+        DownstreamRqHttp2Total = Counter "downstream_rq_http2_total",
         DownstreamRqActive = Gauge "downstream_rq_active",
         DownstreamRqCompleted = Counter "downstream_rq_completed",
         DownstreamRq1xx = Counter "downstream_rq_1xx",
@@ -136,6 +139,7 @@ stats! {
         DownstreamRqHeaderTimeout = Counter "downstream_rq_header_timeout",
         DownstreamRqRxReset = Counter "downstream_rq_rx_reset",
         DownstreamRqTxReset = Counter "downstream_rq_tx_reset",
+        DownstreamRqTooManyPrematureResets = Counter "downstream_rq_too_many_premature_resets",
         DownstreamRqNonRelativePath = Counter "downstream_rq_non_relative_path",
         DownstreamRqFailedPathNormalization = Counter "downstream_rq_failed_path_normalization",
         DownstreamRqRedirectedWithNormalizedPath = Counter
@@ -171,11 +175,41 @@ stats! {
 }
 
 stats! {
+    /// Of the HTTP/2 codecs: of all listeners, under no prefix, and of one cluster, under
+    /// `cluster.<name>.` So `http2.` is a part of the names, and no part of a cluster's name.
+    Http2Stat {
+        DroppedHeadersWithUnderscores = Counter "http2.dropped_headers_with_underscores",
+        GoawaySent = Counter "http2.goaway_sent",
+        HeaderOverflow = Counter "http2.header_overflow",
+        HeadersCbNoStream = Counter "http2.headers_cb_no_stream",
+        InboundEmptyFramesFlood = Counter "http2.inbound_empty_frames_flood",
+        InboundPriorityFramesFlood = Counter "http2.inbound_priority_frames_flood",
+        InboundWindowUpdateFramesFlood = Counter "http2.inbound_window_update_frames_flood",
+        KeepaliveTimeout = Counter "http2.keepalive_timeout",
+        MetadataEmptyFrames = Counter "http2.metadata_empty_frames",
+        OutboundControlFlood = Counter "http2.outbound_control_flood",
+        OutboundFlood = Counter "http2.outbound_flood",
+        RequestsRejectedWithUnderscoresInHeaders = Counter
+            "http2.requests_rejected_with_underscores_in_headers",
+        RxMessagingError = Counter "http2.rx_messaging_error",
+        RxReset = Counter "http2.rx_reset",
+        StreamRefusedErrors = Counter "http2.stream_refused_errors",
+        Trailers = Counter "http2.trailers",
+        TxFlushTimeout = Counter "http2.tx_flush_timeout",
+        TxReset = Counter "http2.tx_reset",
+        DeferredStreamClose = Gauge "http2.deferred_stream_close",
+        PendingSendBytes = Gauge "http2.pending_send_bytes",
+        StreamsActive = Gauge "http2.streams_active",
+    }
+}
+
+stats! {
     /// Under `cluster.<name>.` Codes and times are counted by where the request came from; what
     /// both have together is reckoned when somebody looks.
     ClusterStat {
         UpstreamCxTotal = Counter "upstream_cx_total",
         UpstreamCxHttp1Total = Counter "upstream_cx_http1_total",
+        UpstreamCxHttp2Total = Counter "upstream_cx_http2_total",
         UpstreamCxActive = Gauge "upstream_cx_active",
         UpstreamCxConnectFail = Counter "upstream_cx_connect_fail",
         UpstreamCxConnectTimeout = Counter "upstream_cx_connect_timeout",
@@ -186,6 +220,7 @@ stats! {
         UpstreamCxDestroyWithActiveRq = Counter "upstream_cx_destroy_with_active_rq",
         UpstreamCxDestroyLocalWithActiveRq = Counter "upstream_cx_destroy_local_with_active_rq",
         UpstreamCxDestroyRemoteWithActiveRq = Counter "upstream_cx_destroy_remote_with_active_rq",
+        UpstreamCxCloseNotify = Counter "upstream_cx_close_notify",
         UpstreamCxIdleTimeout = Counter "upstream_cx_idle_timeout",
         UpstreamCxMaxRequests = Counter "upstream_cx_max_requests",
         UpstreamCxMaxDurationReached = Counter "upstream_cx_max_duration_reached",

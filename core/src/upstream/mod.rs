@@ -6,4 +6,4 @@
 pub mod balancer;
 mod pool;
 
-pub use pool::{ClusterPool, Pool, Pools};
+pub use pool::{ClusterPool, Pool, PoolId, Pools};

@@ -1,7 +1,8 @@
 //! Connection pools of one shard: idle connections by host, and who waits for one.
 //!
-//! A pool is found by its host's number, which stands for (cluster, address), so it survives every
-//! update of the configuration that does not remove the host.
+//! A pool is found by its host's number, which stands for (cluster, address), and by what its
+//! connections speak, so it survives every update of the configuration that does not remove the
+//! host.
 //!
 //! What it leaves to others: opening and closing connections, and what a limit's refusal means
 //! (`proxy::upstream`).
@@ -20,11 +21,30 @@ use std::sync::atomic::Ordering;
 pub struct Pools {
     /// By [`ClusterId`].
     clusters: Vec<Option<ClusterPool>>,
-    /// By [`HostId`].
-    hosts: Vec<Option<Pool>>,
+    /// By [`PoolId`].
+    pools: Vec<Option<Pool>>,
     seed: u64,
     /// Which hosts are drawn.
     random: Random,
+}
+
+/// Names the pool of a host's connections that speak HTTP/1, or HTTP/2.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolId {
+    /// Whose connections.
+    pub host: HostId,
+    /// They speak HTTP/2.
+    pub http2: bool,
+}
+
+impl PoolId {
+    fn index(self) -> usize {
+        self.host.0 as usize * 2 + usize::from(self.http2)
+    }
+
+    fn both(host: HostId) -> [PoolId; 2] {
+        [false, true].map(|http2| PoolId { host, http2 })
+    }
 }
 
 /// A cluster as this shard balances it.
@@ -36,13 +56,19 @@ pub struct ClusterPool {
     pub balancer: LoadBalancer,
 }
 
-/// The connections to one host.
+/// The connections to one host that speak one protocol.
 #[derive(Debug)]
 pub struct Pool {
+    /// Its own name.
+    pub id: PoolId,
     /// The host; its address never changes.
     pub host: Arc<Host>,
     /// Connections without a request; the one used last is used next.
     pub idle: Vec<UpstreamKey>,
+    /// Connections of HTTP/2 that have streams and take more.
+    pub shared: Vec<UpstreamKey>,
+    /// Streams that are on connections of HTTP/2.
+    pub streams: usize,
     /// Streams without a connection, first come first served.
     pub waiting: VecDeque<StreamKey>,
     /// Connections that are being made.
@@ -56,10 +82,19 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// A connection that takes a request now. One of HTTP/2 stays where others find it, too.
+    pub fn take(&mut self) -> Option<UpstreamKey> {
+        self.shared.last().copied().or_else(|| self.idle.pop())
+    }
+
     /// Requests that this shard has at the host: those under way and those that wait.
     #[must_use]
     pub fn active(&self) -> u32 {
-        (self.open - self.idle.len() - self.connecting + self.waiting.len()) as u32
+        let under_way = match self.id.http2 {
+            true => self.streams,
+            false => self.open - self.idle.len() - self.connecting,
+        };
+        (under_way + self.waiting.len()) as u32
     }
 }
 
@@ -67,7 +102,7 @@ impl Pools {
     /// No pools yet. The seed makes shards begin with different hosts.
     #[must_use]
     pub fn new(seed: u64) -> Pools {
-        Pools { clusters: Vec::new(), hosts: Vec::new(), seed, random: Random::new(!seed) }
+        Pools { clusters: Vec::new(), pools: Vec::new(), seed, random: Random::new(!seed) }
     }
 
     /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
@@ -109,9 +144,11 @@ impl Pools {
             self.clusters.resize_with(index + 1, || None);
         }
         for host in &entry.endpoints.hosts {
-            if let Some(Some(pool)) = self.hosts.get_mut(host.id.0 as usize) {
-                pool.gone = false;
-                pool.host = host.clone();
+            for id in PoolId::both(host.id) {
+                if let Some(pool) = self.get(id) {
+                    pool.gone = false;
+                    pool.host = host.clone();
+                }
             }
         }
         match &mut self.clusters[index] {
@@ -134,9 +171,11 @@ impl Pools {
         closing: &mut Vec<UpstreamKey>,
     ) {
         for host in hosts {
-            if let Some(Some(pool)) = self.hosts.get_mut(host.id.0 as usize) {
-                pool.gone = true;
-                closing.extend_from_slice(&pool.idle);
+            for id in PoolId::both(host.id) {
+                if let Some(pool) = self.get(id) {
+                    pool.gone = true;
+                    closing.extend_from_slice(&pool.idle);
+                }
             }
         }
     }
@@ -150,25 +189,28 @@ impl Pools {
     /// The cluster with this number, as this shard balances it, and where its next request goes.
     #[inline]
     pub fn pick(&mut self, id: ClusterId) -> Option<(&ClusterPool, Pick)> {
-        let Pools { clusters, hosts, random, .. } = self;
+        let Pools { clusters, pools, random, .. } = self;
         let cluster = clusters.get_mut(id.0 as usize)?.as_mut()?;
         let active = |host: &Host| {
-            let pool = hosts.get(host.id.0 as usize).and_then(Option::as_ref);
-            pool.map_or(0, Pool::active)
+            let of = |id: PoolId| pools.get(id.index()).and_then(Option::as_ref);
+            PoolId::both(host.id).into_iter().filter_map(of).map(Pool::active).sum()
         };
         let pick = cluster.balancer.pick(random, active);
         Some((cluster, pick))
     }
 
-    /// The pool of this host, made if there is none.
-    pub fn of(&mut self, host: &Arc<Host>) -> &mut Pool {
-        let index = host.id.0 as usize;
-        if self.hosts.len() <= index {
-            self.hosts.resize_with(index + 1, || None);
+    /// The pool of this host for this protocol, made if there is none.
+    pub fn of(&mut self, host: &Arc<Host>, http2: bool) -> &mut Pool {
+        let id = PoolId { host: host.id, http2 };
+        if self.pools.len() <= id.index() {
+            self.pools.resize_with(id.index() + 1, || None);
         }
-        self.hosts[index].get_or_insert_with(|| Pool {
+        self.pools[id.index()].get_or_insert_with(|| Pool {
+            id,
             host: host.clone(),
             idle: Vec::new(),
+            shared: Vec::new(),
+            streams: 0,
             waiting: VecDeque::new(),
             connecting: 0,
             open: 0,
@@ -177,14 +219,14 @@ impl Pools {
         })
     }
 
-    /// The pool of the host with this number.
-    pub fn get(&mut self, host: HostId) -> Option<&mut Pool> {
-        self.hosts.get_mut(host.0 as usize)?.as_mut()
+    /// The pool with this name.
+    pub fn get(&mut self, id: PoolId) -> Option<&mut Pool> {
+        self.pools.get_mut(id.index())?.as_mut()
     }
 
     /// Drops the pool of a host that is gone, once nothing is left in it.
-    pub fn forget(&mut self, host: HostId) {
-        if let Some(slot) = self.hosts.get_mut(host.0 as usize)
+    pub fn forget(&mut self, id: PoolId) {
+        if let Some(slot) = self.pools.get_mut(id.index())
             && slot
                 .as_ref()
                 .is_some_and(|p| p.gone && !p.starved && p.open == 0 && p.waiting.is_empty())
@@ -193,23 +235,14 @@ impl Pools {
         }
     }
 
-    /// Every idle connection.
-    #[must_use]
-    pub fn idle(&self) -> Vec<UpstreamKey> {
-        self.hosts.iter().flatten().flat_map(|pool| pool.idle.iter().copied()).collect()
-    }
-
     /// An idle connection of another host of this cluster, to be closed so that a connection limit
     /// has room.
     #[must_use]
     pub fn idle_in(&self, cluster: ClusterId) -> Option<UpstreamKey> {
         let cluster = self.clusters.get(cluster.0 as usize)?.as_ref()?;
-        cluster
-            .entry
-            .endpoints
-            .hosts
-            .iter()
-            .find_map(|host| self.hosts.get(host.id.0 as usize)?.as_ref()?.idle.first().copied())
+        let first = |id: PoolId| self.pools.get(id.index())?.as_ref()?.idle.first().copied();
+        let hosts = cluster.entry.endpoints.hosts.iter();
+        hosts.flat_map(|host| PoolId::both(host.id)).find_map(first)
     }
 
     /// An idle connection of each cluster in which another shard starves.
@@ -224,9 +257,9 @@ impl Pools {
     /// Counts agree with connections.
     pub fn assert_invariants(&self, upstreams: &Slots<Upstream>) {
         let mut open = 0;
-        for pool in self.hosts.iter().flatten() {
+        for pool in self.pools.iter().flatten() {
             open += pool.open;
-            assert!(pool.idle.len() + pool.connecting <= pool.open);
+            assert!(pool.idle.len() + pool.shared.len() + pool.connecting <= pool.open);
             for key in &pool.idle {
                 assert!(
                     upstreams.get(*key).is_some_and(Upstream::is_idle),

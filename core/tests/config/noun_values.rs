@@ -307,17 +307,13 @@ fn upstream_protocols() {
     };
     let rows = [
         (
-            "explicit_http_config: { http2_protocol_options: {} }",
+            "explicit_http_config: { http3_protocol_options: {} }",
             "HttpProtocolOptions.ExplicitHttpConfig is not supported yet",
         ),
-        ("auto_config: {}", "`auto_config` of"),
+        ("auto_config: {}", "`auto_config` chooses the version by ALPN"),
         (
             "common_http_protocol_options: {}",
             "one of `explicit_http_config`, `use_downstream_protocol_config`, `auto_config` is",
-        ),
-        (
-            "explicit_http_config: { http_protocol_options: { enable_trailers: true } }",
-            "`enable_trailers` is not supported upstream yet",
         ),
     ];
     for (config, expected) in rows {

@@ -24,7 +24,6 @@ fn a_front_proxy_of_v2() {
         &[
             "10:9 envoy.config.listener.v3.Filter (v3 has `typed_config` with \"@type\"",
             "24:13 http_connection_manager.v3.HttpFilter (v3 has `typed_config` with",
-            "30:5 `http2_protocol_options` of envoy.config.cluster.v3.Cluster is not supported yet",
             "31:5 unknown field `hosts` in envoy.config.cluster.v3.Cluster (v3 has",
         ],
     );
@@ -115,7 +114,6 @@ fn constructs_of_v2_are_told_their_names_in_v3() {
         ),
         (cluster("tls_context: {}"), "v3.UpstreamTlsContext}}` instead"),
         (cluster("hosts: []"), "`load_assignment: {cluster_name: ..., endpoints: [{lb_endpoints:"),
-        (cluster("http2_protocol_options: {}"), "leave it out for HTTP/1.1"),
         (cluster("health_check: []"), "the field is called `health_checks`"),
         (
             type_url("envoy.config.filter.http.router.v2.Router"),

@@ -36,8 +36,8 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ),
         (
             "stat_prefix: s",
-            "stat_prefix: s\n          codec_type: HTTP2",
-            format!("{MANAGER}.codec_type: `codec_type: HTTP2` is not supported yet; supported"),
+            "stat_prefix: s\n          codec_type: HTTP3",
+            format!("{MANAGER}.codec_type: `codec_type: HTTP3` is not supported yet; supported"),
         ),
         (
             "stat_prefix: s",
@@ -90,7 +90,7 @@ fn what_decides_where_requests_go_is_never_ignored() {
         ("match: { prefix: \"/\" }", "match: { prefix: \"/\", filter_state: [{ key: x }] }"),
         ("    - filters:", "    - filter_chain_match: { server_names: [a] }\n      filters:"),
         ("    type: STATIC", "    type: EDS\n    eds_cluster_config: {}"),
-        ("    type: STATIC", "    http2_protocol_options: {}"),
+        ("    type: STATIC", "    upstream_http_protocol_options: {}"),
         (
             "envoy.extensions.filters.http.router.v3.Router",
             "envoy.extensions.filters.http.rbac.v3.RBAC",
@@ -112,14 +112,11 @@ fn an_unknown_field_is_an_error_also_where_unsupported_ones_are_allowed() {
 
 #[test]
 fn what_has_no_effect_is_reported() {
-    let text = with(&[("stat_prefix: s", "stat_prefix: s\n          http2_protocol_options: {}")]);
+    let text = with(&[("static_resources:\n", "watchdogs: {}\nstatic_resources:\n")]);
     let (_, warnings) = load(&[source(&text)], &Options::default()).unwrap();
     assert_eq!(warnings.len(), 1);
     assert_eq!(warnings[0].severity, Severity::Warning);
-    assert_eq!(
-        warnings[0].reason,
-        "`http2_protocol_options` has no effect: HTTP/2 is not spoken yet"
-    );
+    assert_eq!(warnings[0].reason, "`watchdogs` has no effect: there is no watchdog yet");
 }
 
 #[test]

@@ -26,6 +26,10 @@ pub struct Answer {
     pub trailers: bool,
     pub after: After,
     pub misdeed: Option<Misdeed>,
+    /// On HTTP/2 the first attempt is refused, as one that nothing was done with.
+    pub refuses: bool,
+    /// What a stream of HTTP/2 is reset with.
+    pub code: u32,
 }
 
 /// How the answer's body is delimited.
@@ -89,17 +93,21 @@ impl Answer {
             1 => vec![100, 103, 103],
             _ => Vec::new(),
         };
+        let body = size(random);
         Answer {
             status: statuses[random.index(statuses.len())],
-            body: size(random),
+            body,
             framing,
             interim,
             delay: some_us(200_000, random),
             pieces: random.size(5),
             early,
-            trailers: random.chance(100),
+            // Behind `content-length: 0` they get lost.
+            trailers: random.chance(100) && (body > 0 || framing != AnswerFraming::Length),
             after: if framing == AnswerFraming::UntilClose { After::SaysClose } else { after },
             misdeed,
+            refuses: weather.goaways && random.chance(100),
+            code: [0, 1, 2, 8, 11, 13][random.index(6)],
         }
     }
 

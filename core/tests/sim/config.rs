@@ -20,7 +20,8 @@ use tidegate::snapshot::{
     ListenerEntry, ListenerId, ListenerSockets, RouteTable, SelectionRules, Snapshot,
 };
 use tidegate::stats::{
-    ClusterStat, HostStat, Http1Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry, Scope,
+    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
+    Registry, Scope,
 };
 use tidegate_io::sim::{Random, World};
 
@@ -101,6 +102,7 @@ pub struct Builder {
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
+    speaks_http2: bool,
     retry: Option<RetryPolicy>,
     kept_bytes: Option<u64>,
     version: u64,
@@ -119,6 +121,7 @@ impl Builder {
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
+            speaks_http2: weather.versions.is_upstream_http2(true),
             retry: weather.retry.clone(),
             kept_bytes: weather.kept_bytes,
             version: 0,
@@ -178,6 +181,9 @@ impl Builder {
             endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
+            http2_stats: self
+                .speaks_http2
+                .then(|| self.registry.scope(&format!("cluster.c{index}"), Http2Stat::ALL)),
         });
         self.entries[index] = Some((origins.clone(), entry.clone()));
         Some(entry)
@@ -224,6 +230,7 @@ impl Builder {
             listener_stats: self.registry.scope("listener.sim.http.sim", ListenerHttpStat::ALL),
             local_replies: None,
             codec_stats: self.registry.scope("http1", Http1Stat::ALL),
+            http2_stats: self.registry.scope("", Http2Stat::ALL),
             host_address: proxy_address().ip(),
             user_agent: None,
         };
@@ -297,6 +304,7 @@ fn manager(weather: &Weather, random: &mut Random) -> HttpConnectionManager {
         server_name: "tidegate".into(),
         client_address: if random.chance(500) { at_edge } else { ClientAddress::default() },
         upgrades: vec!["websocket".into()],
+        http2: weather.versions.options.clone(),
         ..HttpConnectionManager::default()
     }
 }
@@ -335,6 +343,8 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         max_connection_duration: random.chance(200).then_some(short * 10),
         max_response_headers_count: 100,
         max_stream_duration: None,
+        protocol: weather.versions.upstream,
+        http2: weather.versions.upstream_options.clone(),
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         connections: UpstreamConnectionOptions::default(),

@@ -27,6 +27,10 @@ pub struct Ledger {
     /// The faults are over.
     pub calm: bool,
     pub outages: Vec<Outage>,
+    /// When an origin ended a connection of HTTP/2 with all that was on it.
+    pub deaths: Vec<(Instant, usize)>,
+    /// When an origin said that it takes no further stream on a connection.
+    pub goaways: Vec<(Instant, usize)>,
 }
 
 /// An origin does not listen for a while.
@@ -53,6 +57,16 @@ pub struct Record {
     pub spoiled: bool,
     /// It was sent after the faults were over.
     pub calm: bool,
+    /// Its client speaks HTTP/2.
+    pub http2: bool,
+    /// So often an origin has said that it did nothing with it.
+    pub refusals: usize,
+    /// The proxy has said that nothing was done with it.
+    pub is_denied: bool,
+    /// The proxy has reset its stream with this.
+    pub reset_code: Option<u32>,
+    /// Bytes of the response's body that its client has got, on HTTP/2.
+    pub received: usize,
 }
 
 /// An origin saw the request.
@@ -63,6 +77,8 @@ pub struct Sighting {
     pub complete: bool,
     /// The origin was about to close the connection, and did not look.
     pub doomed: bool,
+    /// The origin has said that it did nothing with it.
+    pub refused: bool,
 }
 
 /// How an exchange ended for its client.
@@ -96,6 +112,8 @@ impl Ledger {
             violations: Vec::new(),
             calm: false,
             outages: Vec::new(),
+            deaths: Vec::new(),
+            goaways: Vec::new(),
         }
     }
 
@@ -120,6 +138,11 @@ impl Ledger {
             reused: false,
             spoiled: false,
             calm: self.calm,
+            http2: false,
+            refusals: 0,
+            is_denied: false,
+            reset_code: None,
+            received: 0,
         });
     }
 
@@ -156,6 +179,28 @@ impl Ledger {
         })
     }
 
+    /// An origin has said that it did nothing with a request.
+    pub fn refuse(&mut self, id: Id) {
+        let Some(record) = self.records.get_mut(id) else { return };
+        record.refusals += 1;
+    }
+
+    /// Whether an origin of the request's route ended a connection with all that was on it.
+    fn is_collateral(&self, record: &Record) -> bool {
+        self.meets(record, &self.deaths)
+    }
+
+    /// Whether one of these happened at an origin of the request's route.
+    fn meets(&self, record: &Record, events: &[(Instant, usize)]) -> bool {
+        let from = record.sent_at.unwrap_or_default();
+        events.iter().any(|(at, origin)| {
+            // It takes a while until the proxy knows.
+            let at = *at + Duration::from_secs(1);
+            let mut sets = self.host_sets(record.plan.route, from, at);
+            at >= from && sets.any(|them| them.is_some_and(|them| them.contains(origin)))
+        })
+    }
+
     /// An origin got the head of a request.
     pub fn sight(&mut self, id: Id, sighting: Sighting) {
         let (at, origin) = (sighting.at, sighting.origin);
@@ -164,9 +209,10 @@ impl Ledger {
         };
         record.sightings.push(sighting);
         let limit = self.weather.sightings_max(&record.plan);
-        let seen = record.sightings.len();
+        let seen = record.sightings.iter().filter(|sighting| !sighting.refused).count();
         let (route, sent_at) = (record.plan.route, record.sent_at);
         let method = record.plan.method;
+        let record_refused = record.refusals > 0 || !self.deaths.is_empty();
         if seen > limit {
             self.violation(format!("{method} request {id} was sent {seen} times"));
         }
@@ -176,7 +222,7 @@ impl Ledger {
         let leads = |shape: &Shape| shape.origins(route).is_some_and(|them| them.contains(&origin));
         // An attempt that met the end of its connection was not seen by anybody.
         let unseen = self.weather.silent_closes || self.weather.lossy;
-        let again = seen > 1 || unseen || self.weather.retry.is_some();
+        let again = seen > 1 || unseen || self.weather.retry.is_some() || record_refused;
         let follows = || {
             let mut sets = self.host_sets(route, sent_at, at);
             sets.any(|them| them.is_some_and(|them| them.contains(&origin)))
@@ -202,7 +248,11 @@ impl Ledger {
         let lossy = weather.lossy && !record.calm;
         let decided = record.decided_at.unwrap_or(Instant(u64::MAX));
         let drains = self.draining_since.is_some_and(|since| since <= decided);
+        let was_seen = record.sightings.iter().any(|sighting| !sighting.refused);
         match record.outcome {
+            Outcome::Unprocessed if record.is_denied && was_seen => {
+                Some("it was said to be unprocessed, and an origin saw it")
+            }
             Outcome::Left | Outcome::Unprocessed => None,
             Outcome::Unsent if lossy || drains || record.spoiled => None,
             Outcome::Unsent => Some("never sent"),
@@ -211,9 +261,15 @@ impl Ledger {
             Outcome::Refused(status) => self.judge_refused(record, status),
             Outcome::Cut if lossy || record.spoiled || cuts(record) => None,
             Outcome::Cut if self.waited_for_a_bad_origin(record) && ran_out_of_time(record) => None,
+            Outcome::Cut if self.is_collateral(record) => None,
             Outcome::Cut => Some("its response was cut"),
+            Outcome::Lost if record.http2 && !(lossy || record.spoiled) => {
+                Some("its stream ended without a response")
+            }
             Outcome::Lost if lossy || record.spoiled || drains || cuts(record) => None,
             Outcome::Lost if record.reused && weather.short_idle => None,
+            // The response before was whole in all but its end.
+            Outcome::Lost if record.reused && self.is_collateral(record) => None,
             Outcome::Lost => Some("its connection ended without a response"),
         }
     }
@@ -239,8 +295,8 @@ impl Ledger {
                 && self.host_sets(route, from, to).any(|them| them.is_none_or(Vec::is_empty));
         let misdeed = record.plan.answer.misdeed;
         // A request that cannot be repeated dies with the connection that its origin closed.
-        let raced =
-            weather.silent_closes && (record.plan.body.is_some() || !record.plan.is_idempotent());
+        let has_body = record.plan.body.is_some() || record.plan.trailers && record.http2;
+        let raced = weather.silent_closes && (has_body || !record.plan.is_idempotent());
         match status {
             404 if no_route => None,
             404 => Some("there was a route"),
@@ -248,6 +304,10 @@ impl Ledger {
             504 if self.waited_for_a_bad_origin(record) => None,
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
+            // A body that was passed on is not there any more.
+            503 if record.refusals > 1 || has_body && record.refusals > 0 => None,
+            503 if self.meets(record, &self.goaways) && (record.refusals > 0 || has_body) => None,
+            502 | 503 if self.is_collateral(record) => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
             507 if weather.kept_too_little(&record.plan) => None,
             503 if weather.sockets_max.is_some() && !record.calm => None,

@@ -3,15 +3,17 @@
 //! What it leaves to others: the plan (`plan.rs`), and whether what it saw was right (`ledger.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
 use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
 
 use super::bytes::{Side, body};
 use super::config::origin_address;
+use super::http2_origin::Http2Connection;
 use super::ledger::{Book, Ledger, Sighting};
 use super::plan::Id;
-use super::script::Script;
+use super::script::{Script, Step};
 use super::wire::{Framing, Head, Parser, Part};
 
 const LISTENER: Token = Token(0);
@@ -23,6 +25,8 @@ pub struct Origin {
     index: usize,
     listener: Option<Socket>,
     connections: BTreeMap<u64, Connection>,
+    /// Those of HTTP/2.
+    http2: BTreeMap<u64, Http2Connection>,
     next: u64,
     now: Instant,
     random: Random,
@@ -30,6 +34,8 @@ pub struct Origin {
 }
 
 struct Connection {
+    /// What has come, until it is known whether that is HTTP/2.
+    first: Option<Vec<u8>>,
     script: Script,
     parser: Parser,
     request: Option<Request>,
@@ -58,6 +64,7 @@ impl Origin {
             index,
             listener: None,
             connections: BTreeMap::new(),
+            http2: BTreeMap::new(),
             next: 1,
             now,
             random,
@@ -106,13 +113,11 @@ impl Origin {
                     self.io.accept(listener);
                 }
             }
-            Happened::Received(buffer) => {
-                if let Some(connection) = self.connections.get_mut(&key) {
-                    connection.parser.push(&buffer);
-                    self.read(key);
-                }
-            }
+            Happened::Received(buffer) => self.received(key, &buffer),
             Happened::Sent(Ok(())) => {
+                if let Some(connection) = self.http2.get_mut(&key) {
+                    connection.peer.sending = false;
+                }
                 if let Some(connection) = self.connections.get_mut(&key) {
                     connection.script.sending = false;
                 }
@@ -123,6 +128,9 @@ impl Origin {
                 if let Some(mut connection) = self.connections.remove(&key) {
                     connection.script.end(&mut self.io, false);
                 }
+                if let Some(mut connection) = self.http2.remove(&key) {
+                    connection.peer.end(&mut self.io, false);
+                }
             }
             other => panic!("an origin heard {other:?}"),
         }
@@ -131,11 +139,38 @@ impl Origin {
     fn accepted(&mut self, socket: Socket) {
         let script = Script::new(socket, VecDeque::new());
         let parser = Parser::requests();
-        let connection = Connection { script, parser, request: None, tunnel: None, eof: false };
+        let first = Some(Vec::new());
+        let connection =
+            Connection { first, script, parser, request: None, tunnel: None, eof: false };
         self.io.set_token(socket, Token(self.next));
         self.io.recv(socket);
         self.connections.insert(self.next, connection);
         self.next += 1;
+    }
+
+    fn received(&mut self, key: u64, bytes: &[u8]) {
+        if let Some(connection) = self.http2.get_mut(&key) {
+            return connection.received(bytes, &self.book, self.now, &mut self.random);
+        }
+        let Some(connection) = self.connections.get_mut(&key) else { return };
+        let Some(mut first) = connection.first.take() else {
+            connection.parser.push(bytes);
+            return self.read(key);
+        };
+        first.extend_from_slice(bytes);
+        if first.starts_with(b"PRI") {
+            let socket = connection.script.socket;
+            self.connections.remove(&key);
+            let (book, now, random) = (&self.book, self.now, &mut self.random);
+            let mut connection = Http2Connection::new(socket, self.index, book, now, random);
+            connection.received(&first, book, now, random);
+            self.http2.insert(key, connection);
+        } else if b"PRI".starts_with(&first) {
+            connection.first = Some(first);
+        } else {
+            connection.parser.push(&first);
+            self.read(key);
+        }
     }
 
     /// Whether the FIN is one in a tunnel that brought everything.
@@ -189,6 +224,11 @@ impl Origin {
 
     fn head(&mut self, key: u64, head: &Head) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
+        if head.get("x-flood").is_some() {
+            let delay = Duration::from_micros(self.random.below(50_000));
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
+            return connection.script.steps.extend([Step::Wait(delay), Step::Send(answer)]);
+        }
         let mut ledger = self.book.borrow_mut();
         if let Some(request) = &connection.request {
             let text = format!("a request behind the unfinished {} at an origin", request.id);
@@ -196,7 +236,8 @@ impl Origin {
         }
         let id = head.get("x-id").and_then(|id| id.parse().ok()).unwrap_or(usize::MAX);
         let doomed = !connection.script.steps.is_empty();
-        let sighting = Sighting { at: self.now, origin: self.index, complete: false, doomed };
+        let at = self.now;
+        let sighting = Sighting { at, origin: self.index, complete: false, doomed, refused: false };
         ledger.sight(id, sighting);
         check_head(&mut ledger, id, head);
         connection.request =
@@ -262,6 +303,10 @@ impl Origin {
             }
             !connection.script.closed
         });
+        self.http2.retain(|_, connection| {
+            connection.advance(io, &self.book, now);
+            !connection.peer.closed
+        });
     }
 }
 
@@ -282,13 +327,18 @@ fn check_head(ledger: &mut Ledger, id: Id, head: &Head) {
         wrong.push("a field of the client's connection came through");
     }
     let framing = match plan.body {
+        // Trailers are known to follow, or not, behind the head.
+        None if plan.trailers && record.http2 => Framing::Chunked,
         // A length for every method that commonly has a body.
         None if plan.method == "OPTIONS" => Framing::Length(0),
         None => Framing::None,
         Some(_) if plan.chunked => Framing::Chunked,
         Some(length) => Framing::Length(length),
     };
-    if head.framing != framing && (head.framing, framing) != (Framing::None, Framing::Length(0)) {
+    let is_same = head.framing == framing
+        || (head.framing, framing) == (Framing::None, Framing::Length(0))
+        || record.http2 && plan.body == Some(0);
+    if !is_same {
         wrong.push("another framing");
     }
     if !wrong.is_empty() {
@@ -303,6 +353,7 @@ impl Actor for Origin {
 
     fn step(&mut self) {
         let deadlines = self.connections.values().filter_map(|it| it.script.deadline());
+        let deadlines = deadlines.chain(self.http2.values().filter_map(Http2Connection::deadline));
         let timeout =
             deadlines.chain(self.next_outage()).min().map(|deadline| deadline.since(self.now));
         let mut completions = std::mem::take(&mut self.completions);

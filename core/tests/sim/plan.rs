@@ -11,6 +11,7 @@ use tidegate_io::sim::{Faults, Random};
 
 use super::answer::{After, Answer};
 use super::bytes::{Side, body, chunks, pieces, size, some_us};
+use super::http2_plan::Versions;
 use super::script::Step;
 
 /// The number of an exchange; both sides of the world know its plan by it.
@@ -28,6 +29,8 @@ pub struct Exchange {
     pub expect: bool,
     /// The client asks for the connection to be closed.
     pub close: bool,
+    /// Trailers follow the body, on HTTP/2.
+    pub trailers: bool,
     /// The request asks for a tunnel: bytes that pass up and down in it.
     pub tunnel: Option<(usize, usize)>,
     pub answer: Answer,
@@ -91,6 +94,12 @@ pub struct Weather {
     pub sockets_max: Option<u64>,
     /// Some visits end in a tunnel.
     pub tunnels: bool,
+    /// Who speaks HTTP/2.
+    pub versions: Versions,
+    /// Origins that speak HTTP/2 go away now and then.
+    pub goaways: bool,
+    /// Clients that flood the proxy.
+    pub floods: usize,
     /// What is sent once more, on every route.
     pub retry: Option<RetryPolicy>,
     /// Bytes of a request's body that are kept for that, if not as many as may come.
@@ -128,6 +137,9 @@ impl Weather {
             outages: if random.chance(150) { random.between(1, 3) as usize } else { 0 },
             sockets_max: random.chance(100).then(|| random.between(4, 12)),
             tunnels: random.chance(300),
+            versions: Versions::new(random),
+            goaways: random.chance(400),
+            floods: usize::from(random.chance(70)),
             shards: random.between(1, 2) as usize,
             origins: random.between(2, 4) as usize,
             clients: random.between(1, 5) as usize,
@@ -140,6 +152,14 @@ impl Weather {
     pub fn kept_too_little(&self, exchange: &Exchange) -> bool {
         self.retry.is_some()
             && self.kept_bytes.is_some_and(|kept| exchange.body > Some(kept as usize))
+    }
+
+    /// Bytes of a response from an origin of HTTP/2 that may be under way to a client of HTTP/2: in
+    /// the proxy what it may have received without passing it on, and what it may have queued; and
+    /// what is in the sockets and the origin's own output.
+    pub fn held_max(&self) -> usize {
+        let window = self.versions.upstream_options.initial_stream_window_size as usize;
+        window + (256 << 10) + 4 * self.faults.window_bytes.1 + (128 << 10)
     }
 
     /// How often a request may reach an origin: as often as the policy allows, where it wants a
@@ -197,14 +217,17 @@ impl Exchange {
             _ => None,
         };
         let early = body.is_some() && random.chance(80);
+        let chunked = random.chance(400);
         Exchange {
             id,
             method,
             route: random.index(PATHS),
             body,
-            chunked: random.chance(400),
+            chunked,
             expect: body.is_some_and(|body| body > 0) && random.chance(100),
             close: random.chance(50),
+            // Behind `content-length: 0` they get lost.
+            trailers: random.chance(150) && (chunked || body != Some(0)),
             tunnel: None,
             answer: Answer::new(weather, early, random),
         }

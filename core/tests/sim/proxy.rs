@@ -17,6 +17,9 @@ use tidegate_io::{Instant, Io};
 use super::answer::{After, AnswerFraming};
 use super::client::Client;
 use super::config::{Builder, CLUSTERS, ROUTE_TIMEOUT, Shape};
+use super::flood::Flooder;
+use super::http2_client::Http2Client;
+use super::http2_plan::Http2Visit;
 use super::ledger::{Book, Ledger, Outage, Outcome};
 use super::operator::{Deed, DrainWatch, Operator, ShardActor};
 use super::origin::Origin;
@@ -30,6 +33,8 @@ struct Cast {
     shards: Vec<ShardActor>,
     origins: Vec<Origin>,
     clients: Vec<Client>,
+    http2_clients: Vec<Http2Client>,
+    flooders: Vec<Flooder>,
     operator: Operator,
 }
 
@@ -103,14 +108,23 @@ impl Cast {
                 Origin::new(world.io("origin"), book.clone(), index, random)
             })
             .collect();
-        let clients = (0..weather.clients)
-            .map(|_| {
+        let (mut clients, mut http2_clients) = (Vec::new(), Vec::new());
+        for _ in 0..weather.clients {
+            let (io, book) = (world.io("client"), book.clone());
+            if random.below(10) < weather.versions.clients {
+                let visits = plan_http2_visits(&book, weather, random);
+                let random = Random::new(random.bits());
+                http2_clients.push(Http2Client::new(io, book, visits, random));
+            } else {
                 let visits = plan_visits(&book, weather, random);
                 let random = Random::new(random.bits());
-                Client::new(world.io("client"), book.clone(), visits, random)
-            })
+                clients.push(Client::new(io, book, visits, random));
+            }
+        }
+        let flooders = (0..weather.floods)
+            .map(|_| Flooder::new(world.io("flooder"), book.clone(), random))
             .collect();
-        Cast { world, book, builder, shards, origins, clients, operator }
+        Cast { world, book, builder, shards, origins, clients, http2_clients, flooders, operator }
     }
 
     /// The story; what went wrong in it.
@@ -136,6 +150,8 @@ impl Cast {
         drop(watch);
         self.origins.clear();
         self.clients.clear();
+        self.http2_clients.clear();
+        self.flooders.clear();
         self.world.run_out();
         wrong.extend(self.leftovers());
         wrong
@@ -146,6 +162,8 @@ impl Cast {
         actors.extend(self.shards.iter_mut().map(|it| it as &mut dyn Actor));
         actors.extend(self.origins.iter_mut().map(|it| it as &mut dyn Actor));
         actors.extend(self.clients.iter_mut().map(|it| it as &mut dyn Actor));
+        actors.extend(self.http2_clients.iter_mut().map(|it| it as &mut dyn Actor));
+        actors.extend(self.flooders.iter_mut().map(|it| it as &mut dyn Actor));
         actors.push(&mut self.operator);
         if let Some(watch) = watch {
             actors.push(watch);
@@ -158,7 +176,12 @@ impl Cast {
         self.operator.restore();
         let mut random = Random::new(self.world.trace_hash());
         let mut ledger = self.book.borrow_mut();
-        let calm = Weather { bad_origins: false, bad_clients: false, ..ledger.weather.clone() };
+        let calm = Weather {
+            bad_origins: false,
+            bad_clients: false,
+            goaways: false,
+            ..ledger.weather.clone()
+        };
         ledger.calm = true;
         for client in &mut self.clients {
             let id = ledger.records.len();
@@ -170,6 +193,15 @@ impl Cast {
             let mut visit = Visit::new(vec![id], &calm, &mut random);
             visit.last = LastWord::Stays;
             // Connects that got no answer have timed out by then.
+            visit.rest = Duration::from_secs(10);
+            client.send_again(visit);
+        }
+        for client in &mut self.http2_clients {
+            let id = ledger.records.len();
+            ledger.add(Exchange::new(id, &calm, &mut random));
+            let mut visit = Http2Visit::new(vec![id], &calm, &mut random);
+            visit.stays = true;
+            visit.deeds.clear();
             visit.rest = Duration::from_secs(10);
             client.send_again(visit);
         }
@@ -203,6 +235,7 @@ impl Cast {
             HttpStat::DownstreamCxActive,
             HttpStat::DownstreamRqActive,
             HttpStat::DownstreamCxHttp1Active,
+            HttpStat::DownstreamCxHttp2Active,
             HttpStat::DownstreamCxUpgradesActive,
         ] {
             if registry.number(http, stat) != 0 {
@@ -251,7 +284,8 @@ fn plan_visits(book: &Book, weather: &Weather, random: &mut Random) -> Vec<Visit
     (0..visits)
         .map(|_| {
             let count = random.size(8);
-            let tunnel = weather.tunnels && random.chance(200);
+            let is_possible = weather.tunnels && !weather.versions.is_upstream_http2(false);
+            let tunnel = is_possible && random.chance(200);
             let first = ledger.records.len();
             for id in first..first + count {
                 ledger.add(match tunnel && id + 1 == first + count {
@@ -264,6 +298,21 @@ fn plan_visits(book: &Book, weather: &Weather, random: &mut Random) -> Vec<Visit
                 visit.last = LastWord::Waits;
             }
             visit
+        })
+        .collect()
+}
+
+fn plan_http2_visits(book: &Book, weather: &Weather, random: &mut Random) -> Vec<Http2Visit> {
+    let mut ledger = book.borrow_mut();
+    let visits = random.between(1, 4);
+    (0..visits)
+        .map(|_| {
+            let count = random.size(24);
+            let first = ledger.records.len();
+            for id in first..first + count {
+                ledger.add(Exchange::new(id, weather, random));
+            }
+            Http2Visit::new((first..first + count).collect(), weather, random)
         })
         .collect()
 }

@@ -223,8 +223,9 @@ impl Epoll {
             0 => capacity,
             limit => capacity.min(limit),
         } as usize;
-        for _ in 0..READS_PER_TURN {
-            if self.budget_bytes == 0 {
+        for read in 0..READS_PER_TURN {
+            // One read is everybody's, or who always has something would leave others nothing.
+            if read > 0 && self.budget_bytes == 0 {
                 break;
             }
             let Some(vacant) = self.pool.take() else {

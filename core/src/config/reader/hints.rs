@@ -17,6 +17,20 @@ const BOOTSTRAP_HAS: &str = "a configuration has `static_resources`, `admin`, `n
 const INSTEAD: &[(&str, &str, &str)] =
     &[("type", "EDS", "`STRICT_DNS` or `STATIC` with a `load_assignment` need no control plane")];
 
+/// Why a field of v3 is refused: the message's name, the field, the reason.
+const REASONS: &[(&str, &str, &str)] = &[
+    (
+        "Http2ProtocolOptions",
+        "custom_settings_parameters",
+        "only the settings that have fields of their own are sent",
+    ),
+    ("Http2ProtocolOptions", "stream_reset_burst", RESETS),
+    ("Http2ProtocolOptions", "stream_reset_rate", RESETS),
+];
+
+const RESETS: &str = "resets have the bounds of `overload.premature_reset_total_stream_count` and \
+     `overload.premature_reset_min_stream_lifetime_seconds`, runtime keys";
+
 impl Reader<'_, '_> {
     /// Reports a key that is no field of its message.
     pub(super) fn unknown_field(
@@ -90,6 +104,12 @@ pub(super) fn untyped_config(
 pub(super) fn instead(field: &str, value: &str) -> Option<&'static str> {
     let found = INSTEAD.iter().find(|(of, is, _)| *of == field && *is == value);
     found.map(|(_, _, advice)| *advice)
+}
+
+/// Why this field of v3 is refused.
+pub(super) fn reason(message: &str, field: &str) -> Option<&'static str> {
+    let found = REASONS.iter().find(|(of, name, _)| *of == message && *name == field);
+    found.map(|(_, _, reason)| *reason)
 }
 
 pub(super) fn snake_case(key: &str) -> String {

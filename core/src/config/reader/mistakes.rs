@@ -4,6 +4,7 @@
 //! What it leaves to others: mistakes in what is supported (each noun's `from_proto`).
 
 use super::super::ast::{Node, Tree};
+use super::super::upstream_options::HTTP_PROTOCOL_OPTIONS;
 use super::{Reader, Written};
 use prost_reflect::MessageDescriptor;
 
@@ -12,6 +13,12 @@ const MAX_TABLE_SIZE: u64 = 5_000_011;
 
 const CLUSTER: &str = "envoy.config.cluster.v3.Cluster";
 
+struct Mistake {
+    fields: &'static [&'static str],
+    reason: String,
+    hint: &'static str,
+}
+
 impl Reader<'_, '_> {
     /// Reports such a mistake, and names the fields that it is made with.
     pub(super) fn mistake(
@@ -19,9 +26,19 @@ impl Reader<'_, '_> {
         descriptor: &MessageDescriptor,
         written: &[Written<'_>],
     ) -> &'static [&'static str] {
-        if descriptor.full_name() != CLUSTER {
-            return &[];
-        }
+        let found = match descriptor.full_name() {
+            CLUSTER => self.of_cluster(written),
+            HTTP_PROTOCOL_OPTIONS => of_options(written),
+            _ => None,
+        };
+        let Some(Mistake { fields, reason, hint }) = found else { return &[] };
+        let at = part(written, fields[fields.len() - 1]).map(|node| node.at);
+        let path = self.path_of(fields[fields.len() - 1]);
+        self.report.error(at, &path, reason, Some(hint.to_owned()));
+        fields
+    }
+
+    fn of_cluster(&self, written: &[Written<'_>]) -> Option<Mistake> {
         let kind = self.enumerator(written, "type").unwrap_or_default();
         let policy = self.enumerator(written, "lb_policy").unwrap_or_default();
         let (fields, reason, hint): (&[_], _, _) = match (kind.as_str(), policy.as_str()) {
@@ -41,14 +58,11 @@ impl Reader<'_, '_> {
                     format!("`table_size` must be a prime number, which {size} is not"),
                     "65537 is the default",
                 ),
-                _ => return &[],
+                _ => return None,
             },
-            _ => return &[],
+            _ => return None,
         };
-        let at = part(written, fields[fields.len() - 1]).map(|node| node.at);
-        let path = self.path_of(fields[fields.len() - 1]);
-        self.report.error(at, &path, reason, Some(hint.to_owned()));
-        fields
+        Some(Mistake { fields, reason, hint })
     }
 
     /// The value of an enumeration by its name, however it is written.
@@ -56,6 +70,17 @@ impl Reader<'_, '_> {
         let part = written.iter().find(|part| part.field.name() == name)?;
         self.canonical(&part.field, part.parts.last()?)
     }
+}
+
+/// There is no TLS yet, so no socket could do it.
+fn of_options(written: &[Written<'_>]) -> Option<Mistake> {
+    part(written, "auto_config")?;
+    Some(Mistake {
+        fields: &["auto_config"],
+        reason: "`auto_config` chooses the version by ALPN, which needs a TLS transport socket"
+            .to_owned(),
+        hint: "name the version in `explicit_http_config`",
+    })
 }
 
 fn part<'t>(written: &[Written<'t>], name: &str) -> Option<&'t Node> {

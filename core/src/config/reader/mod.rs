@@ -266,7 +266,9 @@ impl<'r, 's> Reader<'r, 's> {
     ) {
         let message = descriptor.full_name();
         let reason = format!("`{}` of {message} is not supported yet", written.key);
-        let hint = old_names::old_field(descriptor.name(), written.key).map(str::to_owned);
+        let hint = old_names::old_field(descriptor.name(), written.key)
+            .or_else(|| hints::reason(descriptor.name(), written.key))
+            .map(str::to_owned);
         self.unsupported_hint(written.key_at, reason, strict, hint);
     }
 

@@ -25,11 +25,6 @@ const OLD_FIELDS: &[(&str, &str, &str)] = &[
         "v3 has `load_assignment: {cluster_name: ..., endpoints: [{lb_endpoints: [{endpoint: \
          {address: ...}}]}]}` instead",
     ),
-    (
-        "Cluster",
-        "http2_protocol_options",
-        "leave it out for HTTP/1.1; v3 has it in `typed_extension_protocol_options`",
-    ),
     ("Cluster", "outlier_detection_config", "the field is called `outlier_detection`"),
     (
         "Cluster",

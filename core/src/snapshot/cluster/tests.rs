@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::config::{
-    Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing,
-    UpstreamConnectionOptions,
+    Cluster, ClusterLoadAssignment, Discovery, Http1Options, Http2Options, LoadBalancing,
+    UpstreamConnectionOptions, UpstreamProtocol,
 };
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
@@ -28,7 +28,9 @@ fn config() -> Arc<Cluster> {
         max_connection_duration: None,
         max_response_headers_count: 100,
         max_stream_duration: None,
+        protocol: UpstreamProtocol::default(),
         http1: Http1Options::default(),
+        http2: Http2Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         connections: UpstreamConnectionOptions::default(),
     })
@@ -41,6 +43,7 @@ fn entry(id: u32) -> Arc<ClusterEntry> {
         endpoints: Arc::default(),
         breakers: Arc::default(),
         stats: Registry::new(0).scope("", ClusterStat::ALL),
+        http2_stats: None,
     })
 }
 
@@ -68,6 +71,7 @@ fn entries_are_found_by_name() {
             endpoints: Arc::default(),
             breakers: Arc::default(),
             stats: Registry::new(0).scope("", ClusterStat::ALL),
+            http2_stats: None,
         })
     };
     let before = ClusterTable::new([named(1, "a"), named(2, "b")]);
