@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the acceptance tests: every `test_*` function of every `test_*.py`, on each I/O backend.
 
-    run.py --binary target/quick/tidegate [--backends io_uring,epoll] [--jobs 3] [--soak] [part ...]
+    run.py --binary target/quick/tidegate [--backends io_uring,epoll] [--jobs 3] [--soak]
+           [--without part,part] [part ...]
     run.py --kind envoy [--binary envoy]        the same tests on the reference, for comparison
 
 Each test runs in a process of its own, with a time limit; a hung one is killed with all that it
@@ -61,6 +62,8 @@ def discover(asked):
             jobs += [Job(path.stem, function, backend) for backend in backends]
     if asked.filters:
         jobs = [job for job in jobs if any(part in job.name for part in asked.filters)]
+    for part in filter(None, asked.without.split(",")):
+        jobs = [job for job in jobs if part not in job.name]
     return sorted(jobs, key=lambda job: job.alone)
 
 
@@ -185,6 +188,7 @@ def main():
     parser.add_argument("--backends", default="io_uring,epoll")
     parser.add_argument("--jobs", type=int, default=3)
     parser.add_argument("--soak", action="store_true")
+    parser.add_argument("--without", default="", help="parts of names that are left out")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("filters", nargs="*")
     asked = parser.parse_args()

@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
@@ -87,11 +89,12 @@ def run_subject(asked, directory):
             sides[0].collect_logs()
     finally:
         both(sides, lambda side: side.close())
-    return judge(subject, cases, sides, Differences(HERE / "differences.yaml"), bool(part))
+    return judge(subject, cases, sides, asked)
 
 
-def judge(subject, cases, sides, allowed, partial):
+def judge(subject, cases, sides, asked):
     """Compares the sides."""
+    allowed, partial = Differences(HERE / "differences.yaml"), bool(asked.filters)
     envoy, ours = sides
     outcomes = []
     for case in cases:
@@ -105,6 +108,8 @@ def judge(subject, cases, sides, allowed, partial):
             continue
         pair = [side.results.get(case.name, {"harness": f"did not run: {side.failed}"})
                 for side in (envoy, ours)]
+        if asked.show:
+            print(f"{subject.name}/{case.name}\n{indent(whole(pair[0]))}")
         said = [result.pop("said", "") for result in pair]
         level(*pair, case.given.get("within", WITHIN_POINTS))
         found = differences(*pair)
@@ -130,6 +135,12 @@ def shown(value):
     return text if len(text) <= SHOWN_MAX * 4 else text[:SHOWN_MAX * 4] + "..."
 
 
+def whole(value):
+    """All of a value, with little space between."""
+    return yaml.safe_dump(json.loads(json.dumps(value)), default_flow_style=None, sort_keys=False,
+                          width=180)
+
+
 def spawn(path, index, asked, base):
     """Runs a subject in a process of its own: (its result, seconds)."""
     began = time.monotonic()
@@ -139,7 +150,7 @@ def spawn(path, index, asked, base):
         result = Path(directory) / "result.json"
         command = [sys.executable, __file__, "--binary", asked.binary, "--envoy", asked.envoy,
                    "--subject", str(path), "--ports", str(base + index * PORTS_OF_A_SUBJECT),
-                   "--directory", directory, *parts[:1]]
+                   "--directory", directory, *parts[:1], *["--show"] * asked.show]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                    stdin=subprocess.DEVNULL, start_new_session=True)
         try:
@@ -152,6 +163,8 @@ def spawn(path, index, asked, base):
             pass
         process.wait()
         found = json.loads(result.read_text()) if result.exists() else {"error": said}
+    if asked.show:
+        print(said)
     return found, time.monotonic() - began
 
 
@@ -214,6 +227,8 @@ def main():
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("-v", "--verbose", action="store_true",
                         help="also show allowed differences and what is not there yet")
+    parser.add_argument("--show", action="store_true",
+                        help="also print all that was seen of Envoy")
     for hidden in ("--subject", "--directory", "--ports"):
         parser.add_argument(hidden, type=int if hidden == "--ports" else str,
                             help=argparse.SUPPRESS)

@@ -1,9 +1,10 @@
 """What the acceptance tests stand on: the proxy as a process, scripted origins, a raw client.
 
 What it leaves to others: what must hold (`test_*.py`) and the order of running (`run.py`).
-Only the Python standard library is used, so that the rig itself needs no installation.
+Only the Python standard library is used, so that the rig itself needs no installation; but
+`http2.py`, which those import that need it, has HPACK from the package `hpack`.
 """
-from .config import access_log, bootstrap, cluster, listener, route, to_yaml
+from .config import access_log, bootstrap, cluster, http2_fields, listener, route, to_yaml
 from .fixture import Rig, alone, limit, once, only, soak
 from .http1 import Closed, Reader, Response
 from .client import Client, get
@@ -13,6 +14,6 @@ from .proxy import Proxy
 
 __all__ = [
     "Client", "Closed", "HttpOrigin", "Load", "Nginx", "Proxy", "RawOrigin", "Reader", "Response",
-    "Rig", "access_log", "alone", "bootstrap", "cluster", "get", "limit", "listener", "once",
-    "only", "route", "soak", "to_yaml",
+    "Rig", "access_log", "alone", "bootstrap", "cluster", "get", "http2_fields", "limit",
+    "listener", "once", "only", "route", "soak", "to_yaml",
 ]

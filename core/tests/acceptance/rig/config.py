@@ -8,6 +8,7 @@ import time
 
 HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 NO_LIMIT = 1 << 20
 
 
@@ -59,6 +60,16 @@ def cluster(port, name="origin", host="127.0.0.1", **fields):
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
         **fields,
     }
+
+
+def http2_fields(spoken=True, **options):
+    """Fields of a cluster whose origin speaks HTTP/2 (or does not); `options` go into the
+    `Http2ProtocolOptions`."""
+    if not spoken:
+        return {}
+    return {"typed_extension_protocol_options": {HTTP_OPTIONS: {
+        "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+        "explicit_http_config": {"http2_protocol_options": options}}}}
 
 
 def bootstrap(listeners, clusters, admin_port):

@@ -70,17 +70,18 @@ class Rig:
 
     def origin(self, answer=None, keep=True):
         """An `HttpOrigin`."""
-        return self._keep(HttpOrigin(answer, keep))
+        return self.keep(HttpOrigin(answer, keep))
 
     def raw_origin(self, handler, **options):
         """A `RawOrigin`."""
-        return self._keep(RawOrigin(handler, **options))
+        return self.keep(RawOrigin(handler, **options))
 
-    def nginx(self, body="hello from the origin\n"):
+    def nginx(self, body="hello from the origin\n", **options):
         """A fast origin."""
-        return self._keep(Nginx(self.tmp, self.port(), body))
+        return self.keep(Nginx(self.tmp, self.port(), body, **options))
 
-    def _keep(self, thing):
+    def keep(self, thing):
+        """Something that is closed when the test ends."""
         self.stack.callback(thing.close)
         return thing
 

@@ -127,7 +127,7 @@ def reply(status=200, headers=(), body=b"", head_only=False):
 class Nginx:
     """nginx answering 200 with a small body: fast enough not to be what a load test measures."""
 
-    def __init__(self, directory: Path, port: int, body="hello from the origin\n"):
+    def __init__(self, directory: Path, port: int, body="hello from the origin\n", http2=False):
         self.port = port
         where = directory / f"nginx-{port}"
         where.mkdir(mode=0o755)
@@ -143,7 +143,7 @@ http {{
   {temporary}
   keepalive_requests 1000000000; keepalive_timeout 3600s; client_max_body_size 0;
   log_format plain '$status'; access_log {where}/access.log plain;
-  server {{ listen 127.0.0.1:{port} backlog=4096;
+  server {{ listen 127.0.0.1:{port} backlog=4096 {"http2" if http2 else ""};
     location / {{ default_type text/plain; return 200 "{text}"; }} }}
 }}
 """)
@@ -156,6 +156,36 @@ http {{
     def served(self):
         """How many requests it has answered."""
         return self.log.read_bytes().count(b"\n")
+
+    def close(self):
+        """Stops it."""
+        self.process.terminate()
+        self.process.wait()
+
+
+class Http2Front:
+    """HAProxy before an origin of HTTP/1.1: together an origin of HTTP/2 that is not our code."""
+
+    def __init__(self, directory: Path, port: int, origin_port: int):
+        self.port = port
+        path = directory / f"haproxy-{port}.cfg"
+        path.write_text(f"""
+global
+  maxconn 4000
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend f
+  bind 127.0.0.1:{port} proto h2
+  default_backend b
+backend b
+  server origin 127.0.0.1:{origin_port}
+""")
+        self.process = subprocess.Popen(["haproxy", "-db", "-f", str(path)],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for_port(port, self.process)
 
     def close(self):
         """Stops it."""

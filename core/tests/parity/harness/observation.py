@@ -5,7 +5,8 @@ What it leaves to others: which differences are allowed (`differences.py`).
 Made equal, and nothing else: dates, the digits of UUIDs and of durations in milliseconds, what is
 left of a timeout of seconds (to a second), and the ports and files that were chosen for a
 run. Header lines are compared in their order, but for those
-of the codec (framing and `connection`), which it writes anew, each at a place of its own.
+of the codec (framing, `connection` and pseudo-header fields), which it writes anew, each at a place
+of its own.
 """
 import re
 
@@ -94,7 +95,8 @@ def header_differences(envoy, ours, path):
         pair = values[0][name], values[1][name]
         if pair[0] != pair[1]:
             found.append((f"{path}.{name}", *(v or ABSENT for v in pair)))
-    common = {name for name in names if len(values[0][name]) == len(values[1][name])} - CODEC
+    common = {name for name in names if len(values[0][name]) == len(values[1][name])
+              and not name.startswith(":")} - CODEC
     order = [[name for name, _ in side if name.lower() in common] for side in (envoy, ours)]
     if order[0] != order[1]:
         found.append((f"{path}: order", *order))

@@ -3,6 +3,7 @@
 What it leaves to others: what to script (the cases), and comparing what was seen.
 """
 import collections
+import copy
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ import time
 from rig.http1 import Closed
 from rig.origin import RawOrigin
 
+from .http2_origin import Http2Handler
 from .text import block, message_record
 
 TIMEOUT_S = 4.0
@@ -20,7 +22,8 @@ class Origins:
     """All origins of a side. A case's script is a list of answers, one for each request in the
     order of arrival; the last one goes on answering."""
 
-    def __init__(self, clusters):
+    def __init__(self, clusters, http2):
+        self.http2 = http2
         self.lock = threading.Lock()
         self.script = collections.deque()
         self.seen = []
@@ -43,7 +46,7 @@ class Origins:
     def end(self):
         """What was seen since the case began."""
         with self.lock:
-            return list(self.seen)
+            return copy.deepcopy(self.seen)
 
     def close(self):
         """Closes all of them."""
@@ -52,6 +55,10 @@ class Origins:
 
     def _handler(self, cluster):
         def handler(connection):
+            if cluster in self.http2:
+                begin = lambda record: self._begin(cluster, connection, record)  # noqa: E731
+                Http2Handler(connection, begin, self.http2[cluster]).run()
+                return
             try:
                 while (head := connection.reader.request_head()) is not None:
                     if not self._exchange(cluster, connection, head):
@@ -66,19 +73,24 @@ class Origins:
             self.seen.append(record)
         return record
 
-    def _exchange(self, cluster, connection, head):
-        """Answers one request; says whether the connection goes on."""
+    def _begin(self, cluster, connection, record):
+        """Notes a request whose head has come, and gives the answer to it."""
         with self.lock:
             answer = self.script[0]
             if len(self.script) > 1:
                 self.script.popleft()
             number = self.connections.setdefault(id(connection), len(self.connections))
-            record = message_record(head)
             record.update({"cluster": cluster, "connection": number})
             peer = connection.sock.getpeername()[0]
             if peer != "127.0.0.1":
                 record["from"] = peer
             self.seen.append(record)
+        return answer
+
+    def _exchange(self, cluster, connection, head):
+        """Answers one request; says whether the connection goes on."""
+        record = message_record(head)
+        answer = self._begin(cluster, connection, record)
         answer = answer if isinstance(answer, dict) else {"reply": answer}
         if answer.get("continue"):
             connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -14,6 +14,7 @@ from rig.config import to_yaml
 from rig.proxy import Proxy
 
 from .client import Exchange
+from .http2_client import Http2Exchange
 from .observation import Tidy, shape
 from .origin import Origins
 from .subject import SEPARATOR
@@ -54,7 +55,7 @@ class Side:
         self.directory = directory
         self.logs = directory / "logs"
         self.logs.mkdir(parents=True)
-        self.origins = Origins(subject.cluster_names())
+        self.origins = Origins(subject.cluster_names(), subject.http2_clusters())
         self.ports = {**ports, **{f"cluster {name}": port
                                   for name, port in self.origins.ports().items()}}
         self.tidy = Tidy(self.ports, directory)
@@ -126,14 +127,16 @@ class Side:
     def _run(self, case):
         if "admin" in case.given:
             return self.tidy.value(self._admin(case.given))
-        wanted = [*self.subject.stats, *case.given.get("stats", [])]
+        wanted = [name.replace("${setup}", case.setup)
+                  for name in [*self.subject.stats, *case.given.get("stats", [])]]
         before = self._stats(wanted)
         self.origins.begin(case.given.get("origin"))
         time.sleep(GAP_S)
         began = time.time()
         fill = lambda text: re.sub(  # noqa: E731  (it is one expression)
             r"\$\{([^}]*)\}", lambda found: str(self.ports[found[1]]), text)
-        exchange = Exchange(self.ports[f"listener {case.setup}"], case, fill)
+        kind = Http2Exchange if case.client == "h2" else Exchange
+        exchange = kind(self.ports[f"listener {case.setup}"], case, fill)
         messages, end = exchange.run()
         if "spread" in case.given:
             return self._spread(case, began, exchange, before)

@@ -24,10 +24,12 @@ LOG = {
 }
 SEPARATOR = "\x1f"
 SETUP_KEYS = {"routes", "virtual_hosts", "route_config", "hcm", "listener", "clusters", "filters",
-              "log", "log_format", "log_json", "bootstrap"}
+              "log", "log_format", "log_json", "bootstrap", "client"}
 CASE_KEYS = {"name", "setup", "ask", "raw", "steps", "responses", "linger", "origin", "stats",
-             "admin", "compare", "validate", "edit", "wait", "unordered", "spread", "within"}
+             "admin", "compare", "validate", "edit", "wait", "unordered", "spread", "within",
+             "client", "fields", "begin", "windows"}
 FILE_KEYS = {"about", "setups", "cases", "clusters", "stats"} | SETUP_KEYS
+HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 FILE_LOG = "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog"
 
 
@@ -45,6 +47,7 @@ class Setup:
         self.log = {**LOG, **given.get("log", {})}
         self.log_format = given.get("log_format")
         self.log_json = given.get("log_json")
+        self.client = given.get("client", "h1")
 
     def listener(self, port, log_path):
         """The listener's configuration."""
@@ -85,6 +88,8 @@ class Case:
         self.given = given
         self.setup = given.get("setup")
 
+        self.client = given.get("client")
+
     @property
     def is_verdict(self):
         """Whether it asks for a verdict on a configuration."""
@@ -107,7 +112,7 @@ class Subject:
             own = {key: given[key] for key in SETUP_KEYS - {"clusters"} if key in given}
             setups = {"main": own}
         self.setups = {name: Setup(name, value or {}, shared) for name, value in setups.items()}
-        self.cases = [Case(value, self.name) for value in given["cases"]]
+        self.cases = [Case(value, self.name) for value in expanded(given["cases"])]
         self.stats = given.get("stats", [])
         names = [case.name for case in self.cases]
         twice = {name for name in names if names.count(name) > 1}
@@ -118,6 +123,7 @@ class Subject:
             case.setup = case.setup or first
             if case.setup not in self.setups:
                 raise ValueError(f"{path.name}: {case.name}: no setup {case.setup}")
+            case.client = case.client or self.setups[case.setup].client
 
     def bootstrap(self, ports, setups, logs):
         """A whole configuration for these setups; `ports` gives each listener and cluster its
@@ -133,9 +139,25 @@ class Subject:
             merge(whole, copy.deepcopy(setup.given.get("bootstrap", {})))
         return with_ports(whole, ports)
 
+    def http2_clusters(self):
+        """Clusters whose origins speak HTTP/2, each with the settings that it begins with."""
+        return {name: fields["h2"] if isinstance(fields["h2"], dict) else {}
+                for setup in self.setups.values() for name, fields in setup.clusters.items()
+                if (fields or {}).get("h2")}
+
     def cluster_names(self):
         """Names of all clusters of all setups."""
         return sorted({name for setup in self.setups.values() for name in setup.clusters})
+
+
+def expanded(cases):
+    """Cases, with one for each setup where a case lists several."""
+    for given in cases:
+        if isinstance(given.get("setup"), list):
+            for setup in given["setup"]:
+                yield {**given, "setup": setup, "name": f"{given['name']} ({setup})"}
+        else:
+            yield given
 
 
 def file_log(path, log_format):
@@ -175,6 +197,10 @@ def cluster(name, fields, ports):
     port = ports["refused"] if refused else ports[f"cluster {name}"]
     whole = config.cluster(port, name)
     whole.pop("circuit_breakers")
+    if fields.pop("h2", False):
+        whole["typed_extension_protocol_options"] = {HTTP_OPTIONS: {
+            "@type": f"type.googleapis.com/{HTTP_OPTIONS}",
+            "explicit_http_config": {"http2_protocol_options": {}}}}
     if "hosts" in fields:
         assignment = whole["load_assignment"]
         assignment["endpoints"] = [locality(item) for item in localities(fields.pop("hosts"))]
