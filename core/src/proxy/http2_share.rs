@@ -6,6 +6,7 @@ use super::http2::Expired;
 use super::upstream::{Codec, End, Upstream, Work};
 use crate::shard::{Shard, UpstreamKey};
 use crate::stats::{ClusterStat, Http2Stat};
+use crate::upstream::PoolId;
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
@@ -17,10 +18,23 @@ impl<I: Io> Shard<I> {
             let room = upstream.room(self.now.instant);
             let Some(pool) = self.pools.get(id) else { return };
             let Some(stream) = pool.waiting.front().copied().filter(|_| room > 0) else { break };
+            let is_upgrade = self.streams.get(stream).is_some_and(|stream| stream.upgrade);
+            if is_upgrade && !upstream.http2().is_some_and(|it| it.has_settings()) {
+                break;
+            }
             self.stop_waiting(stream);
             self.attach(stream, key);
         }
         self.settle_share(key);
+    }
+
+    /// Whether the connection that the next request would get has not said yet what it can.
+    pub(super) fn is_unknown(&mut self, id: PoolId) -> bool {
+        let next =
+            self.pools.get(id).and_then(|pool| pool.shared.last().or(pool.idle.last()).copied());
+        let upstream = next.and_then(|key| self.upstreams.get_mut(key));
+        let connection = upstream.and_then(|upstream| upstream.codec.http2());
+        connection.is_some_and(|connection| !connection.has_settings())
     }
 
     /// The connection takes its place in the pool: by whether it has streams, and room for more.

@@ -129,13 +129,16 @@ impl<I: Io> Shard<I> {
         }
         let id = PoolId { host: host.id, http2: stream.wants_http2() };
         let index = pick.host.unwrap_or_default();
+        // Whether an upgrade can be asked for is in the origin's SETTINGS.
+        let (needs_settings, cluster) = (stream.upgrade && id.http2, stream.cluster);
         if !stream.fresh_connection
+            && !(needs_settings && self.is_unknown(id))
             && let Some(upstream) = self.pools.get(id).and_then(Pool::take)
         {
             if !self.attach(key, upstream) {
                 self.release_upstream(upstream);
             }
-        } else if let Some(cluster) = stream.cluster.and_then(|id| self.pools.cluster(id)) {
+        } else if let Some(cluster) = cluster.and_then(|id| self.pools.cluster(id)) {
             let entry = cluster.entry.clone();
             let host = entry.endpoints.hosts[index].clone();
             self.wait(key, &entry, &host);

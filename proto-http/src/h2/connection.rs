@@ -423,6 +423,12 @@ impl Connection {
         self.failed.is_some() || is_going && self.active == 0
     }
 
+    /// Whether the peer's SETTINGS have come.
+    #[must_use]
+    pub fn has_settings(&self) -> bool {
+        !self.is_first_frame
+    }
+
     /// Whether the server that we are a client of has said GOAWAY. A client's GOAWAY says nothing
     /// of its own requests.
     fn is_refused_more(&self) -> bool {
