@@ -11,12 +11,11 @@ use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Token};
 
 use super::bytes::{Side, body, some_us};
 use super::config::proxy_address;
-use super::http2_output::Out;
 use super::http2_peer::{Event, Peer, Role};
-use super::http2_plan::{Deed, Http2Visit};
+use super::http2_plan::{Deed, Http2Visit, request, rest_of_request};
 use super::http2_wire::{Fields, code};
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
-use super::plan::{Exchange, Id};
+use super::plan::Id;
 
 /// A connection that makes no progress for this long hangs: longer than every timeout of the proxy.
 const PATIENCE: Duration = Duration::from_secs(500);
@@ -171,6 +170,7 @@ impl Http2Client {
             call.peer.close_after_output();
         }
         call.peer.pump(&mut self.io, self.now);
+        call.check_held(&mut self.book.borrow_mut());
         if call.peer.closed {
             self.finish(Outcome::Left);
         } else if call.begun + PATIENCE <= self.now && !(is_over && call.visit.stays) {
@@ -311,7 +311,9 @@ impl Http2Client {
             return;
         };
         let id = fields.get("x-interim").and_then(|value| value.parse().ok());
-        if fields.status() != 103 || id != Some(asked.id) {
+        let is_continue =
+            fields.status() == 100 && self.book.borrow().records[asked.id].plan.expect;
+        if !is_continue && (fields.status() != 103 || id != Some(asked.id)) {
             let text = format!("an interim response to {}: {fields:?}", asked.id);
             self.book.borrow_mut().violation(text);
         }
@@ -419,6 +421,24 @@ impl Http2Client {
 }
 
 impl Call {
+    /// What the proxy holds of a request for its origin has a bound. (A policy of retries keeps
+    /// more, and of a request that is answered the rest is dropped.)
+    fn check_held(&self, ledger: &mut Ledger) {
+        let weather = &ledger.weather;
+        if weather.retry.is_some() || !weather.versions.is_upstream_http2(true) {
+            return;
+        }
+        let held_max = weather.held_max(&weather.versions.options);
+        for (stream, asked) in &self.asked {
+            let record = &ledger.records[asked.id];
+            let held = self.peer.sent(*stream).saturating_sub(record.request_received);
+            if asked.status.is_none() && held > held_max {
+                let text = format!("{held} bytes of the request {} are held", asked.id);
+                return ledger.violation(text);
+            }
+        }
+    }
+
     fn can_ask(&self) -> bool {
         let open = self.peer.open_streams();
         let allowed = self.peer.their_max_concurrent.unwrap_or(u32::MAX) as usize;
@@ -428,44 +448,6 @@ impl Call {
             && self.asked.len() < self.visit.depth
             && open < allowed
     }
-}
-
-/// The head of a request.
-fn request(plan: &Exchange) -> Fields {
-    let path = format!("/r{}/{}", plan.route, plan.id);
-    let mut fields = Fields::of(&[
-        (":method", plan.method),
-        (":scheme", "http"),
-        (":path", &path),
-        (":authority", "sim"),
-        ("x-keep", "a, b"),
-    ]);
-    fields.add("x-id", plan.id);
-    if let Some(length) = plan.body.filter(|_| !plan.chunked) {
-        fields.add("content-length", length);
-    }
-    fields
-}
-
-/// Its body and trailers.
-fn rest_of_request(plan: &Exchange, random: &mut Random) -> Vec<Out> {
-    let mut steps = Vec::new();
-    let length = plan.body.unwrap_or(0);
-    let mut at = 0;
-    for _ in 0..random.below(4) {
-        let to = at + random.size(length - at);
-        steps.push(Out::Data { id: plan.id, side: Side::Request, range: at..to, end: false });
-        steps.push(Out::Wait(some_us(3_000, random)));
-        at = to;
-    }
-    let end = !plan.trailers;
-    steps.push(Out::Data { id: plan.id, side: Side::Request, range: at..length, end });
-    if plan.trailers {
-        let mut fields = Fields::default();
-        fields.add("x-trailer", plan.id);
-        steps.push(Out::Trailers(fields));
-    }
-    steps
 }
 
 fn check_head(ledger: &mut Ledger, id: Id, head: &Fields) {

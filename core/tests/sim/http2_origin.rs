@@ -163,6 +163,7 @@ impl Http2Connection {
         let Some(request) = self.requests.get_mut(&stream) else { return };
         let range = request.bytes..request.bytes + data.len();
         request.bytes = range.end;
+        ledger.records[request.id].request_received = range.end;
         if body(request.id, Side::Request, range.clone()) != data {
             let text = format!("the body of request {} differs in {range:?}", request.id);
             ledger.violation(text);
@@ -279,7 +280,8 @@ impl Http2Connection {
 
     /// What the proxy holds of a response for its client has a bound.
     fn check_held(&self, ledger: &mut Ledger) {
-        let held_max = ledger.weather.held_max();
+        let weather = &ledger.weather;
+        let held_max = weather.held_max(&weather.versions.upstream_options);
         for (stream, request) in &self.requests {
             let record = &ledger.records[request.id];
             let held = self.peer.sent(*stream).saturating_sub(record.received);

@@ -76,9 +76,9 @@ pub struct Peer {
     /// Those that are over.
     closed_streams: BTreeMap<u32, PeerStream>,
     pub(super) send_window: i64,
-    receive_window: i64,
+    pub(super) receive_window: i64,
     /// When the connection's window is opened again.
-    grant_at: Option<Instant>,
+    pub(super) grant_at: Option<Instant>,
     pub(super) their_initial_window: i64,
     pub their_max_concurrent: Option<u32>,
     pub(super) their_frame_max: usize,
@@ -108,14 +108,14 @@ pub struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct PeerStream {
     pub(super) send_window: i64,
-    receive_window: i64,
-    grant_at: Option<Instant>,
+    pub(super) receive_window: i64,
+    pub(super) grant_at: Option<Instant>,
     pub(super) outgoing: VecDeque<Out>,
     pub(super) wait_until: Option<Instant>,
     pub(super) head_sent: bool,
     pub(super) end_sent: bool,
     has_head: bool,
-    end_received: bool,
+    pub(super) end_received: bool,
     reset_received: bool,
     /// We have reset it, or never wanted it.
     pub(super) gone: bool,
@@ -291,22 +291,9 @@ impl Peer {
     }
 
     /// The stream of a frame that needs one which was opened.
-    fn known(&mut self, frame: &Frame) -> Result<&mut PeerStream, String> {
+    pub(super) fn known(&mut self, frame: &Frame) -> Result<&mut PeerStream, String> {
         let stream = self.find(frame.stream);
         stream.ok_or_else(|| format!("{frame:?} for a stream that nobody opened"))
-    }
-
-    fn their_grant(&mut self, frame: &Frame) -> Result<(), String> {
-        let increment = i64::from(frame.word(0)?);
-        let window = match frame.stream {
-            0 => &mut self.send_window,
-            _ => &mut self.known(frame)?.send_window,
-        };
-        *window += increment;
-        match increment > 0 && *window < 1 << 31 {
-            true => Ok(()),
-            false => Err(format!("a WINDOW_UPDATE of {increment} makes {window}")),
-        }
     }
 
     fn their_settings(&mut self, frame: &Frame) -> Result<(), String> {
@@ -395,8 +382,13 @@ impl Peer {
             return Err(format!("HEADERS out of place: stream {id} is {stream:?}"));
         }
         let is_trailers = stream.has_head;
-        let pseudo: &[&str] = if is_trailers { &[] } else { &[":status"] };
-        let fields = Fields::decode(&mut self.decoder, block, pseudo, &[])?;
+        let (pseudo, optional): (&[&str], &[&str]) = match (stream.gone, is_trailers) {
+            // Nobody has followed how far its response is.
+            (true, _) => (&[], &[":status"]),
+            (false, true) => (&[], &[]),
+            (false, false) => (&[":status"], &[]),
+        };
+        let fields = Fields::decode(&mut self.decoder, block, pseudo, optional)?;
         let Some(stream) = self.find(id).filter(|stream| !stream.gone) else { return Ok(None) };
         if is_trailers {
             stream.end_received = true;
@@ -489,49 +481,5 @@ impl Peer {
         });
         wire::write_goaway(&mut self.out, last, code);
         wire::write(&mut self.out, kind::PING, 0, 0, GOAWAY_PING);
-    }
-
-    /// Windows that are used up are opened again, some time later.
-    fn plan_grants(&mut self, id: u32, now: Instant) {
-        if self.manners.starves {
-            return;
-        }
-        let at = now + self.manners.delay;
-        if self.receive_window <= self.manners.connection_window / 2 {
-            self.grant_at.get_or_insert(at);
-        }
-        if let Some(stream) = self.streams.get_mut(&id)
-            && stream.receive_window <= self.manners.window / 2
-            && !stream.end_received
-            && stream.is_open()
-        {
-            stream.grant_at.get_or_insert(at);
-        }
-    }
-
-    /// Opens the windows whose time has come.
-    pub(super) fn grant(&mut self, now: Instant) {
-        let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        if is_due(&mut self.grant_at) {
-            let increment = self.manners.connection_window - self.receive_window;
-            self.receive_window += increment;
-            wire::write_word(&mut self.out, kind::WINDOW_UPDATE, 0, increment as u32);
-        }
-        for (id, stream) in &mut self.streams {
-            let increment = self.manners.window - stream.receive_window;
-            if is_due(&mut stream.grant_at) && stream.is_open() && increment > 0 {
-                stream.receive_window += increment;
-                wire::write_word(&mut self.out, kind::WINDOW_UPDATE, *id, increment as u32);
-            }
-        }
-    }
-
-    /// When it wants to run again although nothing happens.
-    pub fn deadline(&self) -> Option<Instant> {
-        // What waits for the socket has no time of its own.
-        let waits = !self.sending && !self.is_closing;
-        let of_stream =
-            |stream: &PeerStream| [stream.grant_at, stream.wait_until.filter(|_| waits)];
-        self.streams.values().flat_map(of_stream).chain([self.grant_at]).flatten().min()
     }
 }

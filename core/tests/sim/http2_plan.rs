@@ -8,9 +8,10 @@ use std::time::Duration;
 use tidegate::config::{Http2Options, UpstreamProtocol};
 use tidegate_io::sim::Random;
 
-use super::bytes::some_us;
-use super::http2_wire::setting;
-use super::plan::{Id, Weather};
+use super::bytes::{Side, some_us};
+use super::http2_output::Out;
+use super::http2_wire::{Fields, setting};
+use super::plan::{Exchange, Id, Weather};
 
 /// Who speaks HTTP/2 in a world.
 #[derive(Clone, Debug)]
@@ -204,6 +205,47 @@ impl Http2Visit {
             stays: false,
         }
     }
+}
+
+/// The head of a request.
+pub fn request(plan: &Exchange) -> Fields {
+    let path = format!("/r{}/{}", plan.route, plan.id);
+    let mut fields = Fields::of(&[
+        (":method", plan.method),
+        (":scheme", "http"),
+        (":path", &path),
+        (":authority", "sim"),
+        ("x-keep", "a, b"),
+    ]);
+    fields.add("x-id", plan.id);
+    if plan.expect {
+        fields.add("expect", "100-continue");
+    }
+    if let Some(length) = plan.body.filter(|_| !plan.chunked) {
+        fields.add("content-length", length);
+    }
+    fields
+}
+
+/// Its body and trailers.
+pub fn rest_of_request(plan: &Exchange, random: &mut Random) -> Vec<Out> {
+    let mut steps = Vec::new();
+    let length = plan.body.unwrap_or(0);
+    let mut at = 0;
+    for _ in 0..random.below(4) {
+        let to = at + random.size(length - at);
+        steps.push(Out::Data { id: plan.id, side: Side::Request, range: at..to, end: false });
+        steps.push(Out::Wait(some_us(3_000, random)));
+        at = to;
+    }
+    let end = !plan.trailers;
+    steps.push(Out::Data { id: plan.id, side: Side::Request, range: at..length, end });
+    if plan.trailers {
+        let mut fields = Fields::default();
+        fields.add("x-trailer", plan.id);
+        steps.push(Out::Trailers(fields));
+    }
+    steps
 }
 
 /// How the proxy itself speaks HTTP/2.

@@ -65,6 +65,8 @@ pub struct Record {
     pub is_denied: bool,
     /// The proxy has reset its stream with this.
     pub reset_code: Option<u32>,
+    /// Bytes of the request's body that its origin has got, on HTTP/2.
+    pub request_received: usize,
     /// Bytes of the response's body that its client has got, on HTTP/2.
     pub received: usize,
 }
@@ -142,6 +144,7 @@ impl Ledger {
             refusals: 0,
             is_denied: false,
             reset_code: None,
+            request_received: 0,
             received: 0,
         });
     }
@@ -187,18 +190,19 @@ impl Ledger {
 
     /// Whether an origin of the request's route ended a connection with all that was on it.
     fn is_collateral(&self, record: &Record) -> bool {
-        self.meets(record, &self.deaths)
+        self.meets(record, &self.deaths) > 0
     }
 
-    /// Whether one of these happened at an origin of the request's route.
-    fn meets(&self, record: &Record, events: &[(Instant, usize)]) -> bool {
+    /// How many of these happened at an origin of the request's route.
+    fn meets(&self, record: &Record, events: &[(Instant, usize)]) -> usize {
         let from = record.sent_at.unwrap_or_default();
-        events.iter().any(|(at, origin)| {
+        let met = events.iter().filter(|&&(at, origin)| {
             // It takes a while until the proxy knows.
-            let at = *at + Duration::from_secs(1);
+            let at = at + Duration::from_secs(1);
             let mut sets = self.host_sets(record.plan.route, from, at);
-            at >= from && sets.any(|them| them.is_some_and(|them| them.contains(origin)))
-        })
+            at >= from && sets.any(|them| them.is_some_and(|them| them.contains(&origin)))
+        });
+        met.count()
     }
 
     /// An origin got the head of a request.
@@ -296,6 +300,7 @@ impl Ledger {
         let misdeed = record.plan.answer.misdeed;
         // A request that cannot be repeated dies with the connection that its origin closed.
         let has_body = record.plan.body.is_some() || record.plan.trailers && record.http2;
+        let goes_away = self.meets(record, &self.goaways) > 0;
         let raced = weather.silent_closes && (has_body || !record.plan.is_idempotent());
         match status {
             404 if no_route => None,
@@ -306,7 +311,9 @@ impl Ledger {
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             // A body that was passed on is not there any more.
             503 if record.refusals > 1 || has_body && record.refusals > 0 => None,
-            503 if self.meets(record, &self.goaways) && (record.refusals > 0 || has_body) => None,
+            // There is one replay.
+            503 if self.meets(record, &self.goaways) > 1 => None,
+            503 if goes_away && (record.refusals > 0 || has_body) => None,
             502 | 503 if self.is_collateral(record) => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,
             507 if weather.kept_too_little(&record.plan) => None,

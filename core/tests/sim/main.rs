@@ -20,6 +20,7 @@ mod http2_origin;
 mod http2_output;
 mod http2_peer;
 mod http2_plan;
+mod http2_windows;
 mod http2_wire;
 mod ledger;
 mod operator;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate::config::{RetryBackOff, RetryOn, RetryPolicy};
+use tidegate::config::{Http2Options, RetryBackOff, RetryOn, RetryPolicy};
 use tidegate_io::sim::{Faults, Random};
 
 use super::answer::{After, Answer};
@@ -154,11 +154,11 @@ impl Weather {
             && self.kept_bytes.is_some_and(|kept| exchange.body > Some(kept as usize))
     }
 
-    /// Bytes of a response from an origin of HTTP/2 that may be under way to a client of HTTP/2: in
-    /// the proxy what it may have received without passing it on, and what it may have queued; and
-    /// what is in the sockets and the origin's own output.
-    pub fn held_max(&self) -> usize {
-        let window = self.versions.upstream_options.initial_stream_window_size as usize;
+    /// Bytes of a body that may be under way from one peer of HTTP/2 to another: in the proxy what
+    /// it may have received without passing it on, and what it may have queued; and what is in the
+    /// sockets and the peer's own output.
+    pub fn held_max(&self, receiving: &Http2Options) -> usize {
+        let window = receiving.initial_stream_window_size as usize;
         window + (256 << 10) + 4 * self.faults.window_bytes.1 + (128 << 10)
     }
 
