@@ -81,6 +81,20 @@ fn frames_that_say_nothing() {
     check(flood(lenient(), start(priority)), 201, "PriorityFrames", 11);
 }
 
+/// A stream that we have reset takes no endless stream of nothing either.
+#[test]
+fn nothing_for_a_stream_that_is_gone() {
+    let attack = |round| match round {
+        // More than its length: the stream is reset.
+        0 => {
+            [headers(1, &[POST, &[("content-length", "1")]].concat(), false), data(1, b"ab", false)]
+                .concat()
+        }
+        _ => data(1, b"", false),
+    };
+    check(flood(lenient(), attack), 2, "EmptyFrames", 11);
+}
+
 #[test]
 fn rapid_reset() {
     let attack = |round| [headers(id(round), GET, true), word(RST_STREAM, id(round), 8)].concat();

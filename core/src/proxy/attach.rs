@@ -16,6 +16,10 @@ impl<I: Io> Shard<I> {
     /// The stream has its connection: the request goes out. Otherwise the connection is still free,
     /// and the stream was answered.
     pub(crate) fn attach(&mut self, stream_key: StreamKey, key: UpstreamKey) -> bool {
+        let address = self.upstreams.get(key).map(|upstream| upstream.address);
+        if let Some(stream) = self.streams.get_mut(stream_key) {
+            stream.upstream_address = address;
+        }
         if !self.count_request(stream_key) {
             return false;
         }
@@ -23,7 +27,6 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(stream_key) else { return false };
         let is_free = upstream.output.is_none() && !upstream.sending;
         debug_assert!(is_free || upstream.pool.http2, "a free connection is busy");
-        stream.upstream_address = Some(upstream.address);
         match &mut upstream.codec {
             Codec::Http1(decoder) => {
                 upstream.work = Work::Busy(stream_key);

@@ -44,7 +44,9 @@ impl Stream {
     ) -> Result<(), Refusal> {
         let connection = &mut http2.connection;
         let is_idle = connection.streams_active() == 0;
-        let has_body = self.request_body != BodyLength::None || self.request_trailers.is_some();
+        let is_tunnel = self.upgrade || self.request.method == Method::Connect;
+        let has_body =
+            is_tunnel || self.request_body != BodyLength::None || self.request_trailers.is_some();
         let (request, body) = (&self.request, self.request_body);
         let now = self.active;
         let probes = |keepalive: &mut Keepalive| keepalive.probes(since, now);
@@ -140,6 +142,18 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// The client has finished what it sends through a tunnel.
+    pub(super) fn end_http2_tunnel(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get(key) else { return };
+        let name = stream.upstream_http2.as_ref().and_then(|http2| http2.key);
+        if let (Some(name), Some(upstream_key)) = (name, stream.upstream())
+            && let Some(connection) = self.upstreams.get_mut(upstream_key).and_then(Upstream::http2)
+        {
+            connection.queue_data(name, 0, Ending::End);
+            self.touch_upstream(upstream_key);
+        }
+    }
+
     /// Puts into the output what streams have and windows allow.
     pub(super) fn fill_upstream(&mut self, key: UpstreamKey) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
@@ -154,7 +168,12 @@ impl<I: Io> Shard<I> {
         let mut moved = std::mem::take(&mut self.moved);
         let (streams, now) = (&mut self.streams, self.now.instant);
         http2.fill(streams, Stream::outgoing_request, output, now, &mut moved);
-        for (stream, _) in moved.drain(..) {
+        for (stream, is_last) in moved.drain(..) {
+            if let Some(stream) = self.streams.get_mut(stream)
+                && let Some(http2) = &mut stream.upstream_http2
+            {
+                http2.is_sent |= is_last;
+            }
             let http2 = self.streams.get(stream).and_then(|it| it.upstream_http2.as_ref());
             if http2.is_some_and(|http2| http2.queued <= limits::OUTPUT_BYTES_LOW) {
                 self.resume_request(stream);

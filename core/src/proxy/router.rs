@@ -130,11 +130,9 @@ impl<I: Io> Shard<I> {
         let id = PoolId { host: host.id, http2: stream.wants_http2() };
         let index = pick.host.unwrap_or_default();
         // Whether an upgrade can be asked for is in the origin's SETTINGS.
-        let (needs_settings, cluster) = (stream.upgrade && id.http2, stream.cluster);
-        if !stream.fresh_connection
-            && !(needs_settings && self.is_unknown(id))
-            && let Some(upstream) = self.pools.get(id).and_then(Pool::take)
-        {
+        let (is_upgrade, cluster) = (stream.upgrade && id.http2, stream.cluster);
+        let waits = stream.fresh_connection || is_upgrade && self.is_unknown(id);
+        if !waits && let Some(upstream) = self.pools.get(id).and_then(Pool::take) {
             if !self.attach(key, upstream) {
                 self.release_upstream(upstream);
             }

@@ -113,6 +113,9 @@ impl<I: Io> Shard<I> {
         if std::mem::replace(&mut stream.finished[0], true) {
             return;
         }
+        if stream.upstream_http2.is_some() {
+            return self.end_http2_tunnel(key);
+        }
         if let Some(upstream_key) = stream.upstream()
             && let Some(upstream) = self.upstreams.get_mut(upstream_key)
         {
@@ -149,7 +152,12 @@ impl<I: Io> Shard<I> {
             None => downstream.is_some_and(|d| d.sending || d.finish || d.unsent() > 0),
         };
         let upstream = stream.upstream().and_then(|key| self.upstreams.get(key));
-        if is_unsent || upstream.is_some_and(|u| u.sending || u.finish || u.unsent() > 0) {
+        let is_unsent = is_unsent
+            || match &stream.upstream_http2 {
+                Some(http2) => !http2.is_sent,
+                None => upstream.is_some_and(|u| u.sending || u.finish || u.unsent() > 0),
+            };
+        if is_unsent {
             return;
         }
         let (downstream, is_http2) = (stream.downstream, stream.downstream_http2.is_some());
