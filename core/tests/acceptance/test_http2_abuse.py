@@ -242,10 +242,11 @@ def front(rig):
 @alone
 @limit(180)
 def test_floods(rig):
-    """Each costs at most a mebibyte of memory (sixteen when it is the first to use some that is
-    then kept) and ten times the CPU of an honest client's bytes; that client keeps four fifths of its
-    throughput; memory comes back. (Envoy 1.40: 1.4 to 3.9 MiB in nine of them, and the honest
-    client gets 9 to 53 % beside resets, the HPACK bomb, DATA of one byte and unknown frames.)"""
+    """Each costs at most a mebibyte of memory (sixteen when it is the first to use some that
+    is then kept) and ten times the CPU of an honest client's bytes; that client keeps four
+    fifths of its throughput; memory comes back. (Envoy 1.40: 1.4 to 3.9 MiB in nine of them,
+    and the honest client gets 9 to 53 % beside resets, the HPACK bomb, DATA of one byte and
+    unknown frames.)"""
     proxy, port = front(rig)
     warm_up(port, "/honest")
     usual_cost = honest_cost(proxy, port)
