@@ -39,8 +39,7 @@ impl Connection {
         self.reading = Reading::Skip(length);
         let Some(key) = self.find_live(header.stream) else {
             self.give_back(length);
-            // Nobody is waited for, so not even an end of it is of use.
-            self.abuse.inbound(length == 0, &self.options)?;
+            self.abuse.inbound(length == 0 && !end_stream, &self.options)?;
             return self.late_data(header.stream).map(|()| None);
         };
         let Some(stream) = self.streams.get_mut(key) else { return Ok(None) };
