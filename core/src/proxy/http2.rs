@@ -24,8 +24,6 @@ pub struct Http2 {
     pub(super) connection: Connection,
     pub(super) drain: Drain,
     pub(super) keepalive: Option<Keepalive>,
-    /// Streams whose response was over with its head.
-    pub(super) answered: Vec<StreamKey>,
     /// Streams whose response was over with its head, until they end: the codec may have forgotten
     /// them.
     pub(super) headed: Vec<StreamKey>,
@@ -53,52 +51,6 @@ pub(super) type Outgoing<'s> = (Option<&'s mut Http2Stream>, Option<&'s Headers>
 
 /// Bytes of a stream that went into the output: whose, and whether they were its last.
 pub type Moved = (StreamKey, bool);
-
-impl Http2 {
-    /// Puts into `output` what streams have and windows allow, and says whose that was.
-    pub(super) fn fill(
-        &mut self,
-        streams: &mut Slots<Stream>,
-        outgoing: fn(&mut Stream) -> Outgoing<'_>,
-        output: &mut Output,
-        now: Instant,
-        moved: &mut Vec<Moved>,
-    ) {
-        let connection = &mut self.connection;
-        while output.len() < limits::OUTPUT_BYTES_HIGH {
-            match connection.next_send(usize::MAX, output.tail()) {
-                None => break,
-                Some(Send::Data { tag, length, end_stream, .. }) => {
-                    let key = StreamKey::from_bits(tag);
-                    let stream = streams.get_mut(key);
-                    debug_assert!(stream.is_some(), "a stream that is gone has bytes to send");
-                    if let Some(stream) = stream {
-                        stream.active = now;
-                        if let (Some(http2), _) = outgoing(stream) {
-                            http2.take(length, output);
-                            http2.wire.sent += (h2::FRAME_HEADER_BYTES + length) as u64;
-                        }
-                    }
-                    moved.push((key, end_stream));
-                }
-                Some(Send::Trailers { stream: name, tag }) => {
-                    let key = StreamKey::from_bits(tag);
-                    let none = Headers::default();
-                    let (http2, trailers) =
-                        streams.get_mut(key).map_or((None, None), |stream| outgoing(stream));
-                    let before = output.len();
-                    let trailers = trailers.filter(|_| !Sabotage::DropTrailers.strikes());
-                    connection.send_trailers(name, trailers.unwrap_or(&none), output.tail());
-                    if let Some(http2) = http2 {
-                        http2.wire.sent += (output.len() - before) as u64;
-                    }
-                    moved.push((key, true));
-                }
-            }
-        }
-        connection.write_control(output.tail());
-    }
-}
 
 fn difference(now: u64, before: u64) -> u64 {
     now.wrapping_sub(before)
@@ -143,11 +95,54 @@ impl Http2 {
             connection,
             drain: Drain::No,
             keepalive,
-            answered: Vec::new(),
             headed: Vec::new(),
             counted: Counted::default(),
             is_trimmed: true,
         })
+    }
+
+    /// Puts into `output` what streams have and windows allow, and says whose that was.
+    pub(super) fn fill(
+        &mut self,
+        streams: &mut Slots<Stream>,
+        outgoing: fn(&mut Stream) -> Outgoing<'_>,
+        output: &mut Output,
+        now: Instant,
+        moved: &mut Vec<Moved>,
+    ) {
+        let connection = &mut self.connection;
+        while output.len() < limits::OUTPUT_BYTES_HIGH {
+            match connection.next_send(usize::MAX, output.tail()) {
+                None => break,
+                Some(Send::Data { tag, length, end_stream, .. }) => {
+                    let key = StreamKey::from_bits(tag);
+                    let stream = streams.get_mut(key);
+                    debug_assert!(stream.is_some(), "a stream that is gone has bytes to send");
+                    if let Some(stream) = stream {
+                        stream.active = now;
+                        if let (Some(http2), _) = outgoing(stream) {
+                            http2.take(length, output);
+                            http2.wire.sent += (h2::FRAME_HEADER_BYTES + length) as u64;
+                        }
+                    }
+                    moved.push((key, end_stream));
+                }
+                Some(Send::Trailers { stream: name, tag }) => {
+                    let key = StreamKey::from_bits(tag);
+                    let none = Headers::default();
+                    let (http2, trailers) =
+                        streams.get_mut(key).map_or((None, None), |stream| outgoing(stream));
+                    let before = output.len();
+                    let trailers = trailers.filter(|_| !Sabotage::DropTrailers.strikes());
+                    connection.send_trailers(name, trailers.unwrap_or(&none), output.tail());
+                    if let Some(http2) = http2 {
+                        http2.wire.sent += (output.len() - before) as u64;
+                    }
+                    moved.push((key, true));
+                }
+            }
+        }
+        connection.write_control(output.tail());
     }
 
     /// When the codec, the keepalive or an idle connection's memory want something.

@@ -6,7 +6,7 @@ use super::deadline::earliest;
 use super::downstream::{Codec, Downstream, Life};
 use super::http2::{Drain, Expired, Http2, Http2Stream, Outgoing, codec_time, flood_stat};
 use super::keepalive;
-use super::stream::Stream;
+use super::stream::{Phase, Stream};
 use crate::config::HttpConnectionManager;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
@@ -45,9 +45,14 @@ impl Downstream {
     fn http2(&mut self) -> Option<&mut Connection> {
         self.codec.http2()
     }
-}
 
-impl Downstream {
+    fn headed(&self, at: usize) -> Option<StreamKey> {
+        match &self.codec {
+            Codec::Http2(http2) => http2.headed.get(at).copied(),
+            _ => None,
+        }
+    }
+
     /// A stream has ended.
     pub(super) fn forget_headed(&mut self, key: StreamKey) {
         if let Codec::Http2(http2) = &mut self.codec {
@@ -220,9 +225,8 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(stream_key) else { return };
         let key = stream.downstream;
         let Some(http2) = &mut stream.downstream_http2 else { return };
-        let (Some(name), unconsumed) = (http2.key, std::mem::take(&mut http2.unconsumed)) else {
-            return;
-        };
+        let Some(name) = http2.key else { return };
+        let unconsumed = std::mem::take(&mut http2.unconsumed);
         http2.paused = false;
         if let Some(connection) = self.downstreams.get_mut(key).and_then(Downstream::http2) {
             connection.consumed(name, unconsumed);
@@ -294,12 +298,7 @@ impl<I: Io> Shard<I> {
         let Some(name) = stream.http2_name() else { return };
         if stream.response_body == BodyLength::None {
             // The head has said so, and trailers came too late. The end of the request may be
-            // among what is being read.
-            if let Some(downstream) = self.downstreams.get_mut(key)
-                && let Codec::Http2(http2) = &mut downstream.codec
-            {
-                http2.answered.push(stream_key);
-            }
+            // among what is being read, so it is not over before that is done.
             return self.touch_downstream(key);
         }
         let ending = match stream.response_trailers {
@@ -314,16 +313,12 @@ impl<I: Io> Shard<I> {
 
     /// Ends the streams whose response was over with its head.
     pub(super) fn end_answered(&mut self, key: DownstreamKey) {
-        let Some(downstream) = self.downstreams.get_mut(key) else { return };
-        let Codec::Http2(http2) = &mut downstream.codec else { return };
-        let mut answered = std::mem::take(&mut http2.answered);
-        for stream in answered.drain(..) {
-            self.response_sent(stream);
-        }
-        if let Some(downstream) = self.downstreams.get_mut(key)
-            && let Codec::Http2(http2) = &mut downstream.codec
-        {
-            http2.answered = answered;
+        let mut at = 0;
+        while let Some(stream) = self.downstreams.get(key).and_then(|it| it.headed(at)) {
+            match self.streams.get(stream).is_some_and(|it| it.phase == Phase::Answered) {
+                true => self.response_sent(stream), // It is not there any more.
+                false => at += 1,
+            }
         }
     }
 

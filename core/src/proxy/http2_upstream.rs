@@ -131,6 +131,12 @@ impl<I: Io> Shard<I> {
             return;
         }
         let ending = if has_trailers { Ending::Trailers } else { Ending::End };
+        self.queue_http2_end(key, ending);
+    }
+
+    /// Nothing follows what the client has sent.
+    pub(super) fn queue_http2_end(&mut self, key: StreamKey, ending: Ending) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
         let upstream_key = stream.upstream();
         let Some(http2) = &mut stream.upstream_http2 else { return };
         http2.ending = ending;
@@ -138,18 +144,6 @@ impl<I: Io> Shard<I> {
             && let Some(connection) = self.upstreams.get_mut(upstream_key).and_then(Upstream::http2)
         {
             connection.queue_data(name, 0, ending);
-            self.touch_upstream(upstream_key);
-        }
-    }
-
-    /// The client has finished what it sends through a tunnel.
-    pub(super) fn end_http2_tunnel(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get(key) else { return };
-        let name = stream.upstream_http2.as_ref().and_then(|http2| http2.key);
-        if let (Some(name), Some(upstream_key)) = (name, stream.upstream())
-            && let Some(connection) = self.upstreams.get_mut(upstream_key).and_then(Upstream::http2)
-        {
-            connection.queue_data(name, 0, Ending::End);
             self.touch_upstream(upstream_key);
         }
     }

@@ -8,6 +8,7 @@ use super::stream::Phase;
 use crate::shard::{Shard, StreamKey, UpstreamKey};
 use crate::stats::HttpStat;
 use tidegate_http::h1::strip_hop_by_hop;
+use tidegate_http::h2::Ending;
 use tidegate_http::{BodyLength, Name};
 use tidegate_io::{Buffer, Io};
 
@@ -114,7 +115,7 @@ impl<I: Io> Shard<I> {
             return;
         }
         if stream.upstream_http2.is_some() {
-            return self.end_http2_tunnel(key);
+            return self.queue_http2_end(key, Ending::End);
         }
         if let Some(upstream_key) = stream.upstream()
             && let Some(upstream) = self.upstreams.get_mut(upstream_key)
