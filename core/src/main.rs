@@ -126,8 +126,10 @@ fn serve(
     if let Some(config) = admin_config {
         admin::start(config.address, admin, line.server.admin_address_path.as_deref())?;
     }
-    let shards = control::shards::start(count, &cpus, choice.backend, &publisher, &registry)
-        .map_err(|error| Failure::Environment(format!("cannot start the shards: {error}")))?;
+    let io = line.server.io_options();
+    let shards =
+        control::shards::start(count, &cpus, choice.backend, &io, &publisher, &registry)
+            .map_err(|error| Failure::Environment(format!("cannot start the shards: {error}")))?;
     let backend = control::shards::backend_name(choice.backend);
     log::info(Component::Main, format_args!("{count} shards on {backend}"));
     end(runtime.block_on(control.run(shards, signals)))

@@ -24,6 +24,7 @@ pub mod buffer;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;
+mod gather;
 mod interfaces;
 pub mod memory;
 pub mod options;
@@ -258,6 +259,11 @@ pub trait Io {
     /// As [`Io::close`], but the peer sees a reset (`SO_LINGER` 0): it must not take what it got
     /// for whole.
     fn abort(&mut self, socket: Socket);
+
+    /// So many messages came with the last turn, and so many more are awaited. Where that is many,
+    /// a wait may be prolonged a little until several things have happened
+    /// ([`IoOptions::gather`]); a backend may also do nothing about it.
+    fn expect(&mut self, _came: usize, _awaited: usize) {}
 
     /// Submits what was asked for, waits until something happened or `timeout` has passed (`None`:
     /// without bound), and appends what happened to `completions`.

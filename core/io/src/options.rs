@@ -2,6 +2,8 @@
 //!
 //! What it leaves to others: where the numbers come from.
 
+use std::time::Duration;
+
 /// Sizes of one backend. Values out of bounds are brought into bounds by [`IoOptions::bounded`],
 /// which the backends apply; what the process may not have (memlock, address space) makes them
 /// smaller still.
@@ -22,6 +24,9 @@ pub struct IoOptions {
     /// Completions that the kernel can report between two turns without taking a slow path
     /// (io_uring only): a power of two, 4 times the submission entries to 65536.
     pub completion_entries: u32,
+    /// How long a wait may be prolonged at most so that completions gather, while much is in flight
+    /// ([`Io::expect`](crate::Io::expect)): up to 1 ms; zero: never.
+    pub gather: Duration,
 }
 
 /// Bytes that a backend receives in one turn, more or less, when they come in bulk.
@@ -39,6 +44,7 @@ impl Default for IoOptions {
             buffer_ring_entries: 256,
             submission_entries: 128,
             completion_entries: 1024,
+            gather: Duration::from_micros(50),
         }
     }
 }
@@ -56,6 +62,7 @@ impl IoOptions {
             buffer_ring_entries: power(self.buffer_ring_entries, 8, 4096),
             submission_entries,
             completion_entries: power(self.completion_entries, submission_entries * 4, 65536),
+            gather: self.gather.min(Duration::from_millis(1)),
         }
     }
 }
@@ -81,6 +88,7 @@ mod tests {
             buffer_ring_entries: 0,
             submission_entries: 0,
             completion_entries: 0,
+            gather: Duration::ZERO,
         };
         let IoOptions { buffer_bytes, buffers_max, .. } = small.bounded();
         assert_eq!((buffer_bytes, buffers_max), (1024, 16));
@@ -91,6 +99,7 @@ mod tests {
             buffer_ring_entries: u32::MAX,
             submission_entries: u32::MAX,
             completion_entries: u32::MAX,
+            gather: Duration::MAX,
         };
         assert_eq!(large.bounded().bounded(), large.bounded());
         assert_eq!(large.bounded().completion_entries, 65536);

@@ -22,6 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use tidegate_io::IoOptions;
 use tidegate_io::backend::Backend;
 
 const ABOUT: &str = "An Envoy-compatible, thread-per-core data plane for Linux.";
@@ -219,6 +220,11 @@ pub struct ServerArgs {
     /// epoll)
     #[arg(long, global = true, value_name = "NAME", default_value_t = Backend::Auto)]
     pub io_backend: Backend,
+    /// How long a shard with much in flight may wait for more to do at once, in microseconds: up to
+    /// 1000; 0 serves everything as it comes
+    #[arg(long, global = true, value_name = "US", default_value_t = 50, hide_short_help = true,
+        value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub gather_us: u32,
     /// How long a drain may take, in seconds
     #[arg(long, global = true, value_name = "S", default_value_t = 600)]
     pub drain_time_s: u64,
@@ -248,6 +254,13 @@ impl ServerArgs {
     #[must_use]
     pub fn drain_time(&self) -> Duration {
         Duration::from_secs(self.drain_time_s)
+    }
+
+    /// Sizes and times of the shards' I/O.
+    #[must_use]
+    pub fn io_options(&self) -> IoOptions {
+        let gather = Duration::from_micros(self.gather_us.into());
+        IoOptions { gather, ..IoOptions::default() }
     }
 
     /// How to log.

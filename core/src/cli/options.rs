@@ -56,6 +56,7 @@ pub fn shown(line: &CommandLine, concurrency: usize) -> Value {
         "skip_deprecated_logs": envoy.skip_deprecated_logs,
         "stats_tag": envoy.stats_tag,
         "io_backend": server.io_backend.to_string(),
+        "gather_us": server.gather_us,
         "allow_unsupported": config.allow_unsupported,
     })
 }

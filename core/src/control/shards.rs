@@ -41,6 +41,7 @@ pub fn start(
     count: usize,
     cpus: &[usize],
     backend: Chosen,
+    io: &IoOptions,
     publisher: &Arc<Publisher>,
     registry: &Registry,
 ) -> io::Result<Vec<Shard>> {
@@ -52,7 +53,7 @@ pub fn start(
             // Two shards on one CPU would only wait for each other: then the kernel places them.
             cpu: if count <= cpus.len() { cpus.get(index).copied() } else { None },
             io_uring: backend == Chosen::IoUring,
-            io: IoOptions::default(),
+            io: io.clone(),
             publisher: publisher.clone(),
             stats: registry.shard(index),
             server,

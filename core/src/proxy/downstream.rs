@@ -321,6 +321,7 @@ impl<I: Io> Shard<I> {
         request: RequestHead,
         http2: Option<Http2Stream>,
     ) -> Option<StreamKey> {
+        self.came += 1;
         let response = self.response_head_memory();
         self.follow_listener(key);
         let downstream = self.downstreams.get_mut(key)?;

@@ -22,6 +22,7 @@ use tidegate_io::{Buffer, Io};
 impl<I: Io> Shard<I> {
     /// The final response head is in `stream.response`: it goes downstream.
     pub(crate) fn response_head(&mut self, key: StreamKey, upstream: UpstreamKey) {
+        self.came += 1;
         let Some(stream) = self.streams.get(key) else { return };
         let (follows_redirects, upgrade) = (stream.attempts.follows_redirects, stream.upgrade);
         if stream.attempts.retries.is_some() && self.retry_response(key, upstream)

@@ -119,6 +119,8 @@ pub struct Shard<I: Io> {
     pub(crate) mutation_scratch: MutationScratch,
     completions: Vec<Completion>,
     fired: Vec<Token>,
+    /// Heads of messages that came with the last turn, or pieces of them if these were more.
+    pub(crate) came: usize,
     /// Hosts whose requests wait for a connection that other shards' connections keep from being
     /// made.
     pub(crate) starved: Vec<(PoolId, Arc<ClusterEntry>)>,
@@ -169,6 +171,7 @@ impl<I: Io> Shard<I> {
             mutation_scratch: MutationScratch::default(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
             fired: Vec::new(),
+            came: 0,
             starved: Vec::new(),
             retrying: false,
             draining_since: None,
@@ -203,6 +206,7 @@ impl<I: Io> Shard<I> {
     /// One turn: wait at most `timeout`, apply what happened, fire timers, settle.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut completions = std::mem::take(&mut self.completions);
+        self.io.expect(std::mem::take(&mut self.came), self.streams.len());
         let waited = self.io.turn(timeout, &mut completions);
         if let Ok(now) = waited {
             self.now = now;
@@ -211,9 +215,12 @@ impl<I: Io> Shard<I> {
                 self.adopt_or_retry();
             }
         }
+        let received = |seen: &&Completion| matches!(seen.outcome, Outcome::Received(_));
+        let received = completions.iter().filter(received).count();
         for completion in completions.drain(..) {
             self.apply(completion);
         }
+        self.came = self.came.max(received);
         self.completions = completions;
         waited?;
         self.fire_timers();

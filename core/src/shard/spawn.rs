@@ -39,6 +39,9 @@ pub struct ShardOptions {
 /// How long a shard runs at a time where others want its CPU: the least that the kernel grants.
 const SLICE: Duration = Duration::from_micros(100);
 
+/// How late a shard's waits may end: the kernel would take 50 us, as much as they are prolonged.
+const TIMER_SLACK: Duration = Duration::from_micros(1);
+
 /// A running shard.
 #[derive(Debug)]
 pub struct ShardHandle {
@@ -63,6 +66,7 @@ pub fn spawn(options: ShardOptions) -> io::Result<ShardHandle> {
         // Neither does this: without it a request may wait for milliseconds while a page of admin
         // is made on the shard's CPU.
         let _ = cpu::set_slice(SLICE);
+        let _ = cpu::set_timer_slack(TIMER_SLACK);
         let ready = |waker, state| {
             let _ = sender.send((waker, state));
         };

@@ -280,7 +280,7 @@ impl Uring {
                 .build()
                 .user_data(user_data(Op::CancelAll, 0, 0));
             self.push(entry);
-            let waited: io::Result<()> = self.ring().enter(Some(Duration::from_millis(10)));
+            let waited: io::Result<()> = self.ring().enter(Some(Duration::from_millis(10)), None);
             self.reap(&mut Vec::new());
             if self.slots.len() == 0 {
                 return true;

@@ -12,6 +12,7 @@ mod probe;
 mod provided;
 mod ring;
 mod self_test;
+mod set_up;
 mod slot;
 mod splicing;
 
@@ -28,6 +29,7 @@ use socket2::SockAddr;
 
 pub use probe::{Capabilities, Unavailable, probe};
 
+use crate::gather::Gathering;
 use crate::output::{OutputPool, Unsent};
 use crate::pool::Pool;
 use crate::slots::Slots;
@@ -47,10 +49,6 @@ const RECV_POLL_FIRST: u16 = 1;
 /// How long dropping a backend waits for the kernel to let go of its memory.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// The smallest queues that still work: with the ring of buffers three or four pages.
-const SUBMISSION_ENTRIES_MIN: u32 = 32;
-const COMPLETION_ENTRIES_MIN: u32 = 128;
-
 /// I/O by io_uring. Belongs to the thread that made it.
 pub struct Uring {
     // `None` only while being dropped: the ring goes before what it may touch.
@@ -67,6 +65,9 @@ pub struct Uring {
     starved: VecDeque<u32>,
     wake: Arc<WakeEvent>,
     wake_token: Token,
+    gathering: Gathering,
+    /// Sends handed over since the last wait: each is a completion, most of them at once.
+    sends: u32,
     /// `Woken` was reported in this turn.
     woken: bool,
     stats: IoStats,
@@ -80,7 +81,7 @@ impl Uring {
     /// Those of `io_uring_setup`; [`probe`] explains them.
     pub fn new(options: &IoOptions) -> io::Result<Uring> {
         let options = options.bounded();
-        let (ring, provided) = queues(&options)?;
+        let (ring, provided) = set_up::queues(&options)?;
         let pool = Pool::new(options.buffer_bytes, options.buffers_max)?;
         let mut uring = Uring {
             ring: Some(ring),
@@ -94,6 +95,8 @@ impl Uring {
             starved: VecDeque::new(),
             wake: WakeEvent::new()?,
             wake_token: Token(u64::MAX),
+            gathering: Gathering::new(options.gather),
+            sends: 0,
             woken: false,
             stats: IoStats::default(),
         };
@@ -209,6 +212,7 @@ impl Uring {
             }
             Unsent::Many(message) => opcode::SendMsg::new(fd, message).flags(flags as u32).build(),
         };
+        self.sends += 1;
         self.push(entry.user_data(user_data(Op::Send, index, generation)));
     }
 
@@ -283,45 +287,17 @@ impl Uring {
         }
         lent > 0 && !self.starved.is_empty()
     }
-}
 
-/// Sets a ring and its ring of buffers up. When locked memory is short (`RLIMIT_MEMLOCK`; from
-/// kernel 6.13 on it counts the queues, of all processes of the user together) the queues are
-/// small.
-fn queues(options: &IoOptions) -> io::Result<(Ring, ProvidedRing)> {
-    let mut submission = options.submission_entries;
-    let mut completion = options.completion_entries;
-    // What one shard takes, the next one lacks: under a limit that is not far above what one needs,
-    // all take the least from the start. With 64 KiB five shards get three pages each.
-    let bytes = u64::from(submission) * 64 + u64::from(completion) * 16;
-    let tight = sys::memlock_limit().is_some_and(|limit| limit < bytes * 16);
-    if tight && !sys::is_root() {
-        (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
-    }
-    let mut patience = 10;
-    loop {
-        let queues = Ring::new(submission, completion).and_then(|ring| {
-            let provided = ProvidedRing::register(ring.raw(), options.buffer_ring_entries)?;
-            Ok((ring, provided))
-        });
-        match queues {
-            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && patience > 0 => {
-                // The kernel gives the memory of a ring that was just closed back a little later,
-                // so the first attempt and the smallest size are given some time.
-                patience -= 1;
-                pause_for_kernel();
-                if patience < 9 {
-                    (submission, completion) = (SUBMISSION_ENTRIES_MIN, COMPLETION_ENTRIES_MIN);
-                }
-            }
-            other => return other,
+    /// Submits and waits, longer than for the first completion where that pays.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let sends = std::mem::take(&mut self.sends);
+        let gather = if timeout == Some(Duration::ZERO) { 0 } else { self.gathering.begin() };
+        if gather < 2 {
+            return self.ring().enter(timeout, None);
         }
+        let gather_us = self.gathering.time().as_micros() as u32;
+        self.ring().enter(timeout, Some((gather + sends, gather_us)))
     }
-}
-
-#[allow(clippy::disallowed_methods)] // start-up only: no shard turns yet
-fn pause_for_kernel() {
-    std::thread::sleep(Duration::from_millis(20));
 }
 
 impl Io for Uring {
@@ -419,6 +395,10 @@ impl Io for Uring {
         self.begin_close(socket);
     }
 
+    fn expect(&mut self, came: usize, awaited: usize) {
+        self.gathering.expect(came, awaited);
+    }
+
     fn turn(
         &mut self,
         timeout: Option<Duration>,
@@ -429,7 +409,7 @@ impl Io for Uring {
         let more_to_arm = self.replenish();
         self.pump_splices(completions);
         let pending = more_to_arm || completions.len() > before || !self.pumpable.is_empty();
-        self.ring().enter(if pending { Some(Duration::ZERO) } else { timeout })?;
+        self.wait(if pending { Some(Duration::ZERO) } else { timeout })?;
         let now = Now::read();
         self.reap(completions);
         Ok(now)

@@ -54,8 +54,8 @@ impl std::error::Error for Unavailable {}
 pub fn probe() -> Result<Capabilities, Unavailable> {
     let options = IoOptions::default();
     let features = {
-        let (ring, _provided) =
-            super::queues(&options).map_err(|error| explain(&error, &Surroundings::read()))?;
+        let (ring, _provided) = super::set_up::queues(&options)
+            .map_err(|error| explain(&error, &Surroundings::read()))?;
         check_operations(&ring)?;
         ring.features()
     };

@@ -144,16 +144,22 @@ impl Ring {
         true
     }
 
-    /// Submits everything and waits until there is a completion or `timeout` has passed.
+    /// Submits everything and waits until there is a completion or `timeout` has passed; or, with
+    /// `gather`, for so many completions, but after so many microseconds for the first only. A
+    /// kernel before 6.12 waits for the first.
     ///
     /// # Errors
     ///
     /// Those that no waiting heals. An interruption, a passed timeout and a kernel that is
     /// momentarily out of memory are not errors: the caller comes again.
-    pub(super) fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub(super) fn enter(
+        &mut self,
+        timeout: Option<Duration>,
+        gather: Option<(u32, u32)>,
+    ) -> io::Result<()> {
         while !self.drain_backlog() {
             let queued = self.ring.submission().len() as u32;
-            if self.enter_once(queued, 0, None)? == 0 {
+            if self.enter_once(queued, (0, 0), None)? == 0 {
                 // The kernel takes nothing now; what it has completed must be read first.
                 break;
             }
@@ -165,14 +171,21 @@ impl Ring {
         self.overflows += u64::from(overflowed);
         let ready = !self.ring.completion().is_empty() || overflowed || !self.backlog.is_empty();
         if ready || timeout == Some(Duration::ZERO) {
-            self.enter_once(queued, 0, None)?;
+            self.enter_once(queued, (0, 0), None)?;
         } else {
-            self.enter_once(queued, 1, timeout)?;
+            let gather = gather.filter(|_| self.ring.params().is_feature_min_timeout());
+            self.enter_once(queued, gather.unwrap_or((1, 0)), timeout)?;
         }
         Ok(())
     }
 
-    fn enter_once(&mut self, submit: u32, wait: u32, timeout: Option<Duration>) -> io::Result<u32> {
+    /// Waits for `count` completions, after `min_wait_us` for one.
+    fn enter_once(
+        &mut self,
+        submit: u32,
+        (count, min_wait_us): (u32, u32),
+        timeout: Option<Duration>,
+    ) -> io::Result<u32> {
         self.enters += 1;
         let spec = timeout.map(|timeout| Timespec {
             seconds: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX / 2),
@@ -181,7 +194,7 @@ impl Ring {
         let argument = WaitArgument {
             sigmask: 0,
             sigmask_bytes: 8,
-            min_wait_us: 0,
+            min_wait_us,
             timeout: spec.as_ref().map_or(0, |spec| (&raw const *spec) as u64),
         };
         // SAFETY: the argument and the timespec that it points to outlive the call; queued entries
@@ -191,7 +204,7 @@ impl Ring {
                 libc::SYS_io_uring_enter,
                 self.enter_fd,
                 submit,
-                wait,
+                count,
                 self.enter_flags | ENTER_GETEVENTS | ENTER_EXT_ARG,
                 &raw const argument,
                 size_of::<WaitArgument>(),

@@ -38,6 +38,7 @@ pub(super) fn run() -> Result<(), Failure> {
         buffer_ring_entries: 8,
         submission_entries: 32,
         completion_entries: 128,
+        gather: Duration::ZERO,
     };
     let mut bench = Bench { uring: Uring::new(&options)?, seen: Vec::new() };
     let (listener, address) = listener()?;

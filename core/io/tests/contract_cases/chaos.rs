@@ -41,6 +41,7 @@ pub fn whatever_is_done_when_bytes_are_right_and_everything_comes_back<B: Backen
         buffer_ring_entries: 8,
         submission_entries: 32,
         completion_entries: 128,
+        gather: Duration::from_micros(200),
     };
     let all = pattern(1 << 20);
     for seed in 1..=12 {
@@ -54,6 +55,8 @@ pub fn whatever_is_done_when_bytes_are_right_and_everything_comes_back<B: Backen
             held: Vec::new(),
             random: seed * 0x9e37_79b9,
         };
+        // In every second world completions gather.
+        chaos.bench.io.expect(10, if seed % 2 == 0 { 100 } else { 0 });
         for _ in 0..400 {
             for _ in 0..chaos.below(12) {
                 chaos.act();

@@ -253,6 +253,7 @@ macro_rules! contract_suite {
             $crate::contract_suite!(@cases $backend, turning:
                 a_turn_waits_as_long_as_it_is_told
                 a_turn_without_wait_returns
+                what_gathers_is_not_kept
                 a_wake_is_heard_once_per_turn
                 wakes_from_another_thread_are_never_lost
                 time_goes_forward

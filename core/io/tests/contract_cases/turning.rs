@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate_io::{Buffer, Outcome, Socket, Token};
 
-use super::{Bench, pattern};
+use super::{Bench, CLIENT, SERVER, pattern};
 use crate::Backend;
 
 pub fn a_turn_waits_as_long_as_it_is_told<B: Backend>(mut bench: Bench<B>) {
@@ -22,6 +22,22 @@ pub fn a_turn_without_wait_returns<B: Backend>(mut bench: Bench<B>) {
         bench.turn(Duration::ZERO);
     }
     assert!(bench.seen.is_empty());
+}
+
+/// However much is awaited, the one thing that happens ends a wait.
+pub fn what_gathers_is_not_kept<B: Backend>(mut bench: Bench<B>) {
+    let (client, server) = bench.pair();
+    bench.io.expect(10, 10_000);
+    bench.io.recv(server);
+    for _ in 0..20 {
+        bench.send_whole(client, CLIENT, b"x");
+        let before = bench.io.now().instant;
+        while bench.seen.is_empty() {
+            bench.turn(Duration::from_secs(10));
+        }
+        assert_eq!(bench.bytes(SERVER, 1), b"x");
+        assert!(bench.io.now().instant.since(before) < Duration::from_secs(10), "it was kept");
+    }
 }
 
 pub fn a_wake_is_heard_once_per_turn<B: Backend>(mut bench: Bench<B>) {
