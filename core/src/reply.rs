@@ -274,6 +274,9 @@ local_replies! {
     STREAM_IDLE_TIMEOUT: 504, "stream timeout", STREAM_IDLE_TIMEOUT, "stream_idle_timeout";
     /// An upgrade that is not enabled here.
     UPGRADE_FAILED: 403, "", NONE, "upgrade_failed";
+    /// A gRPC call to a cluster whose responses cannot have trailers. Its client is told that it is
+    /// unimplemented: UNAVAILABLE would be tried again, and a configuration does not mend itself.
+    GRPC_OVER_HTTP1: 501, "", NONE, "grpc_over_http1_upstream";
     /// The shard has no descriptor left for an upstream connection.
     OUT_OF_DESCRIPTORS: 503,
         reset!("local connection failure"),

@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use tidegate::stats::{
-    ClusterStat, HostStat, Http2Stat, HttpStat, Registry, Scope, ServerStat, Value,
+    ClusterStat, GrpcStat, HostStat, Http2Stat, HttpStat, Registry, Scope, ServerStat, Value,
 };
 
 fn cluster(registry: &Registry, name: &str) -> Scope {
@@ -203,4 +203,24 @@ fn without_cells_left_scopes_share_hidden_ones() {
     assert_eq!(registry.number(last, ClusterStat::UpstreamRqTotal), 0);
     assert_eq!(registry.number(spilled, ClusterStat::UpstreamRqTotal), 1);
     assert_eq!(cluster(&registry, "another"), spilled);
+}
+
+#[test]
+fn scopes_of_grpc_methods_go_and_come_back_with_their_cluster() {
+    let registry = Registry::new(1);
+    registry.scope("cluster.a", ClusterStat::ALL);
+    let method = registry.grpc_scope("a", "s.S.M");
+    let shown = || {
+        let all = registry.collect();
+        let of = |name: &str| all.iter().any(|(shown, _)| shown == name);
+        (of("cluster.a.grpc.s.S.M.success"), of("cluster.a.grpc.s.S.M.failure"))
+    };
+    assert_eq!(shown(), (false, false));
+    registry.shard(0).inc(method, GrpcStat::Success);
+    assert_eq!(shown(), (true, false));
+    assert!(registry.hide("cluster.a"));
+    assert_eq!(shown(), (false, false));
+    registry.scope("cluster.a", ClusterStat::ALL);
+    assert_eq!(shown(), (true, false));
+    assert_eq!(registry.grpc_scope("a", "s.S.M"), method);
 }

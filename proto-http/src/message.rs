@@ -110,8 +110,8 @@ pub enum BodyLength {
     /// No body.
     #[default]
     None,
-    /// `content-length`: exactly so many bytes, at least one. (Zero is [`BodyLength::None`] for the
-    /// reader; see `content_length` of the head for what is forwarded.)
+    /// `content-length`: exactly so many bytes. Zero is [`BodyLength::None`] for the reader (see
+    /// `content_length` of the head for what is forwarded), unless trailers may follow, on HTTP/2.
     Exact(u64),
     /// `transfer-encoding: chunked`.
     Chunked,

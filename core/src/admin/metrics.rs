@@ -193,6 +193,14 @@ fn is_within(name: &str, prefix: &str) -> bool {
 }
 
 impl Group {
+    /// So many bytes of its prefix are that of the scope around it, if there is one.
+    pub(super) fn outer(&self) -> usize {
+        match &self.source {
+            Source::Counted { scope, .. } => scope.outer,
+            Source::Breakers(_) | Source::Server(_) => 0,
+        }
+    }
+
     /// How many columns it has.
     pub(super) fn len(&self) -> usize {
         match &self.source {

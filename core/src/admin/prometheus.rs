@@ -64,7 +64,7 @@ impl Plan {
         let fixed: Vec<_> =
             view.settings.fixed.iter().map(|(name, value)| label(&plain(name), value)).collect();
         for (place, group) in view.groups.iter().enumerate() {
-            let (scope, own) = naming(&group.prefix, &view.settings);
+            let (scope, own) = naming(&group.prefix, group.outer(), &view.settings);
             let own = own.iter().map(|(tag, value)| label(&plain(tag), value));
             let own: Vec<_> = fixed.iter().cloned().chain(own).collect();
             let place = place as u32;
@@ -248,9 +248,15 @@ fn write_histogram(
 
 /// What a scope puts before the names of its series, and its labels: Envoy's default tags. What a
 /// tag holds is taken out of the name. The scope is known apart from the name, so a dot in a
-/// cluster's name does no harm here as it does in Envoy.
-fn naming<'p>(prefix: &'p str, settings: &StatsSettings) -> (String, Vec<(&'static str, &'p str)>) {
-    let parts = prefix.split_once('.').and_then(|(kind, value)| {
+/// cluster's name, or in that of a gRPC service, does no harm here as it does in Envoy. `outer` is
+/// how long the prefix of the scope around it is.
+fn naming<'p>(
+    prefix: &'p str,
+    outer: usize,
+    settings: &StatsSettings,
+) -> (String, Vec<(&'static str, &'p str)>) {
+    let (around, within) = prefix.split_at(if outer > 0 { outer } else { prefix.len() });
+    let parts = around.split_once('.').and_then(|(kind, value)| {
         Some(match (kind, value.split_once(".http.")) {
             ("listener", Some((address, manager))) => {
                 vec![("listener", LISTENER, address), ("http", MANAGER, manager)]
@@ -263,9 +269,12 @@ fn naming<'p>(prefix: &'p str, settings: &StatsSettings) -> (String, Vec<(&'stat
     });
     let Some(parts) = parts else { return (format!("{prefix}."), Vec::new()) };
     let (mut scope, mut tags) = (String::new(), Vec::new());
-    for (kind, tag, value) in parts {
+    for (kind, tag, value) in parts.into_iter().chain(grpc_parts(within)) {
         scope.push_str(kind);
-        scope.push('.');
+        scope.push_str(if kind.is_empty() { "" } else { "." });
+        if tag.is_empty() {
+            continue;
+        }
         if settings.has_default(tag) {
             tags.insert(0, (tag, value));
         } else {
@@ -276,10 +285,23 @@ fn naming<'p>(prefix: &'p str, settings: &StatsSettings) -> (String, Vec<(&'stat
     (scope, tags)
 }
 
+/// What the scope of a gRPC method adds to that of its cluster: `.grpc.service.method`, or `.grpc`.
+fn grpc_parts(within: &str) -> Vec<(&'static str, &'static str, &str)> {
+    match within.strip_prefix(".grpc.").and_then(|names| names.rsplit_once('.')) {
+        Some((service, method)) => {
+            vec![("grpc", GRPC_SERVICE, service), ("", GRPC_METHOD, method)]
+        }
+        None if within.is_empty() => Vec::new(),
+        None => vec![("grpc", "", "")],
+    }
+}
+
 /// Envoy's names of tags.
 const CLUSTER: &str = "envoy.cluster_name";
 const MANAGER: &str = "envoy.http_conn_manager_prefix";
 const LISTENER: &str = "envoy.listener_address";
+const GRPC_SERVICE: &str = "envoy.grpc_bridge_service";
+const GRPC_METHOD: &str = "envoy.grpc_bridge_method";
 const CODE: &str = "envoy.response_code";
 const CODE_CLASS: &str = "envoy.response_code_class";
 const WORKER: &str = "envoy.worker_id";
@@ -288,7 +310,7 @@ const WORKER: &str = "envoy.worker_id";
 pub(super) fn tagged(view: &View, series: &Series) -> (String, Vec<(String, String)>) {
     let group = &view.groups[series.group];
     let (settings, stat) = (&view.settings, &series.sample.stat);
-    let (scope, own) = naming(&group.prefix, settings);
+    let (scope, own) = naming(&group.prefix, group.outer(), settings);
     let mut tags: Vec<(String, String)> = Vec::new();
     let mut name = format!("{scope}{stat}");
     if let Some(tag) = series.sample.tag.filter(|tag| settings.has_default(tag_name(*tag))) {
@@ -331,7 +353,7 @@ mod tests {
 
     #[track_caller]
     fn check(prefix: &str, scope: &str, labels: &str) {
-        let (name, own) = naming(prefix, &StatsSettings::default());
+        let (name, own) = naming(prefix, 0, &StatsSettings::default());
         let own: Vec<_> = own.iter().map(|(tag, value)| label(&plain(tag), value)).collect();
         assert_eq!((name.as_str(), own.join(",").as_str()), (scope, labels));
     }
@@ -349,7 +371,12 @@ mod tests {
         );
         check("server", "server.", "");
         let none = StatsConfig { default_tags: DefaultTags::Only(vec![]), ..Default::default() };
-        assert_eq!(naming("cluster.one", &StatsSettings::new(&none)).0, "cluster.one.");
+        let grpc = |prefix| naming(prefix, "cluster.a.b".len(), &StatsSettings::default());
+        let tags = [(GRPC_METHOD, "One"), (GRPC_SERVICE, "a.S"), (CLUSTER, "a.b")];
+        assert_eq!(grpc("cluster.a.b.grpc.a.S.One"), ("cluster.grpc.".to_owned(), tags.to_vec()));
+        let tags = [(CLUSTER, "a.b")];
+        assert_eq!(grpc("cluster.a.b.grpc"), ("cluster.grpc.".to_owned(), tags.to_vec()));
+        assert_eq!(naming("cluster.one", 0, &StatsSettings::new(&none)).0, "cluster.one.");
         assert_eq!(plain("envoy_cluster.circuit_breakers.cx"), "envoy_cluster_circuit_breakers_cx");
     }
 

@@ -137,6 +137,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             must("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS"]),
             used("cluster_type"),
             used("connect_timeout"),
+            used("preconnect_policy"),
             used("per_connection_buffer_limit_bytes"),
             only(
                 "lb_policy",

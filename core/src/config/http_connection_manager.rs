@@ -5,6 +5,7 @@
 use super::bootstrap::ClusterNames;
 use super::client_address::ClientAddress;
 use super::convert::At;
+use super::grpc_stats::GrpcStats;
 pub(super) use super::http_filters::upgrade_type;
 use super::http_filters::{Router, upgrades};
 use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, UnderscoresAction};
@@ -79,6 +80,8 @@ pub struct HttpConnectionManager {
     pub stream_error: bool,
     /// The router's options.
     pub router: Router,
+    /// The filter `grpc_stats`, if it is among the filters.
+    pub grpc_stats: Option<GrpcStats>,
     /// `generate_request_id`, default true.
     pub generate_request_id: bool,
     /// `preserve_external_request_id`, default false.
@@ -229,6 +232,7 @@ impl Default for HttpConnectionManager {
             proxy_100_continue: false,
             stream_error: false,
             router: Router::default(),
+            grpc_stats: None,
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
@@ -263,6 +267,7 @@ impl HttpConnectionManager {
             http2: codecs.http2,
             premature_resets: PrematureResets::from_runtime(at),
             router,
+            grpc_stats: GrpcStats::from_filters(at, &manager.http_filters),
             max_request_headers_bytes: codecs.max_request_headers_bytes,
             max_headers_count: common.max_headers_count.unwrap_or(DEFAULT_MAX_HEADERS_COUNT),
             idle_timeout: common.idle_timeout,

@@ -1,9 +1,10 @@
-//! The filters of an HTTP connection manager, of which there is one, the router; and the upgrades
+//! The filters of an HTTP connection manager, the last of which is the router; and the upgrades
 //! that it lets pass.
 //!
-//! What it leaves to others: routing (`proxy::router`).
+//! What it leaves to others: routing (`proxy::router`), what other filters do (`grpc_stats`).
 
 use super::convert::{At, is_type};
+use super::grpc_stats::GRPC_STATS;
 use super::support::{SupportedMessage, kept, message, must, only, strict, types, used};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -33,7 +34,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
         &[
             used("name"),
-            types("typed_config", &[ROUTER]),
+            types("typed_config", &[ROUTER, GRPC_STATS]),
             must("disabled", &["false"]),
             kept("is_optional", "a filter is known or refused by name"),
         ],

@@ -15,6 +15,8 @@ pub mod cluster;
 pub mod dns;
 pub mod endpoint;
 pub mod error;
+pub mod grpc_stats;
+pub mod grpc_timeout;
 pub mod header_mutation;
 pub mod http1;
 pub mod http2;
@@ -69,6 +71,8 @@ pub use cluster::{CircuitBreakers, Cluster, Discovery, RetryBudget, Thresholds};
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
 pub use endpoint::{Availability, ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
+pub use grpc_stats::{GrpcMethods, GrpcStats};
+pub use grpc_timeout::GrpcTimeout;
 pub use header_mutation::{AppendAction, HeaderMutations, HeaderValueOption, LevelMutations};
 pub use http_connection_manager::{CodecType, HttpConnectionManager, ServerHeader};
 pub use http_filters::Router;
@@ -90,9 +94,7 @@ pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
 pub use retry_policy::{RateLimitedBackOff, ResetHeader, RetryBackOff, RetryOn, RetryPolicy};
 pub use route::{BodyLimit, Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
-pub use route_action::{
-    CONNECT, GrpcTimeout, HostRewrite, PathRewrite, RouteAction, WeightedCluster,
-};
+pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
 pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,

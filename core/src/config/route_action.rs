@@ -3,6 +3,7 @@
 //! What it leaves to others: carrying it out (`proxy`). Timeouts: `None` means no timeout.
 
 use super::convert::{At, is_type};
+use super::grpc_timeout::GrpcTimeout;
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::http_connection_manager::upgrade_type;
 use super::internal_redirect::InternalRedirectPolicy;
@@ -34,6 +35,8 @@ pub struct RouteAction {
     pub max_stream_duration: Option<Option<Duration>>,
     /// `max_stream_duration.grpc_timeout_header_max`: `grpc-timeout` of a request counts instead.
     pub grpc_timeout: Option<GrpcTimeout>,
+    /// `max_grpc_timeout`: it counts instead of `timeout`, for gRPC calls.
+    pub max_grpc_timeout: Option<GrpcTimeout>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
@@ -53,15 +56,6 @@ pub struct RouteAction {
     pub retry_policy: Option<RetryPolicy>,
     /// `internal_redirect_policy`
     pub internal_redirects: Option<InternalRedirectPolicy>,
-}
-
-/// What is made of `grpc-timeout`, in `max_stream_duration`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GrpcTimeout {
-    /// `grpc_timeout_header_max`; zero: no bound.
-    pub max: Duration,
-    /// `grpc_timeout_header_offset`: the timeout is shorter by this.
-    pub offset: Duration,
 }
 
 /// How forwarding changes the path; the query stays.
@@ -136,6 +130,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("timeout"),
             used("idle_timeout"),
             used("max_stream_duration"),
+            used("max_grpc_timeout"),
+            used("grpc_timeout_offset"),
             used("upgrade_configs"),
             used("retry_policy"),
             used("internal_redirect_policy"),
@@ -180,14 +176,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[refused("proxy_protocol_config"), only("allow_post", &["false"])],
     ),
     message(TEMPLATE_REWRITE, &[used("path_template_rewrite")]),
-    message(
-        "envoy.config.route.v3.RouteAction.MaxStreamDuration",
-        &[
-            used("max_stream_duration"),
-            used("grpc_timeout_header_max"),
-            used("grpc_timeout_header_offset"),
-        ],
-    ),
 ];
 
 fn max_duration(
@@ -197,21 +185,6 @@ fn max_duration(
     let at = at.field("max_stream_duration");
     let duration = duration.max_stream_duration.as_ref()?;
     Some(at.field("max_stream_duration").timeout(Some(duration), None))
-}
-
-fn grpc_timeout(
-    at: &At<'_>,
-    duration: &pb::route_action::MaxStreamDuration,
-) -> Option<GrpcTimeout> {
-    let at = at.field("max_stream_duration");
-    let max = duration.grpc_timeout_header_max.as_ref();
-    let max = at.field("grpc_timeout_header_max").duration(max);
-    let at_offset = at.field("grpc_timeout_header_offset");
-    let offset = at_offset.duration(duration.grpc_timeout_header_offset.as_ref());
-    if max.is_none() && offset.is_some() {
-        at_offset.warning("no effect without `grpc_timeout_header_max`");
-    }
-    Some(GrpcTimeout { max: max?, offset: offset.unwrap_or_default() })
 }
 
 impl RouteAction {
@@ -231,8 +204,6 @@ impl RouteAction {
         let timeout = at.field("timeout").timeout(action.timeout.as_ref(), Some(DEFAULT_TIMEOUT));
         let max_stream_duration =
             action.max_stream_duration.as_ref().and_then(|duration| max_duration(at, duration));
-        let grpc_timeout =
-            action.max_stream_duration.as_ref().and_then(|duration| grpc_timeout(at, duration));
         let retry_policy = action.retry_policy.as_ref().and_then(|policy| {
             let at = at.field("retry_policy");
             at.converted(RetryPolicy::from_proto(&at, policy))
@@ -251,7 +222,8 @@ impl RouteAction {
             // As in Envoy the message alone turns the other one off.
             timeout: timeout.filter(|_| action.max_stream_duration.is_none()),
             max_stream_duration,
-            grpc_timeout,
+            grpc_timeout: GrpcTimeout::from_proto(at, action),
+            max_grpc_timeout: GrpcTimeout::of_deprecated(at, action),
             idle_timeout,
             terminates_connect: action
                 .upgrade_configs

@@ -113,6 +113,8 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::listener::SUPPORTED,
         super::http_connection_manager::SUPPORTED,
         super::http_filters::SUPPORTED,
+        super::grpc_stats::SUPPORTED,
+        super::grpc_timeout::SUPPORTED,
         super::proxy_status::SUPPORTED,
         super::client_address::SUPPORTED,
         super::http1::SUPPORTED,

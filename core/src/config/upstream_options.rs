@@ -1,5 +1,6 @@
 //! Options of a cluster's connections: protocol, limits, where they come from
-//! (`HttpProtocolOptions`, `upstream_bind_config`, `upstream_connection_options`).
+//! (`HttpProtocolOptions`, `upstream_bind_config`, `upstream_connection_options`,
+//! `preconnect_policy`).
 //!
 //! What it leaves to others: making connections (`proxy`), TLS.
 
@@ -16,7 +17,7 @@ use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// `upstream_bind_config` and `upstream_connection_options`
+/// `upstream_bind_config`, `upstream_connection_options` and `preconnect_policy`
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamConnectionOptions {
     /// `source_address`, then `extra_source_addresses`: the first of the family of the host's
@@ -26,6 +27,9 @@ pub struct UpstreamConnectionOptions {
     pub freebind: bool,
     /// `tcp_keepalive`
     pub keepalive: Option<TcpKeepalive>,
+    /// `preconnect_policy.per_upstream_preconnect_ratio` in millionths, if it is more than one:
+    /// connections are made for so many times the requests that there are.
+    pub preconnect_millionths: Option<u64>,
 }
 
 /// `config.core.v3.TcpKeepalive`; what is absent is the kernel's.
@@ -111,6 +115,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         ],
     ),
     message(
+        "envoy.config.cluster.v3.Cluster.PreconnectPolicy",
+        &[used("per_upstream_preconnect_ratio"), refused("predictive_preconnect_ratio")],
+    ),
+    message(
         "envoy.config.core.v3.TcpKeepalive",
         &[used("keepalive_probes"), used("keepalive_time"), used("keepalive_interval")],
     ),
@@ -135,6 +143,11 @@ impl UpstreamConnectionOptions {
         let options = cluster.upstream_connection_options.as_ref();
         let keepalive = options.and_then(|options| options.tcp_keepalive.as_ref());
         converted.keepalive = keepalive.and_then(TcpKeepalive::from_proto);
+        let preconnect = cluster.preconnect_policy.as_ref();
+        let ratio = preconnect.and_then(|policy| policy.per_upstream_preconnect_ratio);
+        // The .proto file allows 1 to 3.
+        let millionths = ratio.map(|ratio| (ratio.value.clamp(1.0, 3.0) * 1e6) as u64);
+        converted.preconnect_millionths = millionths.filter(|ratio| *ratio > 1_000_000);
         converted
     }
 }

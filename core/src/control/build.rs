@@ -36,7 +36,7 @@ pub fn listeners(
     prepared: &Prepared,
     previous: &[Arc<ListenerEntry>],
     identities: &mut Identities,
-    registry: &Registry,
+    registry: &Arc<Registry>,
 ) -> Vec<Arc<ListenerEntry>> {
     let old: HashMap<_, _> = previous.iter().map(|entry| (entry.id, entry)).collect();
     let mut entries = Vec::with_capacity(prepared.bootstrap.listeners.len());
@@ -68,7 +68,7 @@ fn http(
     previous: Option<&Arc<ListenerEntry>>,
     prepared: &Prepared,
     identities: &mut Identities,
-    registry: &Registry,
+    registry: &Arc<Registry>,
 ) -> Arc<HttpEntry> {
     let NetworkFilter::HttpConnectionManager(config) = &listener.filter_chain.filter;
     let before = previous.map(|entry| &entry.http);
@@ -113,6 +113,7 @@ fn http(
             ListenerHttpStat::ALL,
         ),
         local_replies,
+        grpc_stats: config.grpc_stats.is_some().then(|| registry.clone()),
         codec_stats: registry.scope("http1", Http1Stat::ALL),
         http2_stats: registry.scope("", Http2Stat::ALL),
         host_address: tidegate_io::host_address(),

@@ -224,7 +224,9 @@ impl<I: Io> Shard<I> {
         if let Some(cluster) = stream.cluster() {
             self.stats.inc(cluster.stats, ClusterStat::UpstreamRqRetry);
         }
-        request_timeouts::settle_again(stream, &listener.http.config, self.now.instant);
+        let route = stream.route.map(|id| listener.http.routes.get(id));
+        let config = &listener.http.config;
+        request_timeouts::settle_again(stream, config, route, self.now.instant);
         self.send_again(key);
     }
 

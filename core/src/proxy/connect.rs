@@ -10,9 +10,9 @@ use super::retry::Failure;
 use super::splice::Splice;
 use super::stream::Phase;
 use super::upstream::{Codec, Upstream, Work};
-use crate::config::UpstreamConnectionOptions;
+use crate::config::{Availability, UpstreamConnectionOptions};
 use crate::reply::LocalReply;
-use crate::shard::{Owner, Shard, StreamKey, UpstreamKey};
+use crate::shard::{Owner, Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{Breakers, ClusterEntry, Host, Permit};
 use crate::stats::{ClusterStat, HostStat};
 use crate::upstream::PoolId;
@@ -75,6 +75,13 @@ impl Upstream {
     }
 }
 
+/// Requests of a pool.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    waiting: usize,
+    active: usize,
+}
+
 /// The host has all the connections that it may have.
 struct HostIsFull;
 
@@ -128,20 +135,29 @@ impl<I: Io> Shard<I> {
             }
             return;
         }
-        let options = connect_options(&entry.config.connections, &host.address);
-        let socket = match self.io.connect_with(&host.address, &options, Owner::Shard.token()) {
-            Ok(socket) => socket,
-            Err(_) => {
-                Breakers::release(&entry.breakers.connections);
-                self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
-                self.stats.inc(host.stats, HostStat::CxConnectFail);
-                // Idle ones are of no use to who waits: it needs one that is new.
-                let pool = self.pools.of(host, http2);
-                if pool.open == pool.idle.len() {
-                    self.fail_waiting(id, LocalReply::OUT_OF_DESCRIPTORS);
-                }
-                return;
+        if self.open_upstream(entry, host, http2, host_permit).is_none() {
+            // Idle ones are of no use to who waits: it needs one that is new.
+            let pool = self.pools.of(host, http2);
+            if pool.open == pool.idle.len() {
+                self.fail_waiting(id, LocalReply::OUT_OF_DESCRIPTORS);
             }
+        }
+    }
+
+    /// Begins to make a connection, for which there is a permit of the cluster's.
+    fn open_upstream(
+        &mut self,
+        entry: &Arc<ClusterEntry>,
+        host: &Arc<Host>,
+        http2: bool,
+        host_permit: Option<&Arc<AtomicU32>>,
+    ) -> Option<UpstreamKey> {
+        let options = connect_options(&entry.config.connections, &host.address);
+        let Ok(socket) = self.io.connect_with(&host.address, &options, Owner::Shard.token()) else {
+            Breakers::release(&entry.breakers.connections);
+            self.stats.inc(entry.stats, ClusterStat::UpstreamCxConnectFail);
+            self.stats.inc(host.stats, HostStat::CxConnectFail);
+            return None;
         };
         let draw = if http2 { self.random.draw() } else { 0 };
         let mut upstream = Upstream::new(socket, host, entry, http2, self.now.instant, draw);
@@ -153,6 +169,55 @@ impl<I: Io> Shard<I> {
         self.io.set_token(socket, Owner::Upstream(key).token());
         self.count_connection(entry, host, http2);
         self.arm_upstream(key);
+        Some(key)
+    }
+
+    /// Makes connections ahead of requests, as far as limits let it: so many that a share more of
+    /// requests than there are now would find one. Called with each request, and not when a
+    /// connection fails, so that a host that is down is not asked for ever.
+    pub(super) fn preconnect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
+        let Some(ratio) = entry.config.connections.preconnect_millionths else { return };
+        if host.health_status.availability() != Availability::Healthy {
+            return;
+        }
+        for _ in 0..limits::PRECONNECTS_PER_REQUEST {
+            let (requests, room) = self.load_of(entry, host, http2);
+            let wanted = (requests.waiting + requests.active) as u64 * ratio;
+            let provided = (room + requests.active) as u64 * 1_000_000;
+            if wanted <= provided {
+                return;
+            }
+            let Ok(host_permit) = self.host_permit(entry, host, http2) else { return };
+            let max = entry.config.circuit_breakers.default.max_connections;
+            if Breakers::acquire(&entry.breakers.connections, max) == Permit::Refused {
+                self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
+                return;
+            }
+            if self.open_upstream(entry, host, http2, host_permit).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The requests that a host has, and how many more its connections take, those included that
+    /// are being made.
+    fn load_of(&mut self, entry: &ClusterEntry, host: &Arc<Host>, http2: bool) -> (Load, usize) {
+        let now = self.now.instant;
+        let each = if http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
+        let pool = self.pools.of(host, http2);
+        let load = Load { waiting: pool.waiting.len(), active: pool.active_streams() };
+        let connecting = pool.connecting.saturating_mul(each);
+        if !http2 {
+            return (load, connecting + pool.idle.len());
+        }
+        let upstreams = &mut self.upstreams;
+        let rooms = pool
+            .idle
+            .iter()
+            .chain(&pool.shared)
+            .filter_map(|key| upstreams.get_mut(*key).map(|it| it.room(now).min(each)));
+        let rooms: usize = rooms.sum();
+        (load, connecting + rooms)
     }
 
     fn count_connection(&mut self, entry: &ClusterEntry, host: &Arc<Host>, http2: bool) {

@@ -361,6 +361,7 @@ impl<I: Io> Shard<I> {
         stream.bytes_received += data.len() as u64;
         stream.active = self.now.instant;
         stream.body_seen = true;
+        stream.count_grpc_request(&self.stats, &data);
         if stream.phase != Phase::Answered {
             self.send_request_data(stream_key, data);
         }

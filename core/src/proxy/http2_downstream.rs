@@ -390,8 +390,12 @@ impl<I: Io> Shard<I> {
         let name = http2.and_then(|http2| http2.key);
         self.finish_stream(stream_key);
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let http = downstream.listener.http.stats;
         if let (Some(name), Some(connection)) = (name, downstream.http2()) {
-            connection.reset(name, code);
+            if connection.reset(name, code) {
+                // As in Envoy, whoever resets it.
+                self.stats.inc(http, HttpStat::DownstreamRqRxReset);
+            }
             if connection.streams_active() == 0 {
                 downstream.idle_since = self.now.instant;
                 self.arm_downstream(key);

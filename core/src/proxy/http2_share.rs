@@ -155,7 +155,7 @@ impl<I: Io> Shard<I> {
 
 impl Upstream {
     /// How many streams more it takes.
-    fn room(&mut self, now: Instant) -> usize {
+    pub(super) fn room(&mut self, now: Instant) -> usize {
         let left = match self.cluster.config.max_requests_per_connection {
             Some(max) => max.saturating_sub(self.requests) as usize,
             None => usize::MAX,

@@ -431,6 +431,9 @@ impl<I: Io> Shard<I> {
         let host_stats = upstream.host_stats;
         for stream_key in &streams {
             self.stats.inc(host_stats, HostStat::RqError);
+            if end == End::Protocol {
+                self.stats.inc(stats, ClusterStat::UpstreamRqTxReset);
+            }
             self.count_request_end(key, *stream_key);
             self.forget_upstream(*stream_key);
         }

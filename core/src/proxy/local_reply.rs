@@ -26,6 +26,11 @@ impl<I: Io> Shard<I> {
     /// Answers a request that gets no upstream answer. Does nothing when an answer has begun,
     /// except to end it.
     pub(crate) fn local_reply(&mut self, key: StreamKey, reply: LocalReply) {
+        self.local_reply_saying(key, reply, reply.body);
+    }
+
+    /// The same with a body that is made for this one.
+    pub(super) fn local_reply_saying(&mut self, key: StreamKey, reply: LocalReply, body: &str) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         debug_assert!(
             stream.upstream().is_none(),
@@ -64,13 +69,13 @@ impl<I: Io> Shard<I> {
             stream.response.headers.append(b"x-envoy-attempt-count", count);
         }
         if stream.attempts.count > 1
-            && let Some(reason) = reply.body.strip_prefix(NO_RESPONSE)
+            && let Some(reason) = body.strip_prefix(NO_RESPONSE)
         {
             let body = format!("{NO_RESPONSE}retried and the latest {reason}");
             self.answer(key, reply.status, Content::text(body.as_bytes()));
             return;
         }
-        self.answer(key, reply.status, Content::text(reply.body.as_bytes()));
+        self.answer(key, reply.status, Content::text(body.as_bytes()));
     }
 
     /// A `direct_response`.
@@ -143,6 +148,9 @@ impl<I: Io> Shard<I> {
         stream.request_deadline = None;
         stream.limits = Limits::default();
         stream.request.close = last;
+        if let Some(call) = &stream.grpc_call {
+            call.charge_status(&self.stats, &stream.response.headers);
+        }
         self.encode_response_head(key, last);
         let Some(stream) = self.streams.get_mut(key) else { return };
         if !is_head && stream.downstream_http2.is_some() {
@@ -252,9 +260,10 @@ fn complete_for_grpc<'c>(
     content: Content<'c>,
     details: &str,
 ) -> &'c [u8] {
-    let status: &[u8] = match details == LocalReply::MAX_DURATION_TIMEOUT.details {
-        true => b"4",
-        false => grpc_status(response.status).as_bytes(),
+    let status: &[u8] = match details {
+        _ if details == LocalReply::MAX_DURATION_TIMEOUT.details => b"4",
+        _ if details == LocalReply::GRPC_OVER_HTTP1.details => b"12",
+        _ => grpc_status(response.status).as_bytes(),
     };
     response.headers.set(b"content-type", b"application/grpc");
     if response.headers.get_name(b"grpc-status").is_none() {

@@ -18,6 +18,8 @@ mod deadline;
 mod downstream;
 mod encode;
 mod flow;
+mod grpc_stats;
+mod grpc_to_http1;
 mod header_mutation;
 mod http1_downstream;
 mod http1_upstream;
@@ -49,6 +51,7 @@ mod tunnel;
 mod upstream;
 
 pub use downstream::Downstream;
+pub use grpc_stats::GrpcScopes;
 pub use header_mutation::MutationScratch;
 pub use http2::Moved;
 pub use stream::Stream;

@@ -101,6 +101,12 @@ pub(super) fn settle(
         {
             tell_grpc(&mut stream.request.headers, duration);
         }
+        if let Some(old) = action.max_grpc_timeout
+            && is_grpc(&stream.request)
+        {
+            let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
+            stream.timeout = old.instead_of_timeout(told);
+        }
         if let Some(policy) = retry {
             stream.limits.per_try_timeout = policy.config.per_try_timeout;
             stream.limits.per_try_idle_timeout = policy.config.per_try_idle_timeout;
@@ -115,28 +121,42 @@ pub(super) fn settle(
     let limits = &mut stream.limits;
     let too_long = limits.per_try_timeout >= stream.timeout && stream.timeout.is_some();
     limits.per_try_timeout = limits.per_try_timeout.filter(|_| !too_long);
-    if config.router.suppress_envoy_headers {
-        return;
-    }
     if let Some(expected) = told.or(stream.limits.per_try_timeout).or(stream.timeout) {
-        tell_expected(&mut stream.request.headers, expected);
+        tell_expected(stream, config, route, expected);
     }
 }
 
 /// Tells the upstream of a further attempt how much time is left.
-pub(super) fn settle_again(stream: &mut Stream, config: &HttpConnectionManager, now: Instant) {
-    let expected = stream.limits.per_try_timeout.or(stream.timeout);
-    let Some(expected) = expected.filter(|_| !config.router.suppress_envoy_headers) else { return };
+pub(super) fn settle_again(
+    stream: &mut Stream,
+    config: &HttpConnectionManager,
+    route: Option<&CompiledRoute>,
+    now: Instant,
+) {
+    let Some(expected) = stream.limits.per_try_timeout.or(stream.timeout) else { return };
     let left = stream.response_deadline.map_or(expected, |deadline| deadline.since(now));
     // Zero would be for ever.
     let expected = expected.min(left).max(Duration::from_millis(1));
-    tell_expected(&mut stream.request.headers, expected);
+    tell_expected(stream, config, route, expected);
 }
 
-fn tell_expected(headers: &mut Headers, expected: Duration) {
-    let text = &mut [0; 20];
-    let text = decimal(expected.as_millis() as u64, text);
-    headers.set(EXPECTED_TIMEOUT, text);
+fn tell_expected(
+    stream: &mut Stream,
+    config: &HttpConnectionManager,
+    route: Option<&CompiledRoute>,
+    expected: Duration,
+) {
+    if !config.router.suppress_envoy_headers {
+        let text = &mut [0; 20];
+        let text = decimal(expected.as_millis() as u64, text);
+        stream.request.headers.set(EXPECTED_TIMEOUT, text);
+    }
+    if let Some(CompiledTarget::Forward { action, .. }) = route.map(|route| &route.target)
+        && action.max_grpc_timeout.is_some()
+        && is_grpc(&stream.request)
+    {
+        tell_grpc(&mut stream.request.headers, expected);
+    }
 }
 
 impl GrpcTimeout {
@@ -144,6 +164,18 @@ impl GrpcTimeout {
     fn applied_to(self, told: Duration) -> Duration {
         let limited = if self.max.is_zero() { told } else { told.min(self.max) };
         limited.saturating_sub(self.offset)
+    }
+
+    /// The same with the deprecated fields, of what counts instead of the route's timeout. No
+    /// timeout is zero here, in the request and in the configuration.
+    fn instead_of_timeout(self, told: Option<Duration>) -> Option<Duration> {
+        let told = told.filter(|told| !told.is_zero());
+        let max = Some(self.max).filter(|max| !max.is_zero());
+        let shorter = |told: Duration| if self.offset < told { told - self.offset } else { told };
+        match (told.map(shorter), max) {
+            (Some(told), Some(max)) => Some(told.min(max)),
+            (told, max) => told.or(max),
+        }
     }
 }
 
@@ -245,5 +277,25 @@ mod tests {
         assert_eq!(rule(0, 0).applied_to(seconds(9)), seconds(9));
         assert_eq!(rule(5, 1).applied_to(seconds(9)), seconds(4));
         assert_eq!(rule(5, 9).applied_to(seconds(3)), seconds(0));
+    }
+
+    #[test]
+    fn deprecated_grpc_timeouts_are_shortened_unless_nothing_is_left_and_then_bounded() {
+        let seconds = Duration::from_secs;
+        for (max, offset, told, expected) in [
+            (0, 0, None, None),
+            (0, 0, Some(0), None),
+            (0, 0, Some(9), Some(9)),
+            (5, 0, None, Some(5)),
+            (5, 0, Some(9), Some(5)),
+            (5, 1, Some(9), Some(5)),
+            (5, 1, Some(3), Some(2)),
+            (5, 3, Some(3), Some(3)),
+            (5, 4, Some(3), Some(3)),
+        ] {
+            let rule = GrpcTimeout { max: seconds(max), offset: seconds(offset) };
+            let timeout = rule.instead_of_timeout(told.map(seconds));
+            assert_eq!(timeout, expected.map(seconds), "{max} {offset} {told:?}");
+        }
     }
 }

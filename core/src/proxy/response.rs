@@ -75,6 +75,9 @@ impl<I: Io> Shard<I> {
         let close = !upgraded && (last || stream.response_body == BodyLength::UntilClose);
         stream.request.close = close;
         let status = stream.status;
+        if let Some(call) = &stream.grpc_call {
+            call.charge_status(&self.stats, &stream.response.headers);
+        }
         self.encode_response_head(key, close);
         self.charge_code(key, status);
     }
@@ -150,6 +153,7 @@ impl<I: Io> Shard<I> {
         let Some(downstream) = self.downstreams.get_mut(downstream_key) else { return };
         stream.bytes_sent += data.len() as u64;
         stream.active = self.now.instant;
+        stream.count_grpc_response(&self.stats, &data);
         if let Some(http2) = &mut stream.downstream_http2 {
             if let (Some(name), Some(connection)) = (http2.key, downstream.codec.http2()) {
                 connection.queue_data(name, data.len(), Ending::Open);
@@ -186,6 +190,7 @@ impl<I: Io> Shard<I> {
             encode_last_chunk(trailers, output.tail());
         }
         stream.note(Moment::UsRxEnd, self.now.instant);
+        stream.charge_grpc_end(&self.stats, self.now.instant);
         stream.phase = Phase::Answered;
         stream.response_deadline = None;
         stream.limits.detached();

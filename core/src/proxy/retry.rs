@@ -17,7 +17,9 @@
 //! A request that died on a connection which had been idle, before any answer, has probably not
 //! been seen by its origin, which had closed the connection. Where a policy covers that, the retry
 //! has no back-off; where none does, or it allows no more, there is one replay, which is not
-//! counted as an attempt, if the request may be repeated.
+//! counted as an attempt, if the request may be repeated. What an origin has refused unseen (RFC
+//! 9113 8.7) is replayed up to [`REPLAYS_OF_REFUSED_MAX`] times: in a roll-out several origins, one
+//! after the other, can be about to go. Without a policy Envoy replays nothing.
 //!
 //! What it leaves to others: doing it (`attempts`), circuit breakers, timers and randomness.
 
@@ -33,8 +35,8 @@ use tidegate_io::Now;
 pub struct Attempts {
     /// How many have begun; a replay is none of its own.
     pub count: u32,
-    /// A replay was used up.
-    replayed: bool,
+    /// How often it was sent again for free.
+    replays: u8,
     /// The request was given to a connection.
     pub started: bool,
     /// The route lets redirects be followed here.
@@ -119,6 +121,9 @@ impl BackOff {
     }
 }
 
+/// How often a request is sent again for free because its origin has refused it unseen.
+const REPLAYS_OF_REFUSED_MAX: u8 = 3;
+
 const RETRY_ON: &[u8] = b"x-envoy-retry-on";
 const RETRY_GRPC_ON: &[u8] = b"x-envoy-retry-grpc-on";
 const MAX_RETRIES: &[u8] = b"x-envoy-max-retries";
@@ -149,10 +154,16 @@ impl Attempts {
         repeatable: bool,
         draw: u64,
     ) -> Verdict {
-        let is_unseen = matches!(failure, Failure::DiedIdle | Failure::Refused);
-        let fresh = is_unseen && !std::mem::replace(&mut self.replayed, true);
+        let replays_max = match failure {
+            Failure::DiedIdle => 1,
+            Failure::Refused => REPLAYS_OF_REFUSED_MAX,
+            _ => 0,
+        };
+        let fresh = self.replays < replays_max;
+        let is_first = fresh && self.replays == 0;
+        self.replays += u8::from(fresh);
         let verdict = match &mut self.retries {
-            Some(retries) if retries.covers(failure, self.started) => match fresh {
+            Some(retries) if retries.covers(failure, self.started) => match is_first {
                 true => retries.again(BackOff::None),
                 false => retries.again_later(&policy.config, draw),
             },
@@ -161,7 +172,9 @@ impl Attempts {
         match verdict {
             _ if failure == Failure::Refused && Sabotage::KeepRefused.strikes() => Verdict::Stands,
             Verdict::Again(_) => verdict,
-            _ if fresh && repeatable => Verdict::Replay,
+            // Where a policy covers it, its number of retries counts, but for the first time.
+            Verdict::Stands if fresh && repeatable => Verdict::Replay,
+            _ if is_first && repeatable => Verdict::Replay,
             _ => verdict,
         }
     }

@@ -73,6 +73,12 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, reply);
             return;
         }
+        if stream.http().grpc_stats.is_some() {
+            self.begin_grpc_call(key);
+        }
+        if self.streams.get(key).is_some_and(Stream::is_grpc_to_http1) {
+            return self.refuse_grpc_to_http1(key);
+        }
         self.prepare_request(key);
         self.answer_expectation(key);
         self.dispatch(key);
@@ -129,6 +135,7 @@ impl<I: Io> Shard<I> {
         }
         let id = PoolId { host: host.id, http2: stream.wants_http2() };
         let index = pick.host.unwrap_or_default();
+        let preconnects = cluster.entry.config.connections.preconnect_millionths.is_some();
         // Whether an upgrade can be asked for is in the origin's SETTINGS.
         let (is_upgrade, cluster) = (stream.upgrade && id.http2, stream.cluster);
         let waits = stream.fresh_connection || is_upgrade && self.is_unknown(id);
@@ -140,6 +147,11 @@ impl<I: Io> Shard<I> {
             let entry = cluster.entry.clone();
             let host = entry.endpoints.hosts[index].clone();
             self.wait(key, &entry, &host);
+        }
+        if preconnects && let Some(cluster) = cluster.and_then(|id| self.pools.cluster(id)) {
+            let entry = cluster.entry.clone();
+            let host = entry.endpoints.hosts[index].clone();
+            self.preconnect(&entry, &host, id.http2);
         }
     }
 

@@ -53,6 +53,7 @@ impl<I: Io> Shard<I> {
             && let Some(stream) = self.streams.get(stream_key)
             && is_long(stream.response.body)
             && stream.downstream_http2.is_none()
+            && stream.grpc_call.is_none()
             // Nothing is done to the body on its way, and nothing else is to be sent meanwhile.
             && stream.response_body == stream.response.body
             && stream.request_complete

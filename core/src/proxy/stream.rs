@@ -20,6 +20,7 @@
 //! What it leaves to others: how each step is taken (the other files of `proxy`).
 
 use super::deadline::earliest;
+use super::grpc_stats::GrpcCall;
 use super::http2::Http2Stream;
 use super::request_timeouts::Limits;
 use super::retry::Attempts;
@@ -149,6 +150,8 @@ pub struct Stream {
     pub idle_timeout: Option<Duration>,
     /// When something happened last.
     pub active: Instant,
+    /// It is a gRPC call that is counted.
+    pub grpc_call: Option<Box<GrpcCall>>,
     /// What is measured of it, if a format asks for it.
     pub measured: Option<Box<Measured>>,
 }
@@ -205,6 +208,7 @@ impl Stream {
             limits: Limits::new(config, now.instant),
             idle_timeout: config.stream_idle_timeout,
             active: now.instant,
+            grpc_call: None,
             measured: None,
             request: RequestHead::default(),
             response: ResponseHead::default(),

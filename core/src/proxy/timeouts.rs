@@ -41,6 +41,9 @@ impl<I: Io> Shard<I> {
         let now = self.now.instant;
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
         downstream.alarm.fired();
+        // Those whose response is over are not late, whatever the clock says.
+        self.end_answered(key);
+        let Some(downstream) = self.downstreams.get(key) else { return };
         for stream in downstream.streams().collect::<Vec<_>>() {
             if self.streams.get(stream).and_then(Stream::deadline).is_some_and(|at| at <= now) {
                 self.stream_timeout(stream);

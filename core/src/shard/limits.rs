@@ -63,6 +63,16 @@ pub const DRAIN_ACCEPT: Duration = Duration::from_millis(200);
 /// Hosts that are chosen for one retry until one is found that was not tried before.
 pub const HOST_SELECTIONS_MAX: u32 = 128;
 
+/// Connections that are made ahead, at most, with one request.
+pub const PRECONNECTS_PER_REQUEST: usize = 3;
+
+/// gRPC methods, by cluster, that a shard counts by their names; the calls of others are counted
+/// without. A client can invent names.
+pub const GRPC_METHODS_MAX: usize = 1000;
+
+/// The longest name that a gRPC method is counted by.
+pub const GRPC_METHOD_BYTES_MAX: usize = 256;
+
 /// Request and response heads kept for reuse, and other memory of streams.
 pub const SPARE_HEADS_MAX: usize = 1024;
 

@@ -16,7 +16,7 @@ pub mod timers;
 
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
-use crate::proxy::{Downstream, Moved, MutationScratch, Stream, Upstream};
+use crate::proxy::{Downstream, GrpcScopes, Moved, MutationScratch, Stream, Upstream};
 use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
@@ -90,7 +90,7 @@ pub struct Shard<I: Io> {
     pub(crate) now: Now,
     pub(crate) adopted: Adopted,
     pub(crate) stats: Arc<ShardStats>,
-    server: Scope,
+    pub(crate) server: Scope,
     pub(crate) state: Arc<ShardState>,
     pub(crate) timers: Timers,
     listeners: Slots<Listener>,
@@ -114,6 +114,8 @@ pub struct Shard<I: Io> {
     pub(crate) spare_trailers: Vec<Box<Headers>>,
     /// Whose bytes went into the output of a connection of HTTP/2.
     pub(crate) moved: Vec<Moved>,
+    /// Where gRPC calls are counted.
+    pub(crate) grpc_scopes: GrpcScopes,
     /// Where text is put together.
     pub(crate) scratch: Vec<u8>,
     pub(crate) mutation_scratch: MutationScratch,
@@ -167,6 +169,7 @@ impl<I: Io> Shard<I> {
             spare_queues: Vec::new(),
             spare_trailers: Vec::new(),
             moved: Vec::new(),
+            grpc_scopes: GrpcScopes::default(),
             scratch: Vec::new(),
             mutation_scratch: MutationScratch::default(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),

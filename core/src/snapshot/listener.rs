@@ -5,7 +5,7 @@
 use super::{LocalReplies, RouteTable};
 use crate::access_log::AccessLogger;
 use crate::config;
-use crate::stats::Scope;
+use crate::stats::{Registry, Scope};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ pub struct HttpEntry {
     pub listener_stats: Scope,
     /// What becomes of the proxy's own answers.
     pub local_replies: Option<Box<LocalReplies>>,
+    /// Where names of gRPC's stats are made, if gRPC calls are counted.
+    pub grpc_stats: Option<Arc<Registry>>,
     /// Stats of the HTTP/1 codec, under `http1`.
     pub codec_stats: Scope,
     /// Stats of the HTTP/2 codec, under no prefix: their names begin with `http2`.

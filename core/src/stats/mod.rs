@@ -14,8 +14,8 @@ pub mod shard;
 
 pub use histogram::{Bucket, Histogram};
 pub use names::{
-    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    ServerStat,
+    ClusterStat, GrpcStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat,
+    ListenerStat, ServerStat,
 };
 pub use registry::{Kind, Registry, Scope, ShownScope, StatTable, Value};
 pub use series::{Column, Sample, columns};

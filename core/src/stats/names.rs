@@ -68,6 +68,7 @@ stats! {
         IoUringEnabled = Gauge "io_uring.enabled",
         SnapshotsAdopted = Counter "server.snapshots_adopted",
         DescriptorsExhausted = Counter "server.descriptors_exhausted",
+        GrpcMethodsRefused = Counter "server.grpc_methods_refused",
     }
 }
 
@@ -256,6 +257,7 @@ stats! {
             "upstream_internal_redirect_succeeded_total",
         RetryOrShadowAbandoned = Counter "retry_or_shadow_abandoned",
         UpstreamRqReplayed = Counter "upstream_rq_replayed",
+        UpstreamRqGrpcOverHttp1 = Counter "upstream_rq_grpc_over_http1",
         LbHealthyPanic = Counter "lb_healthy_panic",
         ExternalCodes = Codes "external.",
         InternalCodes = Codes "internal.",
@@ -264,6 +266,64 @@ stats! {
         InternalRqTime = Histogram "internal.upstream_rq_time",
         UpstreamCxConnectMs = Histogram "upstream_cx_connect_ms",
         UpstreamCxLengthMs = Histogram "upstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Of the calls of one gRPC method to a cluster, or of all that have no name of their own:
+    /// under `cluster.<name>.grpc.` and the method's name. Each is shown once it was counted.
+    GrpcStat {
+        Success = Counter "success",
+        Failure = Counter "failure",
+        Total = Counter "total",
+        RequestMessageCount = Counter "request_message_count",
+        ResponseMessageCount = Counter "response_message_count",
+        Status0 = Counter "0",
+        Status1 = Counter "1",
+        Status2 = Counter "2",
+        Status3 = Counter "3",
+        Status4 = Counter "4",
+        Status5 = Counter "5",
+        Status6 = Counter "6",
+        Status7 = Counter "7",
+        Status8 = Counter "8",
+        Status9 = Counter "9",
+        Status10 = Counter "10",
+        Status11 = Counter "11",
+        Status12 = Counter "12",
+        Status13 = Counter "13",
+        Status14 = Counter "14",
+        Status15 = Counter "15",
+        Status16 = Counter "16",
+        UpstreamRqTime = Histogram "upstream_rq_time",
+    }
+}
+
+impl GrpcStat {
+    /// What counts a status, if gRPC has it.
+    #[must_use]
+    pub fn of_status(status: &[u8]) -> Option<GrpcStat> {
+        const STATUSES: [GrpcStat; 17] = [
+            GrpcStat::Status0,
+            GrpcStat::Status1,
+            GrpcStat::Status2,
+            GrpcStat::Status3,
+            GrpcStat::Status4,
+            GrpcStat::Status5,
+            GrpcStat::Status6,
+            GrpcStat::Status7,
+            GrpcStat::Status8,
+            GrpcStat::Status9,
+            GrpcStat::Status10,
+            GrpcStat::Status11,
+            GrpcStat::Status12,
+            GrpcStat::Status13,
+            GrpcStat::Status14,
+            GrpcStat::Status15,
+            GrpcStat::Status16,
+        ];
+        let of = |stat: &GrpcStat| GrpcStat::ALL[*stat as usize].0.as_bytes();
+        STATUSES.into_iter().find(|stat| of(stat) == status)
     }
 }
 

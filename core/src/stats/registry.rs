@@ -8,7 +8,7 @@
 
 use super::codes::{self, Codes};
 use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat, gauge};
-use super::{Histogram, HostStat, ShardStats, StatId, columns, histogram};
+use super::{GrpcStat, Histogram, HostStat, ShardStats, StatId, columns, histogram};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,6 +114,8 @@ pub struct ShownScope {
     pub prefix: Arc<str>,
     /// Its stats.
     pub stats: StatTable,
+    /// So many bytes of the prefix are that of the scope that it is within; 0: of none.
+    pub outer: usize,
     pub(super) scope: Scope,
 }
 
@@ -166,9 +168,21 @@ impl Registry {
     /// go on counting. Shows the scope again if it was hidden. `stats` is one of the `ALL` tables
     /// of `names`.
     pub fn scope(&self, prefix: &str, stats: StatTable) -> Scope {
+        self.find_or_make(prefix, 0, stats)
+    }
+
+    /// The scope within that of a cluster for one gRPC method, `service.method`, or for those that
+    /// have no name: hidden, and shown again, with the cluster's own.
+    pub fn grpc_scope(&self, cluster: &str, method: &str) -> Scope {
+        let dot = if method.is_empty() { "" } else { "." };
+        let prefix = format!("cluster.{cluster}.grpc{dot}{method}");
+        self.find_or_make(&prefix, "cluster.".len() + cluster.len(), GrpcStat::ALL)
+    }
+
+    fn find_or_make(&self, prefix: &str, outer: usize, stats: StatTable) -> Scope {
         let mut names = self.names();
         if let Some(index) = names.find(prefix, stats) {
-            names.scopes[index].hidden = false;
+            names.show(index);
             return names.scopes[index].shown.scope;
         }
         let blocks = stats.iter().map(|(_, kind)| kind.block_cells()).sum();
@@ -180,12 +194,17 @@ impl Registry {
         let prefix: Arc<str> = prefix.into();
         let index = names.scopes.len() as u32;
         names.by_prefix.entry(prefix.clone()).or_default().push(index);
-        names.scopes.push(Named { shown: ShownScope { prefix, stats, scope }, hidden: false });
+        if outer > 0 {
+            names.by_prefix.entry(prefix[..outer].into()).or_default().push(index);
+        }
+        let shown = ShownScope { prefix, stats, outer, scope };
+        names.scopes.push(Named { shown, hidden: false });
         scope
     }
 
-    /// Takes the scopes with exactly this prefix off the pages, until [`Registry::scope`] asks for
-    /// them again. They go on counting what still runs. Says whether there were any.
+    /// Takes the scopes with exactly this prefix, and those within them, off the pages, until
+    /// [`Registry::scope`] asks for them again. They go on counting what still runs. Says whether
+    /// there were any.
     pub fn hide(&self, prefix: &str) -> bool {
         let mut names = self.names();
         let Names { scopes, by_prefix, .. } = &mut *names;
@@ -326,7 +345,22 @@ impl Registry {
 impl Names {
     fn find(&self, prefix: &str, stats: StatTable) -> Option<usize> {
         let mut indices = self.by_prefix.get(prefix)?.iter().map(|&index| index as usize);
-        indices.find(|&index| self.scopes[index].shown.stats == stats)
+        indices.find(|&index| {
+            let shown = &self.scopes[index].shown;
+            shown.stats == stats && *shown.prefix == *prefix
+        })
+    }
+
+    /// The scope is on the pages from now on, and so are those within it.
+    fn show(&mut self, index: usize) {
+        if !std::mem::replace(&mut self.scopes[index].hidden, false) {
+            return;
+        }
+        let prefix = self.scopes[index].shown.prefix.clone();
+        for &within in self.by_prefix.get(&prefix).into_iter().flatten() {
+            let named = &mut self.scopes[within as usize];
+            named.hidden &= named.shown.outer == 0;
+        }
     }
 
     fn spill(&self) -> Scope {

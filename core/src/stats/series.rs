@@ -5,7 +5,8 @@
 
 use super::codes::Codes;
 use super::{
-    ClusterStat, Histogram, Kind, ListenerStat, Registry, ServerStat, ShownScope, StatTable, Value,
+    ClusterStat, GrpcStat, Histogram, Kind, ListenerStat, Registry, ServerStat, ShownScope,
+    StatTable, Value,
 };
 use std::borrow::Cow;
 
@@ -71,6 +72,8 @@ pub struct Column(Source);
 #[derive(Clone, Debug)]
 enum Source {
     Stat(Place),
+    /// The same, once it was written to.
+    Counted(Place),
     /// A stat of each shard apart.
     Workers(Place),
     /// Response codes with this before their names; of several sets, what all have together.
@@ -99,6 +102,7 @@ pub fn columns(stats: StatTable) -> Vec<Column> {
         let is_time = times.iter().any(|stat| places.get(*stat as usize) == Some(place));
         match place.kind {
             Kind::Codes => codes(&mut columns, place.name, &[*place]),
+            _ if stats == GrpcStat::ALL => columns.push(Column(Source::Counted(*place))),
             _ if is_time && stats == ClusterStat::ALL => {
                 columns.push(Column(Source::Sum(place.name, vec![*place])));
             }
@@ -133,6 +137,7 @@ impl Column {
                 Some((stem, _)) => format!("{stem}_xx").into(),
                 None => place.name.into(),
             },
+            Source::Counted(place) => place.name.into(),
             Source::Workers(place) => worker_name(place.name, "worker_").into(),
             Source::Sum(name, _) => (*name).into(),
             Source::Codes(prefix, By::Completed, _) => {
@@ -152,7 +157,9 @@ impl Column {
             Source::Workers(_) => Some(Tag::Worker(0)),
             Source::Codes(_, By::Class, _) => Some(Tag::Class(0)),
             Source::Codes(_, By::Code, _) => Some(Tag::Code(0)),
-            Source::Codes(_, By::Completed | By::Unknown, _) | Source::Sum(..) => None,
+            Source::Codes(_, By::Completed | By::Unknown, _)
+            | Source::Sum(..)
+            | Source::Counted(_) => None,
         }
     }
 
@@ -160,7 +167,7 @@ impl Column {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match &self.0 {
-            Source::Stat(place) | Source::Workers(place) => place.kind,
+            Source::Stat(place) | Source::Counted(place) | Source::Workers(place) => place.kind,
             Source::Codes(..) => Kind::Counter,
             Source::Sum(..) => Kind::Histogram,
         }
@@ -174,6 +181,13 @@ impl Column {
                 let (value, used) = registry.read(place.kind, scope, place.index, place.block);
                 let tag = class_in(place.name).map(|(_, class)| Tag::Class(class));
                 emit(Sample { stat: Cow::Borrowed(place.name), tag, value, used });
+            }
+            Source::Counted(place) => {
+                let (value, used) = registry.read(place.kind, scope, place.index, place.block);
+                if used {
+                    let stat = Cow::Borrowed(place.name);
+                    emit(Sample { stat, tag: None, value, used });
+                }
             }
             Source::Workers(place) => {
                 for shard in 0..registry.shards() {

@@ -90,11 +90,16 @@ impl Pool {
     /// Requests that this shard has at the host: those under way and those that wait.
     #[must_use]
     pub fn active(&self) -> u32 {
-        let under_way = match self.id.http2 {
+        (self.active_streams() + self.waiting.len()) as u32
+    }
+
+    /// Requests that have a connection.
+    #[must_use]
+    pub fn active_streams(&self) -> usize {
+        match self.id.http2 {
             true => self.streams,
             false => self.open - self.idle.len() - self.connecting,
-        };
-        (under_way + self.waiting.len()) as u32
+        }
     }
 }
 

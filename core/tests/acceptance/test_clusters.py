@@ -180,3 +180,27 @@ def ask_one(port, busy, free):
     while busy.count == kept and not select.select([client.sock], [], [], 0.002)[0]:
         pass
     return client
+
+
+def test_preconnect(rig):
+    """Connections are made ahead: for one and a half times the requests that there are."""
+    go_on = threading.Event()
+
+    def answer(_):
+        go_on.wait(20)
+        return 200, [], b"ok"
+
+    origin, port = rig.origin(answer), rig.port()
+    policy = {"per_upstream_preconnect_ratio": 1.5}
+    clusters = [config.cluster(origin.port, preconnect_policy=policy)]
+    proxy = rig.proxy(config.bootstrap([config.listener(port)], clusters, rig.port()),
+                      concurrency=1)
+    clients = [Client(port, timeout=30) for _ in range(2)]
+    for client, connections in zip(clients, (2, 3)):
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        proxy.wait_stat("cluster.origin.upstream_cx_total", connections)
+        assert proxy.stat("cluster.origin.upstream_cx_active") == connections
+    go_on.set()
+    assert [client.response().status for client in clients] == [200, 200]
+    assert get(port).status == 200
+    assert proxy.stat("cluster.origin.upstream_cx_total") == 3

@@ -1,5 +1,5 @@
 """gRPC through the proxy with other people's clients and servers: the interop suite of grpc-go,
-grpcurl, deadlines, cancellation, and what a client makes of the proxy's own replies.
+grpcurl, tonic; deadlines, cancellation, and what a client makes of the proxy's own replies.
 
 Envoy 1.40 passes all of this. What it leaves to others: the bytes (`core/tests/parity`, grpc.yaml).
 """
@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 
-from rig import alone, bootstrap, cluster, http2_fields, limit, listener, route
+from rig import Client, alone, bootstrap, cluster, http2_fields, limit, listener, only, route
 from rig.origin import wait_for_port
 from rig.proxy import wait_until
 from rig.tools import run, tool
@@ -190,3 +190,81 @@ def test_a_client_that_goes(rig):
                lambda: "the call goes on upstream")
     assert proxy.stat("cluster.origin.upstream_rq_tx_reset") == 1
     assert proxy.stat("cluster.origin.upstream_cx_active") == 1, "the connection is kept"
+
+
+@limit(90)
+def test_tonic(rig):
+    """Streams both ways, calls that are given up, of which the origin hears, and deadlines: a
+    client and an origin of tonic's (`core/tests/tonic_calls`)."""
+    origin, port = rig.port(), rig.port()
+    early = {"grpc_timeout_header_max": "0s", "grpc_timeout_header_offset": "0.5s"}
+    # An origin of tonic's has a clock of its own, which is not to be the first.
+    routes = [{**route("/early/", "origin", timeout="0s", max_stream_duration=early),
+               "request_headers_to_remove": ["grpc-timeout"]},
+              route("/calls/", "origin", timeout="0s")]
+    proxy = rig.proxy(bootstrap([listener(port, routes)], [cluster(origin, **http2_fields())],
+                                rig.port()))
+    said = run(tool("tonic-calls"), f"127.0.0.1:{origin}", f"http://127.0.0.1:{port}", seconds=60)
+    assert said.splitlines()[-1] == "ok nothing is left", said
+    wait_until(lambda: proxy.stat("cluster.origin.upstream_rq_active") == 0, 5,
+               lambda: "calls are left upstream")
+    assert proxy.stat("http.main.downstream_rq_active") == 0
+
+
+@limit(60)
+def test_preconnect(rig):
+    """Connections are made for more calls than there are, where each takes one stream."""
+    server, port = rig.keep(Server(rig.port())), rig.port()
+    fields = {**http2_fields(max_concurrent_streams=1),
+              "preconnect_policy": {"per_upstream_preconnect_ratio": 2.0}}
+    proxy = rig.proxy(bootstrap([listener(port, [route("/", "origin", timeout="0s")])],
+                                [cluster(server.port, **fields)], rig.port()), concurrency=1)
+    asked = {"responseParameters": [{"size": 1, "intervalUs": 30_000_000}]}
+    path = rig.tmp / "test.proto"
+    path.write_text(PROTO)
+    for calls in (1, 2):
+        rig.keep(Hanging([tool("grpcurl"), "-plaintext", "-import-path", str(rig.tmp), "-proto",
+                          path.name, "-d", json.dumps(asked), f"127.0.0.1:{port}", STREAM]))
+        proxy.wait_stat("cluster.origin.upstream_rq_active", calls)
+        proxy.wait_stat("cluster.origin.upstream_cx_total", 2 * calls)
+        assert proxy.stat("cluster.origin.upstream_cx_active") == 2 * calls
+
+
+class Hanging:
+    """A client whose call does not end by itself."""
+
+    def __init__(self, command):
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+
+    def close(self):
+        """Stops it."""
+        self.process.kill()
+        self.process.wait()
+
+
+@only("tidegate")
+@limit(60)
+def test_invented_methods(rig):
+    """A client that invents methods makes no more names of stats than there may be."""
+    origin = rig.origin(lambda _: (200, [("content-type", "application/grpc"),
+                                         ("grpc-status", "0")], b""), keep=False)
+    stats = {"name": "stats", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+        "stats_for_all_methods": True}}
+    port = rig.port()
+    front = listener(port)
+    manager = front["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["http_filters"].insert(0, stats)
+    proxy = rig.proxy(bootstrap([front], [cluster(origin.port)], rig.port()), concurrency=1)
+    fields = [("content-type", "application/grpc")]
+    with Client(port) as client:
+        for number in range(1_100):
+            client.ask(f"/a.S/M{number}", fields, method="POST", body=b"")
+        for odd in ("/a.S/\"", "/a.S/" + 300 * "m"):
+            client.ask(odd, fields, method="POST", body=b"")
+    counted = proxy.stats()
+    named = [name for name in counted if name.startswith("cluster.origin.grpc.a.S.M")]
+    assert len([name for name in named if name.endswith(".success")]) == 1_000
+    assert counted["cluster.origin.grpc.success"] == 102
+    assert counted["server.grpc_methods_refused"] == 100

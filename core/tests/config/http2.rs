@@ -239,3 +239,21 @@ fn deprecated_fields_have_no_effect_beside_the_options() {
         assert!(warnings[0].reason.contains("no effect beside HttpProtocolOptions"));
     }
 }
+
+#[test]
+fn connections_are_made_ahead_where_a_ratio_asks_for_it() {
+    let of = |policy: &str| {
+        let cluster = loaded_cluster(&format!("preconnect_policy: {{ {policy} }}"));
+        cluster.connections.preconnect_millionths
+    };
+    assert_eq!(of(""), None);
+    assert_eq!(of("per_upstream_preconnect_ratio: 1"), None);
+    assert_eq!(of("per_upstream_preconnect_ratio: 1.5"), Some(1_500_000));
+    for (policy, expected) in [
+        ("per_upstream_preconnect_ratio: 3.5", "per_upstream_preconnect_ratio"),
+        ("predictive_preconnect_ratio: 1.5", "predictive_preconnect_ratio"),
+    ] {
+        let found = problem(&with_cluster(&format!("preconnect_policy: {{ {policy} }}")));
+        assert!(found.contains(expected), "{found}");
+    }
+}

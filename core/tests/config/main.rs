@@ -7,6 +7,7 @@
 mod envoy_verdicts;
 mod examples;
 mod fuzz;
+mod grpc_stats;
 mod http2;
 mod limits;
 mod merging;

@@ -125,7 +125,7 @@ fn constructs_of_v2_are_told_their_names_in_v3() {
         ),
         (
             type_url("envoy.extensions.filters.http.lua.v3.Lua"),
-            "only `envoy.extensions.filters.http.router.v3.Router` is here",
+            "the extension `envoy.extensions.filters.http.lua.v3.Lua` is not supported yet",
         ),
         (
             BASE.replace("type: STATIC", "type: EDS\n    eds_cluster_config: {}"),

@@ -229,6 +229,7 @@ impl Builder {
             stats: self.http_scope(),
             listener_stats: self.registry.scope("listener.sim.http.sim", ListenerHttpStat::ALL),
             local_replies: None,
+            grpc_stats: None,
             codec_stats: self.registry.scope("http1", Http1Stat::ALL),
             http2_stats: self.registry.scope("", Http2Stat::ALL),
             host_address: proxy_address().ip(),

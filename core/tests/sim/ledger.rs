@@ -310,9 +310,9 @@ impl Ledger {
             504 => Some("its origin was not slow"),
             502 | 503 if lossy || weather.small_breakers || nowhere || raced => None,
             // A body that was passed on is not there any more.
-            503 if record.refusals > 1 || has_body && record.refusals > 0 => None,
-            // There is one replay.
-            503 if self.meets(record, &self.goaways) > 1 => None,
+            503 if has_body && record.refusals > 0 => None,
+            // There are three replays.
+            503 if record.refusals + self.meets(record, &self.goaways) > 3 => None,
             503 if goes_away && (record.refusals > 0 || has_body) => None,
             502 | 503 if self.is_collateral(record) => None,
             502 | 503 if misdeed.is_some() || self.away(route, from, to) => None,

@@ -297,7 +297,6 @@ pub(super) enum Request {
 
 fn body_length(content_length: Option<u64>, end_stream: bool) -> BodyLength {
     match content_length {
-        Some(0) => BodyLength::None,
         _ if end_stream => BodyLength::None,
         Some(length) => BodyLength::Exact(length),
         None => BodyLength::Chunked,

@@ -123,6 +123,13 @@ fn a_replay_is_free_once_where_no_policy_allows_a_retry() {
     let mut free = attempts(none);
     assert_eq!(free.after_failure(Failure::DiedIdle, none, true, 0), Verdict::Replay);
     assert_eq!(free.after_failure(Failure::DiedIdle, none, true, 0), Verdict::Stands);
+    let mut refused = attempts(none);
+    for _ in 0..3 {
+        assert_eq!(refused.after_failure(Failure::Refused, none, true, 0), Verdict::Replay);
+    }
+    for failure in [Failure::Refused, Failure::DiedIdle] {
+        assert_eq!(refused.after_failure(failure, none, true, 0), Verdict::Stands);
+    }
     let mut unsafe_to_repeat = attempts(none);
     let verdict = unsafe_to_repeat.after_failure(Failure::DiedIdle, none, false, 0);
     assert_eq!(verdict, Verdict::Stands);

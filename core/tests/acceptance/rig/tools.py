@@ -8,13 +8,16 @@ from pathlib import Path
 
 # Where `scripts/test` installs what no distribution packages: names like `client` would not do on
 # PATH.
-TOOLS = Path(__file__).resolve().parents[4] / "target" / "tools" / "bin"
+TARGET = Path(__file__).resolve().parents[4] / "target"
+TOOLS = TARGET / "tools" / "bin"
+# Where our own are built, with everything else.
+BUILT = TARGET / "quick"
 
 
 def tool(name):
     """The path of a tool; a machine without it fails, because nothing is skipped silently."""
-    path = TOOLS / name
-    found = str(path) if path.exists() else shutil.which(name)
+    paths = [path for path in (TOOLS / name, BUILT / name) if path.exists()]
+    found = str(paths[0]) if paths else shutil.which(name)
     assert found, f"no {name}: scripts/test installs it"
     return found
 
