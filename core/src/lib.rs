@@ -18,4 +18,5 @@ pub mod sabotage;
 pub mod shard;
 pub mod snapshot;
 pub mod stats;
+pub mod transport;
 pub mod upstream;

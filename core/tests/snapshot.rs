@@ -37,6 +37,8 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         http1: Http1Options::default(),
         http2: Default::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        tls: None,
+        auto_san_validation: false,
         connections: UpstreamConnectionOptions::default(),
     });
     let entry = |id| {
@@ -47,6 +49,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
             breakers: Arc::default(),
             stats: registry.scope("", ClusterStat::ALL),
             http2_stats: None,
+            tls: None,
         })
     };
     let clusters = ClusterTable::new((0..CLUSTERS).map(entry));

@@ -24,8 +24,8 @@ fn read_with(name: &str, bytes: &[u8], options: &Options) {
     let sources = [source];
     match load(&sources, options) {
         Ok((bootstrap, _)) => {
-            for listener in &bootstrap.listeners {
-                let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chain.filter;
+            for chain in bootstrap.listeners.iter().flat_map(|listener| listener.chains()) {
+                let NetworkFilter::HttpConnectionManager(manager) = &chain.filter;
                 let routes = manager.route_config.clone();
                 drop(RouteTable::compile(routes, |_| Some(ClusterId(0))));
             }

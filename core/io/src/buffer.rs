@@ -92,6 +92,21 @@ impl Buffer {
         Buffer { header, start: 0, length }
     }
 
+    /// The bytes, to be changed; `None` while another handle to the buffer exists.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        if self.header().references.get() > 1 {
+            return None;
+        }
+        // SAFETY: start + length is inside the buffer, which is alive and initialised (invariant of
+        // the field). This is its only handle, and it is borrowed for as long as the slice is.
+        unsafe {
+            let data = self.header.as_ptr().cast::<u8>().add(HEADER_BYTES);
+            let start = data.add(self.start as usize);
+            Some(std::slice::from_raw_parts_mut(start, self.length as usize))
+        }
+    }
+
     /// The same buffer, narrowed to `range` (relative to this handle).
     ///
     /// # Panics
@@ -205,6 +220,16 @@ mod tests {
         drop(whole);
         drop(world);
         assert_eq!(&*or, b"or");
+    }
+
+    #[test]
+    fn bytes_are_changed_by_the_only_handle() {
+        let mut whole = Buffer::copy_from(b"hello, world");
+        let mut part = whole.slice(7..12);
+        assert!(part.bytes_mut().is_none() && whole.bytes_mut().is_none());
+        drop(whole);
+        part.bytes_mut().unwrap().make_ascii_uppercase();
+        assert_eq!(&*part, b"WORLD");
     }
 
     #[test]

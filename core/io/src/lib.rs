@@ -67,6 +67,15 @@ pub struct Socket {
     pub(crate) generation: u32,
 }
 
+impl Socket {
+    /// Its place in a table of sockets: below the most sockets that were open at once. It is given
+    /// to another socket after this one is closed.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// One thing that happened to one socket.
 #[derive(Debug)]
 pub struct Completion {

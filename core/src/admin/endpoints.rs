@@ -4,8 +4,8 @@
 
 use super::query::Query;
 use super::{
-    Admin, Reply, clusters, config_dump, home, info, logging, memory, prometheus, runtime_page,
-    stats_page,
+    Admin, Reply, certs, clusters, config_dump, home, info, logging, memory, prometheus,
+    runtime_page, stats_page,
 };
 use crate::cli::version;
 use crate::control::{Command, DrainListeners};
@@ -30,7 +30,7 @@ const USED_ONLY: (&str, &str) =
 /// In the order of `/help`.
 pub(super) const ENDPOINTS: &[Endpoint] = &[
     get("/", "Admin home page", &[], home::page),
-    get("/certs", "print certs on machine", &[], info::certs),
+    get("/certs", "print certs on machine", &[], certs::page),
     get(
         "/clusters",
         "upstream cluster status",

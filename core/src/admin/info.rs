@@ -1,4 +1,4 @@
-//! `/ready`, `/server_info`, `/listeners` and `/certs`.
+//! `/ready`, `/server_info` and `/listeners`.
 //!
 //! What it leaves to others: the state itself.
 
@@ -41,11 +41,6 @@ pub(super) fn node(configured: &Value) -> Value {
         "metadata": { "revision.sha": version::REVISION, "revision.status": "Clean" },
     });
     node
-}
-
-/// `/certs`: there is no TLS yet.
-pub(super) fn certs(_: &Admin, _: &Query) -> Reply {
-    Reply::json(&json!({ "certificates": [] }))
 }
 
 /// `/listeners`

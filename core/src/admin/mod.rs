@@ -6,6 +6,7 @@
 //!
 //! What it leaves to others: counting (`stats`), doing what was asked for (`control`).
 
+mod certs;
 mod clusters;
 mod config_dump;
 mod endpoints;

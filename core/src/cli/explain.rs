@@ -47,6 +47,9 @@ pub struct ExplainRouteArgs {
     /// The name of the listener, when there are several
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
+    /// The name of the filter chain, or its number from 0, when there are several
+    #[arg(long, value_name = "NAME")]
+    pub filter_chain: Option<String>,
     /// Warn about fields that Envoy has and Tidegate lacks, instead of refusing the configuration
     #[arg(long)]
     pub allow_unsupported: bool,
@@ -69,13 +72,14 @@ pub fn route(args: &ExplainRouteArgs) -> Result<String, Failure> {
     let (head, https) = request(args)?;
     let index = listener(&bootstrap.listeners, args)?;
     let listener = &bootstrap.listeners[index];
-    let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chain.filter;
+    let (chain, filter) = filter_chain(listener, args)?;
+    let NetworkFilter::HttpConnectionManager(manager) = filter;
     let table = RouteTable::compile(manager.route_config.clone(), |_| None);
     let query = RouteQuery { https, ..RouteQuery::new(&head, args.random) };
     let explanation = table.explain(&query);
     let found = table.find(&query).map(|route| route.id.route);
     debug_assert!(explanation.requires_tls || found == explanation.route, "the table disagrees");
-    let places = Places { places, listener: index };
+    let places = Places { places, chain: [index, chain] };
     let text = Text { manager, places, head: &head, args };
     Ok(text.of(&listener.name, &explanation))
 }
@@ -128,19 +132,44 @@ fn listener(listeners: &[Arc<Listener>], args: &ExplainRouteArgs) -> Result<usiz
     })
 }
 
+/// The filter chain that is meant, and its place.
+fn filter_chain<'l>(
+    listener: &'l Listener,
+    args: &ExplainRouteArgs,
+) -> Result<(usize, &'l NetworkFilter), Failure> {
+    let mut chains = listener.chains().map(|chain| &chain.filter).enumerate();
+    let place = match &args.filter_chain {
+        None if listener.chains().count() == 1 => Some(0),
+        None => None,
+        Some(name) => {
+            let named = listener.chains().position(|chain| chain.name == *name);
+            named.or_else(|| name.parse().ok())
+        }
+    };
+    place.and_then(|place| chains.nth(place)).ok_or_else(|| {
+        let names = listener.chains().enumerate().map(|(place, chain)| match &*chain.name {
+            "" => place.to_string(),
+            name => name.to_owned(),
+        });
+        let names = names.collect::<Vec<_>>().join(", ");
+        Failure::Usage(format!("name one of the filter chains with --filter-chain: {names}"))
+    })
+}
+
 /// Where things are written.
 struct Places {
     places: Option<RoutePlaces>,
-    listener: usize,
+    /// The places of the listener and of its filter chain.
+    chain: [usize; 2],
 }
 
 impl Places {
     fn virtual_host(&self, host: usize) -> String {
-        shown(self.places.as_ref().and_then(|places| places.virtual_host(self.listener, host)))
+        shown(self.places.as_ref().and_then(|places| places.virtual_host(self.chain, host)))
     }
 
     fn route(&self, host: usize, route: usize) -> String {
-        shown(self.places.as_ref().and_then(|places| places.route(self.listener, host, route)))
+        shown(self.places.as_ref().and_then(|places| places.route(self.chain, host, route)))
     }
 }
 

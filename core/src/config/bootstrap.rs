@@ -9,6 +9,7 @@ use super::address::Address;
 use super::convert::At;
 use super::descriptors;
 use super::support::{SupportedMessage, kept, message, reported, used};
+use super::tls::static_secrets;
 use super::{AccessLog, Cluster, Listener, Overrides, Received, Runtime, StatsConfig, StatsSink};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -134,7 +135,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
-        &[used("listeners"), used("clusters")],
+        &[used("listeners"), used("clusters"), used("secrets")],
     ),
     message(
         "envoy.config.bootstrap.v3.Admin",
@@ -167,6 +168,7 @@ impl Bootstrap {
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let admin = bootstrap.admin.as_ref();
         let at_resources = at.field("static_resources");
+        at.set_secrets(static_secrets(&at_resources.field("secrets"), &resources.secrets));
         let converted = Bootstrap {
             node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
             admin: admin.and_then(|admin| {

@@ -76,7 +76,7 @@ pub enum XffTrust {
 }
 
 /// `config.core.v3.CidrRange`
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CidrRange {
     address: IpAddr,
     length: u8,
@@ -87,7 +87,25 @@ impl CidrRange {
     /// bits as there are if that is fewer.
     #[must_use]
     pub fn new(address: IpAddr, length: u8) -> CidrRange {
-        CidrRange { address, length: length.min(if address.is_ipv4() { 32 } else { 128 }) }
+        let length = length.min(if address.is_ipv4() { 32 } else { 128 });
+        // The other bits say nothing: ranges that are the same are equal.
+        let address = match address {
+            IpAddr::V4(ip) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                IpAddr::V4((u32::from(ip) & mask).into())
+            }
+            IpAddr::V6(ip) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                IpAddr::V6((u128::from(ip) & mask).into())
+            }
+        };
+        CidrRange { address, length }
+    }
+
+    /// How many bits count.
+    #[must_use]
+    pub fn prefix(&self) -> u8 {
+        self.length
     }
 
     /// Whether an address is in the range.
@@ -117,7 +135,7 @@ impl CidrRange {
         Some(CidrRange::new(address, u8::try_from(length).unwrap_or(u8::MAX)))
     }
 
-    fn all_from_proto(at: &At<'_>, ranges: &[core::CidrRange]) -> Vec<CidrRange> {
+    pub(super) fn all_from_proto(at: &At<'_>, ranges: &[core::CidrRange]) -> Vec<CidrRange> {
         let convert = |(index, range)| CidrRange::from_proto(&at.index(index), range);
         ranges.iter().enumerate().filter_map(convert).collect()
     }

@@ -14,6 +14,7 @@ use super::listener::DEFAULT_BUFFER_LIMIT_BYTES;
 use super::load_balancing::LoadBalancing;
 use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
+use super::tls::{self, UPSTREAM_TLS, UpstreamTlsContext};
 use super::upstream_options::{
     HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions, UpstreamProtocol,
 };
@@ -21,6 +22,7 @@ use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `config.cluster.v3.Cluster`
@@ -61,6 +63,10 @@ pub struct Cluster {
     pub http2: Http2Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
+    /// `transport_socket`, where it is TLS.
+    pub tls: Option<Arc<UpstreamTlsContext>>,
+    /// `upstream_http_protocol_options`
+    pub auto_san_validation: bool,
     /// `upstream_bind_config`, `upstream_connection_options`
     pub connections: UpstreamConnectionOptions,
 }
@@ -175,7 +181,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
             refused("eds_cluster_config"),
-            refused("upstream_http_protocol_options"),
+            used("upstream_http_protocol_options"),
             refused("transport_socket_matches"),
             refused("transport_socket_matcher"),
             refused("lb_subset_config"),
@@ -233,7 +239,8 @@ impl Cluster {
             &load_assignment,
             discovery.as_ref(),
         );
-        check_transport_socket(at, cluster);
+        let socket = cluster.transport_socket.as_ref();
+        let tls = tls::transport_socket(at, socket, UPSTREAM_TLS, UpstreamTlsContext::from_proto);
         let load_balancing = LoadBalancing::from_proto(at, cluster);
         let options = UpstreamOptions::from_proto(at, cluster);
         let circuit_breakers = cluster
@@ -264,14 +271,10 @@ impl Cluster {
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
+            tls,
+            auto_san_validation: options.auto_san_validation,
             connections: UpstreamConnectionOptions::from_proto(at, cluster),
         })
-    }
-}
-
-fn check_transport_socket(at: &At<'_>, cluster: &pb::Cluster) {
-    if cluster.transport_socket.as_ref().is_some_and(|socket| socket.config_type.is_none()) {
-        at.field("transport_socket").missing("typed_config", None);
     }
 }
 

@@ -6,6 +6,7 @@
 use super::ast::{Mark, Node, Tree};
 use super::report::{Report, is_full};
 use super::runtime::{Lookups, Runtime};
+use super::tls::Secret;
 use envoy_types::pb::google::protobuf::{self as wkt, Any};
 use prost::Message;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -30,6 +31,8 @@ pub(super) struct Conversion<'c> {
     /// Fields that were written but could not be read; see [`Report::is_unreadable`].
     unreadable: HashSet<String>,
     runtime: OnceCell<Lookups>,
+    /// `static_resources.secrets`
+    secrets: OnceCell<Vec<Secret>>,
     /// What large regexes take so far.
     regex_bytes: Cell<usize>,
 }
@@ -64,8 +67,8 @@ impl<'c> Conversion<'c> {
         let unreadable = report.unreadable().clone();
         let failed = report.has_errors();
         let (findings, runtime) = (RefCell::default(), OnceCell::new());
-        let regex_bytes = Cell::new(0);
-        Conversion { roots, findings, failed, unreadable, runtime, regex_bytes }
+        let (secrets, regex_bytes) = (OnceCell::new(), Cell::new(0));
+        Conversion { roots, findings, failed, unreadable, runtime, secrets, regex_bytes }
     }
 
     /// Converts from the root, and adds what was found to `report`.
@@ -171,6 +174,17 @@ impl<'p> At<'p> {
         self.conversion.runtime.get_or_init(Lookups::default)
     }
 
+    /// From now on the bootstrap's secrets are these.
+    pub fn set_secrets(&self, secrets: Vec<Secret>) {
+        // They are set once, by the bootstrap.
+        let _ = self.conversion.secrets.set(secrets);
+    }
+
+    /// The bootstrap's secrets; a file of its own has none.
+    pub fn secrets(&self) -> &'p [Secret] {
+        self.conversion.secrets.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Whether the field here was written but could not be read.
     pub fn is_unreadable(&self) -> bool {
         self.conversion.unreadable.contains(&self.path())
@@ -180,6 +194,28 @@ impl<'p> At<'p> {
     pub fn has_unreadable(&self) -> bool {
         let path = self.path();
         self.conversion.unreadable.iter().any(|unreadable| unreadable.starts_with(&path))
+    }
+
+    /// Whether an error was found here or below.
+    pub fn has_errors(&self) -> bool {
+        let path = self.path();
+        let findings = self.conversion.findings.borrow();
+        self.has_unreadable() || findings.iter().any(|it| !it.warning && it.path.starts_with(&path))
+    }
+
+    /// Acts at a place below, given by its path: `.field[0].field`.
+    pub fn below(&self, path: &str, act: &dyn Fn(&At<'_>)) {
+        if let Some((index, rest)) = path.strip_prefix('[').and_then(|rest| rest.split_once(']'))
+            && let Ok(index) = index.parse()
+        {
+            return self.index(index).below(rest, act);
+        }
+        let path = path.strip_prefix('.').unwrap_or(path);
+        let end = path.find(['.', '[']).unwrap_or(path.len());
+        match &path[..end] {
+            "" => act(self),
+            name => self.field(name).below(&path[end..], act),
+        }
     }
 
     /// The duration of a field, which must not be negative.

@@ -5,7 +5,9 @@
 use super::bootstrap::ClusterNames;
 use super::convert::At;
 use super::support::{SupportedMessage, kept, message, must, only, refused, strict, types, used};
-use super::{AccessLog, Address, HttpConnectionManager, Metadata};
+use super::tls::{self, DOWNSTREAM_TLS, DownstreamTlsContext, UPSTREAM_TLS};
+use super::{AccessLog, Address, FilterChainMatch, HttpConnectionManager, Metadata, TlsInspector};
+use crate::snapshot::FilterChains;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use std::net::SocketAddr;
@@ -27,9 +29,16 @@ pub struct Listener {
     pub stat_prefix: String,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
-    /// `filter_chains` and `default_filter_chain`: exactly one for now, without
-    /// `filter_chain_match`.
-    pub filter_chain: FilterChain,
+    /// `filter_chains`
+    pub filter_chains: Vec<FilterChain>,
+    /// `default_filter_chain`: for connections that none of the others is for.
+    pub default_filter_chain: Option<FilterChain>,
+    /// What reads a client's hello first, if something does.
+    pub tls_inspector: Option<TlsInspector>,
+    /// `listener_filters_timeout`, default 15 s: how long it waits for the hello.
+    pub listener_filters_timeout: Option<Duration>,
+    /// `continue_on_listener_filters_timeout`: the connection goes on without.
+    pub continue_on_listener_filters_timeout: bool,
     /// `access_log` of the listener.
     pub access_log: Vec<AccessLog>,
     /// `metadata`
@@ -41,8 +50,12 @@ pub struct Listener {
 pub struct FilterChain {
     /// `name`
     pub name: String,
+    /// `filter_chain_match`
+    pub matches: FilterChainMatch,
     /// `filters`: exactly one, terminal.
     pub filter: NetworkFilter,
+    /// `transport_socket`, where it is TLS.
+    pub tls: Option<Arc<DownstreamTlsContext>>,
     /// `transport_socket_connect_timeout`
     pub transport_socket_connect_timeout: Option<Duration>,
 }
@@ -60,6 +73,8 @@ const RAW_BUFFER: &str = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBu
 
 /// Envoy's default for `per_connection_buffer_limit_bytes`.
 pub(super) const DEFAULT_BUFFER_LIMIT_BYTES: u32 = 1 << 20;
+/// Envoy's default for `listener_filters_timeout`.
+const DEFAULT_LISTENER_FILTERS_TIMEOUT: Duration = Duration::from_secs(15);
 /// What `listen` takes at most.
 const MAX_BACKLOG: u32 = i32::MAX as u32;
 
@@ -79,15 +94,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("metadata"),
             used("traffic_direction"),
             kept("drain_type", "listeners drain when the process does"),
-            kept("listener_filters_timeout", "there are no listener filters"),
-            kept("continue_on_listener_filters_timeout", "there are no listener filters"),
+            used("listener_filters"),
+            used("listener_filters_timeout"),
+            used("continue_on_listener_filters_timeout"),
             kept("max_connections_to_accept_per_socket_event", "accepts are completions"),
             kept("ignore_global_conn_limit", "there is no global limit of connections"),
             kept("bypass_overload_manager", "there is no overload manager"),
             only("enable_reuse_port", &["true"]),
             only("reuse_port", &["true"]),
             must("bind_to_port", &["true"]),
-            refused("listener_filters"),
             refused("additional_addresses"),
             refused("filter_chain_matcher"),
             refused("udp_listener_config"),
@@ -111,11 +126,12 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             only("use_proxy_proto", &["false"]),
         ],
     ),
-    // Nothing of it: an empty one matches everything.
-    strict("envoy.config.listener.v3.FilterChainMatch", &[]),
     strict(
         "envoy.config.core.v3.TransportSocket",
-        &[kept("name", "the type decides"), types("typed_config", &[RAW_BUFFER])],
+        &[
+            kept("name", "the type decides"),
+            types("typed_config", &[RAW_BUFFER, DOWNSTREAM_TLS, UPSTREAM_TLS]),
+        ],
     ),
     message(RAW_BUFFER, &[]),
     strict(
@@ -135,7 +151,17 @@ impl Listener {
             at.missing("address", Some("a listener needs a `socket_address` to listen on"));
         }
         let address = Address::listen_from_proto(&at.field("address"), listener.address.as_ref());
-        let filter_chain = Listener::filter_chain_from_proto(at, listener, clusters);
+        let (filter_chains, default_filter_chain) =
+            Listener::filter_chains_from_proto(at, listener, clusters);
+        let tls_inspector = TlsInspector::of_listener(at, &listener.listener_filters);
+        let asks_hello = filter_chains.iter().position(|chain| chain.matches.asks_hello());
+        if let Some(index) = asks_hello.filter(|_| listener.listener_filters.is_empty()) {
+            at.field("filter_chains").index(index).field("filter_chain_match").warning(
+                "no connection can match: `listener_filters` has no \
+                 envoy.filters.listener.tls_inspector, so that each counts as `raw_buffer`",
+            );
+        }
+        let timeout = listener.listener_filters_timeout.as_ref();
         let backlog = listener.tcp_backlog_size.map_or(MAX_BACKLOG, |size| size.value);
         if backlog > MAX_BACKLOG {
             at.field("tcp_backlog_size").error(format!("must be at most {MAX_BACKLOG}"));
@@ -155,38 +181,83 @@ impl Listener {
             per_connection_buffer_limit_bytes: listener
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
-            filter_chain: filter_chain?,
+            filter_chains,
+            default_filter_chain,
+            tls_inspector,
+            listener_filters_timeout: at
+                .field("listener_filters_timeout")
+                .timeout(timeout, Some(DEFAULT_LISTENER_FILTERS_TIMEOUT)),
+            continue_on_listener_filters_timeout: listener.continue_on_listener_filters_timeout,
             access_log,
             metadata: Metadata::from_proto(listener.metadata.as_ref()),
         })
     }
 
-    /// The only filter chain. All of them are converted, so that what is wrong in any of them is
-    /// reported.
-    fn filter_chain_from_proto(
+    fn filter_chains_from_proto(
         at: &At<'_>,
         listener: &pb::Listener,
         clusters: &ClusterNames<'_>,
-    ) -> Option<FilterChain> {
+    ) -> (Vec<FilterChain>, Option<FilterChain>) {
         let at_chains = at.field("filter_chains");
-        let mut chains = Vec::new();
-        for (index, chain) in listener.filter_chains.iter().enumerate() {
-            chains.push(FilterChain::from_proto(&at_chains.index(index), chain, clusters));
+        let chains = listener.filter_chains.iter().enumerate().filter_map(|(index, chain)| {
+            FilterChain::from_proto(&at_chains.index(index), chain, clusters)
+        });
+        let chains: Vec<_> = chains.collect();
+        let default = listener.default_filter_chain.as_ref();
+        let default = default.and_then(|chain| {
+            FilterChain::from_proto(&at.field("default_filter_chain"), chain, clusters)
+        });
+        // Of chains that are wrong in another way nothing can be said, nor of the others' places.
+        if chains.len() == listener.filter_chains.len()
+            && let Err(overlap) = FilterChains::compile(chains.iter().map(|it| &it.matches), None)
+        {
+            at_chains.index(overlap.chain).error_hint(
+                "multiple filter chains with overlapping matching rules are defined",
+                format!("`filter_chains[{}]` matches the same", overlap.earlier),
+            );
         }
-        if let Some(chain) = &listener.default_filter_chain {
-            chains.push(FilterChain::from_proto(
-                &at.field("default_filter_chain"),
-                chain,
-                clusters,
-            ));
-        }
-        if chains.len() > 1 {
-            at_chains.error("more than one filter chain is not supported yet");
-        }
-        if chains.is_empty() {
+        if listener.filter_chains.is_empty() && listener.default_filter_chain.is_none() {
             at.missing("filter_chains", None);
         }
-        chains.pop().flatten()
+        (chains, default)
+    }
+
+    /// All filter chains; the default is the last.
+    pub fn chains(&self) -> impl Iterator<Item = &FilterChain> + Clone {
+        self.filter_chains.iter().chain(&self.default_filter_chain)
+    }
+
+    /// The filter chain at a place of [`Listener::chains`].
+    #[must_use]
+    pub fn chain(&self, place: usize) -> Option<&FilterChain> {
+        match self.filter_chains.get(place) {
+            Some(chain) => Some(chain),
+            None => {
+                self.default_filter_chain.as_ref().filter(|_| place == self.filter_chains.len())
+            }
+        }
+    }
+
+    /// Which of [`Listener::chains`] is what `chain` was in `before`: the one with its name, or,
+    /// where there is none, with its match. Quick where it is in the same place.
+    #[must_use]
+    pub fn successor(&self, before: &Listener, chain: usize) -> Option<usize> {
+        let old = before.chain(chain)?;
+        let named = |new: &FilterChain| !new.name.is_empty() && new.name == old.name;
+        if self.chain(chain).is_some_and(named) {
+            return Some(chain);
+        }
+        if !old.name.is_empty()
+            && let Some(place) = self.chains().position(named)
+        {
+            return Some(place);
+        }
+        let matched = |new: &FilterChain| new.matches == old.matches;
+        match chain < before.filter_chains.len() {
+            true if self.filter_chains.get(chain).is_some_and(matched) => Some(chain),
+            true => self.filter_chains.iter().position(matched),
+            false => self.default_filter_chain.as_ref().map(|_| self.filter_chains.len()),
+        }
     }
 }
 
@@ -209,16 +280,18 @@ impl FilterChain {
                 .index(1)
                 .error("an HttpConnectionManager is terminal: it must be the last filter");
         }
-        if let Some(socket) = &chain.transport_socket {
-            let at = at.field("transport_socket");
-            if socket.config_type.is_none() {
-                at.missing("typed_config", None);
-            }
-        }
+        let socket = chain.transport_socket.as_ref();
+        let tls =
+            tls::transport_socket(at, socket, DOWNSTREAM_TLS, DownstreamTlsContext::from_proto);
+        let at_match = at.field("filter_chain_match");
+        let matches = chain.filter_chain_match.as_ref();
+        let matches = matches.map(|rules| FilterChainMatch::from_proto(&at_match, rules));
         let timeout_at = at.field("transport_socket_connect_timeout");
         let timeout = chain.transport_socket_connect_timeout.as_ref();
         Some(FilterChain {
             name: chain.name.clone(),
+            matches: matches.unwrap_or_default(),
+            tls,
             transport_socket_connect_timeout: timeout_at.timeout(timeout, None),
             filter: filters.into_iter().next().flatten()?,
         })

@@ -4,7 +4,7 @@
 //! noun).
 
 use super::ast::{Mark, Node};
-use super::convert::Conversion;
+use super::convert::{At, Conversion};
 use super::reader::Reader;
 use super::report::Report;
 use super::{
@@ -175,6 +175,32 @@ fn read(roots: &[Node], options: &Options, report: &mut Report<'_>) -> Option<Bo
     let message = Reader::new(pool, options, report).read(&parts, &descriptor);
     let received = Arc::new(Received::new(message.encode_to_vec()));
     convert(received, roots, &Overrides::new(), report)
+}
+
+/// Reads one message that is not a bootstrap, and what it means.
+pub(super) fn read_message<M: Message + Default, T>(
+    sources: &[Source],
+    name: &str,
+    options: &Options,
+    mean: impl FnOnce(&At<'_>, &M) -> T,
+) -> Result<T, ConfigErrors> {
+    let mut report = Report::new(sources);
+    let meaning = parse(sources, &mut report).and_then(|roots| {
+        let pool = descriptors::pool().ok()?;
+        let descriptor = pool.get_message_by_name(name)?;
+        let parts: Vec<&Node> = roots.iter().collect();
+        let message = Reader::new(pool, options, &mut report).read(&parts, &descriptor);
+        let message = M::decode(message.encode_to_vec().as_slice()).ok()?;
+        let conversion = Conversion::new(&roots, &report);
+        Some(conversion.run(&mut report, |at| mean(at, &message)))
+    });
+    let found = report.finish();
+    match meaning {
+        Some(meaning) if found.iter().all(|error| error.severity == Severity::Warning) => {
+            Ok(meaning)
+        }
+        _ => Err(ConfigErrors(found)),
+    }
 }
 
 /// The configuration that a message asks for, with these runtime values.

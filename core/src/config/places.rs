@@ -26,35 +26,44 @@ impl RoutePlaces {
 
     /// Where a virtual host of a listener's route configuration begins.
     #[must_use]
-    pub fn virtual_host(&self, listener: usize, host: usize) -> Option<Position> {
+    pub fn virtual_host(&self, [listener, chain]: [usize; 2], host: usize) -> Option<Position> {
         let host = [Segment::Field("virtual_hosts"), Segment::Index(host)];
-        self.position(self.find(&self.route_config(listener), &host).first()?.at)
+        self.position(self.find(&self.route_config(listener, chain), &host).first()?.at)
     }
 
     /// Where a route of a virtual host begins.
     #[must_use]
-    pub fn route(&self, listener: usize, host: usize, route: usize) -> Option<Position> {
+    pub fn route(
+        &self,
+        [listener, chain]: [usize; 2],
+        host: usize,
+        route: usize,
+    ) -> Option<Position> {
         let route = [
             Segment::Field("virtual_hosts"),
             Segment::Index(host),
             Segment::Field("routes"),
             Segment::Index(route),
         ];
-        self.position(self.find(&self.route_config(listener), &route).first()?.at)
+        self.position(self.find(&self.route_config(listener, chain), &route).first()?.at)
     }
 
-    /// The `route_config` of a listener, in each of the sources that has it.
-    fn route_config(&self, listener: usize) -> Vec<&Node> {
-        let filters = [
+    /// The `route_config` of a listener's filter chain (the default is the last), in each of the
+    /// sources that has it.
+    fn route_config(&self, listener: usize, chain: usize) -> Vec<&Node> {
+        let path = [
             Segment::Field("static_resources"),
             Segment::Field("listeners"),
             Segment::Index(listener),
-            Segment::Field("filter_chains"),
-            Segment::Index(0),
-            Segment::Field("filters"),
         ];
         let roots: Vec<&Node> = self.roots.iter().collect();
-        let filters = self.find(&roots, &filters);
+        let listener = self.find(&roots, &path);
+        let named = [Segment::Field("filter_chains"), Segment::Index(chain)];
+        let mut chain = self.find(&listener, &named);
+        if chain.is_empty() {
+            chain = self.find(&listener, &[Segment::Field("default_filter_chain")]);
+        }
+        let filters = self.find(&chain, &[Segment::Field("filters")]);
         let of_filter = |index| {
             let path = [
                 Segment::Index(index),

@@ -111,6 +111,8 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::stats_config::SUPPORTED,
         super::stats_sink::SUPPORTED,
         super::listener::SUPPORTED,
+        super::filter_chain_match::SUPPORTED,
+        super::tls_inspector::SUPPORTED,
         super::http_connection_manager::SUPPORTED,
         super::http_filters::SUPPORTED,
         super::grpc_stats::SUPPORTED,
@@ -142,6 +144,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::substitution_format::SUPPORTED,
         super::local_reply::SUPPORTED,
         super::data_source::SUPPORTED,
+        super::tls::SUPPORTED,
     ]
     .into_iter()
     .flatten()

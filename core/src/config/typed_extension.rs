@@ -9,6 +9,7 @@ use super::load_balancing::{LEAST_REQUEST, RANDOM, ROUND_ROBIN};
 use super::route_action::TEMPLATE_REWRITE;
 use super::route_match::TEMPLATE_MATCH;
 use super::support::{SupportedMessage, kept, message, types};
+use super::tls::SPIFFE;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[message(
@@ -29,6 +30,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[message(
                 CARES,
                 GETADDRINFO,
                 HICKORY,
+                SPIFFE,
             ],
         ),
     ],

@@ -68,7 +68,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("common_http_protocol_options"),
             used("explicit_http_config"),
-            refused("upstream_http_protocol_options"),
+            used("upstream_http_protocol_options"),
             used("use_downstream_protocol_config"),
             refused("auto_config"),
             refused("http_filters"),
@@ -88,6 +88,14 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("http_protocol_options"),
             used("http2_protocol_options"),
             refused("http3_protocol_options"),
+        ],
+    ),
+    message(
+        "envoy.config.core.v3.UpstreamHttpProtocolOptions",
+        &[
+            only("auto_sni", &["false"]),
+            used("auto_san_validation"),
+            refused("override_auto_sni_header"),
         ],
     ),
     message(
@@ -190,6 +198,7 @@ pub(super) struct UpstreamOptions {
     pub protocol: UpstreamProtocol,
     pub http1: Http1Options,
     pub http2: Http2Options,
+    pub auto_san_validation: bool,
 }
 
 impl UpstreamOptions {
@@ -200,6 +209,9 @@ impl UpstreamOptions {
         // A map has no order; errors should come in the same one each time.
         let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
         extensions.sort_by_key(|(name, _)| name.as_str());
+        let validates = |options: &core::UpstreamHttpProtocolOptions| options.auto_san_validation;
+        let field = cluster.upstream_http_protocol_options.as_ref();
+        let mut auto_san_validation = field.is_some_and(validates);
         let mut typed = None;
         for (name, any) in extensions {
             let at = at_map.key(name);
@@ -213,6 +225,8 @@ impl UpstreamOptions {
                 let at_common = at.field("common_http_protocol_options");
                 let options_common = options.common_http_protocol_options.as_ref();
                 let common = CommonOptions::of_upstream(&at_common, options_common);
+                let field = options.upstream_http_protocol_options.as_ref();
+                auto_san_validation = field.is_some_and(validates);
                 typed = Some((common, Versions::of_typed(&at, &options)));
             }
         }
@@ -248,6 +262,7 @@ impl UpstreamOptions {
             protocol: versions.protocol,
             http1: versions.http1,
             http2: versions.http2,
+            auto_san_validation,
         }
     }
 }

@@ -63,8 +63,9 @@ impl AccessLogs {
     ) -> Result<Vec<Arc<AccessLogger>>, Vec<LogError>> {
         let mut loggers: Vec<Arc<AccessLogger>> = Vec::new();
         let mut errors = Vec::new();
-        for listener in listeners {
-            let NetworkFilter::HttpConnectionManager(manager) = &listener.filter_chain.filter;
+        let chains = listeners.iter().flat_map(|it| it.chains().map(move |chain| (it, chain)));
+        for (listener, chain) in chains {
+            let NetworkFilter::HttpConnectionManager(manager) = &chain.filter;
             for log in &manager.access_log {
                 if loggers.iter().any(|logger| logger.config == *log) {
                     continue;

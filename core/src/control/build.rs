@@ -5,17 +5,20 @@
 
 use super::identity::{HostKey, Identities, ListenerKey};
 use super::names::{DnsName, Names};
+use super::tls::{TlsContexts, chain_key};
 use crate::access_log::AccessLogger;
 use crate::config::{
     self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName, UpstreamProtocol,
 };
 use crate::snapshot::{
-    ClusterEntry, ClusterId, EndpointSet, Host, HttpEntry, ListenerEntry, ListenerSockets,
-    LocalReplies, RouteTable, SelectionRules,
+    ChainEntry, ClusterEntry, ClusterId, EndpointSet, FilterChains, Host, HttpEntry, ListenerEntry,
+    ListenerId, ListenerSockets, LocalReplies, RouteTable, SelectionRules,
 };
 use crate::stats::{
-    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry,
+    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
+    Registry, TlsInspectorStat,
 };
+use crate::transport::{ClientContext, ServerContext};
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,6 +32,8 @@ pub struct Prepared {
     pub sockets: HashMap<ListenerKey, Arc<ListenerSockets>>,
     /// A logger for every access log.
     pub access_logs: Vec<Arc<AccessLogger>>,
+    /// A context for everything with TLS.
+    pub tls: TlsContexts,
 }
 
 /// Entries of all listeners, in the order of the configuration.
@@ -46,31 +51,111 @@ pub fn listeners(
         let Some(sockets) = prepared.sockets.get(&key) else { continue };
         let id = identities.listener(key);
         let before = old.get(&id).copied();
+        let is_same = |entry: &ListenerEntry| {
+            entry.config == *config
+                && Arc::ptr_eq(&entry.sockets, sockets)
+                && entry.chains.iter().all(|chain| {
+                    let tls = prepared.tls.servers.get(&chain_key(config, chain.place));
+                    same_context(chain.tls.as_ref(), tls)
+                })
+        };
         match before {
-            Some(entry) if entry.config == *config && Arc::ptr_eq(&entry.sockets, sockets) => {
+            Some(entry) if is_same(entry) => {
                 entries.push(entry.clone());
             }
-            _ => entries.push(Arc::new(ListenerEntry {
-                id,
-                config: config.clone(),
-                sockets: sockets.clone(),
-                http: http(config, before, prepared, identities, registry),
-                stats: registry
-                    .scope(&format!("listener.{}", config.stat_prefix), ListenerStat::ALL),
-            })),
+            _ => {
+                let stats = format!("listener.{}", config.stat_prefix);
+                let inspects = config.tls_inspector.is_some();
+                entries.push(Arc::new(ListenerEntry {
+                    id,
+                    config: config.clone(),
+                    sockets: sockets.clone(),
+                    chains: chains(id, config, before, prepared, identities, registry),
+                    matching: Arc::new(FilterChains::of(config)),
+                    stats: registry.scope(&stats, ListenerStat::ALL),
+                    inspector_stats: inspects
+                        .then(|| registry.scope("tls_inspector", TlsInspectorStat::ALL)),
+                }));
+            }
         }
     }
     entries
 }
 
+fn chains(
+    id: ListenerId,
+    config: &Arc<config::Listener>,
+    before: Option<&Arc<ListenerEntry>>,
+    prepared: &Prepared,
+    identities: &mut Identities,
+    registry: &Arc<Registry>,
+) -> Vec<Arc<ChainEntry>> {
+    let old = before.into_iter().flat_map(|entry| &entry.chains);
+    let old = old.filter_map(|chain| Some((config.successor(&chain.config, chain.place)?, chain)));
+    let old: HashMap<_, _> = old.collect();
+    let chains = config.chains().enumerate().map(|(place, chain)| {
+        let same = old.get(&place).copied();
+        Arc::new(ChainEntry {
+            id,
+            config: config.clone(),
+            place,
+            http: http(config, chain, same, prepared, identities, registry),
+            tls: prepared.tls.servers.get(&chain_key(config, place)).cloned(),
+            handshake_timeout: chain.transport_socket_connect_timeout,
+            name: chain.name.clone(),
+            stats: registry.scope(&format!("listener.{}", config.stat_prefix), ListenerStat::ALL),
+        })
+    });
+    chains.collect()
+}
+
+/// The same listener with other contexts of chains, by their places: its sockets and connections
+/// stay.
+pub fn with_contexts(
+    entry: &ListenerEntry,
+    context: impl Fn(usize) -> Option<Arc<ServerContext>>,
+) -> Arc<ListenerEntry> {
+    let chains = entry.chains.iter().map(|chain| match context(chain.place) {
+        None => chain.clone(),
+        Some(tls) => Arc::new(ChainEntry {
+            id: chain.id,
+            config: chain.config.clone(),
+            place: chain.place,
+            http: chain.http.clone(),
+            tls: Some(tls),
+            handshake_timeout: chain.handshake_timeout,
+            name: chain.name.clone(),
+            stats: chain.stats,
+        }),
+    });
+    Arc::new(ListenerEntry {
+        id: entry.id,
+        config: entry.config.clone(),
+        sockets: entry.sockets.clone(),
+        chains: chains.collect(),
+        matching: entry.matching.clone(),
+        stats: entry.stats,
+        inspector_stats: entry.inspector_stats,
+    })
+}
+
+fn same_context<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 fn http(
     listener: &config::Listener,
-    previous: Option<&Arc<ListenerEntry>>,
+    chain: &config::FilterChain,
+    previous: Option<&Arc<ChainEntry>>,
     prepared: &Prepared,
     identities: &mut Identities,
     registry: &Arc<Registry>,
 ) -> Arc<HttpEntry> {
-    let NetworkFilter::HttpConnectionManager(config) = &listener.filter_chain.filter;
+    let NetworkFilter::HttpConnectionManager(config) = &chain.filter;
     let before = previous.map(|entry| &entry.http);
     let node = &prepared.bootstrap.node;
     let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
@@ -136,6 +221,7 @@ fn routes(
 pub fn cluster(
     config: &Arc<config::Cluster>,
     previous: Option<&Arc<ClusterEntry>>,
+    tls: Option<&Arc<ClientContext>>,
     names: &Names,
     identities: &mut Identities,
     registry: &Registry,
@@ -145,6 +231,7 @@ pub fn cluster(
     if let Some(entry) = previous
         && entry.config == *config
         && Arc::ptr_eq(&entry.endpoints, &endpoints)
+        && same_context(entry.tls.as_ref(), tls)
     {
         return entry.clone();
     }
@@ -154,6 +241,7 @@ pub fn cluster(
         id,
         config: config.clone(),
         endpoints,
+        tls: tls.cloned(),
         breakers: identities.breakers(id),
         stats: registry.scope(&prefix, ClusterStat::ALL),
         http2_stats: speaks_http2.then(|| registry.scope(&prefix, Http2Stat::ALL)),

@@ -162,12 +162,12 @@ fn prefixes(
 ) -> impl Iterator<Item = String> {
     let clusters = clusters.iter().map(|entry| format!("cluster.{}", entry.config.stat_name));
     let listeners = listeners.iter().flat_map(|entry| {
-        let (listener, http) = (&entry.config.stat_prefix, &entry.http.config.stat_prefix);
-        [
-            format!("listener.{listener}"),
-            format!("listener.{listener}.http.{http}"),
-            format!("http.{http}"),
-        ]
+        let listener = &entry.config.stat_prefix;
+        let of_chains = entry.chains.iter().flat_map(move |chain| {
+            let http = &chain.http.config.stat_prefix;
+            [format!("listener.{listener}.http.{http}"), format!("http.{http}")]
+        });
+        std::iter::once(format!("listener.{listener}")).chain(of_chains)
     });
     clusters.chain(listeners)
 }

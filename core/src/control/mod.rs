@@ -12,16 +12,22 @@ pub mod counts;
 pub mod dns;
 pub mod identity;
 pub mod listeners;
+mod members;
 pub mod names;
+mod open_error;
 pub mod resources;
+mod secrets;
 pub mod shards;
 pub mod signals;
 pub mod source;
 pub mod state;
 pub mod stats;
+pub mod tls;
+mod watch;
 
 pub use access_logs::open_access_logs;
 pub use command::{Command, Commands, DrainListeners};
+pub use open_error::OpenError;
 pub use signals::Signals;
 pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
@@ -31,14 +37,14 @@ use crate::log::{self, Component, Level};
 use crate::shard::ShardState;
 use crate::snapshot::Publisher;
 use crate::stats::Registry;
-use access_logs::{AccessLogs, LogError};
+use access_logs::AccessLogs;
 use build::Prepared;
 use closing::Closing;
 use counts::Counts;
 use dns::Dns;
-use listeners::BindError;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
+use secrets::Secrets;
 use signals::Received;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -104,24 +110,6 @@ async fn quit() -> Ending {
     Ending::Quit
 }
 
-/// Something that a configuration needs and that could not be opened.
-#[derive(Debug)]
-pub enum OpenError {
-    /// A listener's sockets.
-    Listener(BindError),
-    /// An access log.
-    AccessLog(LogError),
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Listener(error) => error.fmt(f),
-            OpenError::AccessLog(error) => error.fmt(f),
-        }
-    }
-}
-
 /// What the control thread is made of.
 #[derive(Debug)]
 pub struct ControlOptions {
@@ -150,6 +138,7 @@ pub struct Control {
     shards: Vec<Shard>,
     access_logs: AccessLogs,
     closing: Closing,
+    secrets: Secrets,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     /// The same is true of these.
@@ -174,6 +163,7 @@ impl Control {
             shards: Vec::new(),
             access_logs: AccessLogs::default(),
             closing: Closing::default(),
+            secrets: Secrets::default(),
             admin: bootstrap.admin.clone(),
             stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
@@ -239,6 +229,7 @@ impl Control {
                         self.stop_listeners(inbound_only);
                     }
                 },
+                renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     if let Some(ending) = self.dead_shard() {
@@ -259,18 +250,21 @@ impl Control {
         let open = self.resources.sockets();
         let sockets = listeners::open_all(&bootstrap.listeners, &open, self.options.shards);
         let access_logs = self.access_logs.open_all(&bootstrap.listeners);
-        let (sockets, access_logs) = match (sockets, access_logs) {
-            (Ok(sockets), Ok(access_logs)) => (sockets, access_logs),
-            (sockets, access_logs) => {
+        let tls = self.secrets.tls.build(&bootstrap);
+        let (sockets, access_logs, tls) = match (sockets, access_logs, tls) {
+            (Ok(sockets), Ok(access_logs), Ok(tls)) => (sockets, access_logs, tls),
+            (sockets, access_logs, tls) => {
                 let sockets = sockets.err().unwrap_or_default();
                 self.counts.listeners_refused(sockets.len());
                 let logs = access_logs.err().unwrap_or_default().into_iter();
                 let errors = sockets.into_iter().map(OpenError::Listener);
-                return Err(errors.chain(logs.map(OpenError::AccessLog)).collect());
+                let tls = tls.err().unwrap_or_default().into_iter().map(OpenError::Tls);
+                return Err(errors.chain(logs.map(OpenError::AccessLog)).chain(tls).collect());
             }
         };
         self.access_logs.replace(access_logs.clone());
-        let prepared = Prepared { bootstrap, sockets, access_logs };
+        self.secrets.replace(tls.clone());
+        let prepared = Prepared { bootstrap, sockets, access_logs, tls };
         let changes = self.resources.handle_update(&prepared, self.now());
         self.options.state.taken(&prepared.bootstrap, tidegate_io::Now::read().unix_us);
         self.options.state.set_warming(self.resources.warming_names());

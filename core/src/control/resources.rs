@@ -13,13 +13,16 @@ use super::build::{self, Prepared};
 use super::changes::Changes;
 use super::counts::Counts;
 use super::identity::{Identities, ListenerKey};
+use super::members::{Users, by_name, changed_priorities, names_of, users_of};
 use super::names::{Answer, Change, DnsName, Names, Refresh};
-use crate::config::{self, Address};
+use super::tls::{TlsContexts, chain_key};
+use crate::config;
 use crate::log::{Component, Level};
 use crate::snapshot::{
-    Closing, ClusterEntry, ClusterTable, HostId, ListenerEntry, ListenerSockets, Snapshot,
+    Closing, ClusterEntry, ClusterTable, ListenerEntry, ListenerSockets, Snapshot,
 };
 use crate::stats::Registry;
+use crate::transport::ClientContext;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,9 +66,8 @@ impl Accepting {
     }
 }
 
-/// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
-/// every cluster.
-type Users = HashMap<DnsName, Vec<usize>>;
+/// Contexts of clusters by name.
+type Clients = BTreeMap<String, Arc<ClientContext>>;
 
 /// A whole configuration that is warm.
 #[derive(Debug, Default)]
@@ -77,6 +79,7 @@ struct Generation {
     /// snapshot before.
     table: ClusterTable,
     users: Users,
+    tls: Clients,
 }
 
 /// A whole configuration that waits for its clusters.
@@ -85,6 +88,7 @@ struct Pending {
     listeners: Vec<Arc<ListenerEntry>>,
     clusters: Vec<Arc<config::Cluster>>,
     users: Users,
+    tls: Clients,
     /// Names that no answer has come for.
     cold: BTreeSet<DnsName>,
     deadline: Instant,
@@ -165,7 +169,8 @@ impl Resources {
             .filter(|name| !self.names.answered(name))
             .collect();
         let deadline = now + WARMING_MAX;
-        self.pending = Some(Pending { listeners, clusters, users, cold, deadline });
+        let tls = prepared.tls.clients.clone();
+        self.pending = Some(Pending { listeners, clusters, users, tls, cold, deadline });
         self.want_names(now);
         self.advance(now);
         changes
@@ -195,6 +200,39 @@ impl Resources {
             Change::Failed(reason) => self.tell_failure(name, &reason),
         }
         self.advance(now);
+    }
+
+    /// Certificates and the like have changed: new handshakes use these contexts. All else stays.
+    pub fn handle_tls(&mut self, renewed: &TlsContexts) {
+        let pending = self.pending.iter_mut().flat_map(|pending| &mut pending.listeners);
+        for entry in self.active.listeners.iter_mut().chain(pending) {
+            let context = |place| {
+                let context = renewed.servers.get(&chain_key(&entry.config, place));
+                let asked = entry.config.chain(place).and_then(|chain| chain.tls.as_ref());
+                // A listener of this name can be asked for differently before and after an update.
+                context.filter(|it| Some(&it.material.config) == asked).cloned()
+            };
+            if (0..entry.chains.len()).any(|place| context(place).is_some()) {
+                *entry = build::with_contexts(entry, context);
+            }
+        }
+        let clients = || renewed.clients.iter().map(|(name, it)| (name.clone(), it.clone()));
+        if let Some(pending) = &mut self.pending {
+            pending.tls.extend(clients());
+        }
+        self.active.tls.extend(clients());
+        for index in 0..self.active.clusters.len() {
+            let previous = self.active.clusters[index].clone();
+            let context = renewed.clients.get(&previous.config.name);
+            let asked = previous.config.tls.as_ref();
+            let Some(context) = context.filter(|it| Some(&it.material.config) == asked) else {
+                continue;
+            };
+            let new = self.cluster(&previous.config, Some(&previous), Some(context));
+            self.active.table.insert(new.clone());
+            self.active.clusters[index] = new;
+        }
+        self.stale = true;
     }
 
     /// Does what is due: lookups, and the end of waiting.
@@ -345,7 +383,7 @@ impl Resources {
         let mut clusters = Vec::with_capacity(pending.clusters.len());
         for config in &pending.clusters {
             let previous = before.get(config.name.as_str()).copied();
-            let new = self.cluster(config, previous);
+            let new = self.cluster(config, previous, pending.tls.get(&config.name));
             self.counts.membership_change(config, changed_priorities(previous, &new));
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
                 self.counts.members(&new);
@@ -362,8 +400,8 @@ impl Resources {
                 self.identities.forget_listener(&ListenerKey::of(&gone.config));
             }
         }
-        self.active =
-            Generation { listeners: pending.listeners, clusters, table, users: pending.users };
+        let Pending { listeners, users, tls, .. } = pending;
+        self.active = Generation { listeners, clusters, table, users, tls };
         self.counts.hide_gone(
             (&old.clusters, &old.listeners),
             (&self.active.clusters, &self.active.listeners),
@@ -376,8 +414,9 @@ impl Resources {
         &mut self,
         config: &Arc<config::Cluster>,
         previous: Option<&Arc<ClusterEntry>>,
+        tls: Option<&Arc<ClientContext>>,
     ) -> Arc<ClusterEntry> {
-        build::cluster(config, previous, &self.names, &mut self.identities, &self.registry)
+        build::cluster(config, previous, tls, &self.names, &mut self.identities, &self.registry)
     }
 
     /// Gives the clusters that use `name` its new addresses.
@@ -385,7 +424,7 @@ impl Resources {
         let users = self.active.users.get(name).cloned().unwrap_or_default();
         for index in users {
             let previous = self.active.clusters[index].clone();
-            let new = self.cluster(&previous.config, Some(&previous));
+            let new = self.cluster(&previous.config, Some(&previous), previous.tls.as_ref());
             if Arc::ptr_eq(&new, &previous) {
                 continue;
             }
@@ -436,49 +475,4 @@ impl Pending {
         };
         self.clusters.iter().filter(cold)
     }
-}
-
-/// How many priorities have other hosts than before.
-fn changed_priorities(before: Option<&Arc<ClusterEntry>>, after: &Arc<ClusterEntry>) -> u64 {
-    if before.is_some_and(|before| Arc::ptr_eq(&before.endpoints, &after.endpoints)) {
-        return 0;
-    }
-    let hosts = |entry: &Arc<ClusterEntry>| {
-        let mut priorities: BTreeMap<u32, BTreeSet<HostId>> = BTreeMap::new();
-        for host in &entry.endpoints.hosts {
-            priorities.entry(host.priority).or_default().insert(host.id);
-        }
-        priorities
-    };
-    let (before, after) = (before.map(hosts).unwrap_or_default(), hosts(after));
-    let priorities: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    priorities.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
-}
-
-fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
-    clusters.iter().map(|entry| (entry.config.name.as_str(), entry)).collect()
-}
-
-fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
-    let mut users = Users::new();
-    for (index, config) in clusters.iter().enumerate() {
-        for (name, _) in names_of(config) {
-            let users = users.entry(name).or_default();
-            if users.last() != Some(&index) {
-                users.push(index);
-            }
-        }
-    }
-    users
-}
-
-/// The names that a cluster's endpoints have.
-fn names_of(config: &config::Cluster) -> impl Iterator<Item = (DnsName, Refresh)> {
-    config.load_assignment.endpoints.iter().filter_map(move |endpoint| match &endpoint.address {
-        Address::Name { host, .. } => {
-            let dns = config.discovery.dns()?;
-            Some((DnsName::of(host, dns), Refresh::of(dns)))
-        }
-        Address::Socket(_) => None,
-    })
 }

@@ -40,8 +40,9 @@ impl<I: Io> Shard<I> {
         if !config.normalization.is_none() && !self.normalize(key, config) {
             return false;
         }
+        let secure = self.downstreams.get(downstream).is_some_and(|it| it.is_secure);
         let Some(stream) = self.streams.get_mut(key) else { return false };
-        let ends = Ends { peer, local, host: http.host_address };
+        let ends = Ends { peer, local, host: http.host_address, secure };
         let request = &mut stream.request;
         match client_address::identify(request, &config.client_address, &ends) {
             Ok(client) => {

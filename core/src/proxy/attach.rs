@@ -10,6 +10,7 @@ use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{Breakers, Permit};
 use crate::stats::{ClusterStat, HostStat};
+use tidegate_http::Scheme;
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
@@ -27,6 +28,10 @@ impl<I: Io> Shard<I> {
         let Some(stream) = self.streams.get_mut(stream_key) else { return false };
         let is_free = upstream.output.is_none() && !upstream.sending;
         debug_assert!(is_free || upstream.pool.http2, "a free connection is busy");
+        if stream.listener.http.config.client_address.match_upstream {
+            let is_secure = upstream.cluster.tls.is_some();
+            stream.request.scheme = Some(if is_secure { Scheme::Https } else { Scheme::Http });
+        }
         match &mut upstream.codec {
             Codec::Http1(decoder) => {
                 upstream.work = Work::Busy(stream_key);

@@ -13,7 +13,7 @@ use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{
-    Breakers, CompiledRetryPolicy, CompiledRoute, CompiledTarget, ListenerEntry, Permit, RouteId,
+    Breakers, ChainEntry, CompiledRetryPolicy, CompiledRoute, CompiledTarget, Permit, RouteId,
 };
 use crate::stats::{ClusterStat, HostStat, Scope};
 use tidegate_http::BodyLength;
@@ -64,7 +64,7 @@ impl Stream {
 }
 
 /// The policy of a stream with this route.
-fn policy_of(listener: &ListenerEntry, route: Option<RouteId>) -> &CompiledRetryPolicy {
+fn policy_of(listener: &ChainEntry, route: Option<RouteId>) -> &CompiledRetryPolicy {
     match route.and_then(|id| listener.http.routes.get(id).retry_policy()) {
         Some(policy) => policy,
         None => CompiledRetryPolicy::none(),
@@ -361,7 +361,7 @@ impl<I: Io> Shard<I> {
         }
         self.reclaim_response(head);
         if ended {
-            self.listen_for_next(key, BodyLength::None);
+            self.listen_for_next(key, false);
             self.release_upstream(key);
         } else if let Some(upstream) = self.upstreams.get(key) {
             self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxDestroyLocal);

@@ -17,6 +17,15 @@ pub(super) struct Ends {
     pub local: Option<SocketAddr>,
     /// What is written instead of a loopback address.
     pub host: IpAddr,
+    /// The connection speaks TLS.
+    pub secure: bool,
+}
+
+impl Ends {
+    /// The scheme of a request that came straight from its client.
+    fn scheme(&self) -> &'static [u8] {
+        if self.secure { b"https" } else { b"http" }
+    }
 }
 
 /// What is known of a request's client.
@@ -56,7 +65,7 @@ pub(super) fn identify(
             }
             let untrusted = *trusted_hops == 0;
             if untrusted || headers.get(Name::XForwardedProto).is_none() {
-                replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
+                replace(headers, Name::XForwardedProto, b"x-forwarded-proto", ends.scheme());
             }
             (found.map(|(address, _)| address), checked)
         }
@@ -180,7 +189,8 @@ fn settle_scheme(request: &mut RequestHead, config: &ClientAddress, ends: &Ends)
     let forwarded = headers.get(Name::XForwardedProto).unwrap_or_default();
     let mut https = forwarded.eq_ignore_ascii_case(b"https");
     if forwarded.is_empty() {
-        replace(headers, Name::XForwardedProto, b"x-forwarded-proto", b"http");
+        https = ends.secure;
+        replace(headers, Name::XForwardedProto, b"x-forwarded-proto", ends.scheme());
     }
     let untrusted = matches!(config.source, AddressSource::Peer { trusted_hops: 0, .. });
     if config.append_x_forwarded_port

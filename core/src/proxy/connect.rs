@@ -67,6 +67,7 @@ impl Upstream {
             asked: false,
             answered: false,
             opened: now,
+            retired: false,
             aged_at: None,
             host_permit: None,
             since: now,
@@ -161,12 +162,14 @@ impl<I: Io> Shard<I> {
         };
         let draw = if http2 { self.random.draw() } else { 0 };
         let mut upstream = Upstream::new(socket, host, entry, http2, self.now.instant, draw);
+        upstream.retired = self.pools.speaks_otherwise(entry);
         if let Some(permit) = host_permit {
             permit.fetch_add(1, Ordering::Relaxed);
             upstream.host_permit = Some(permit.clone());
         }
         let key = self.upstreams.insert(upstream);
         self.io.set_token(socket, Owner::Upstream(key).token());
+        self.begin_upstream_handshake(key, host);
         self.count_connection(entry, host, http2);
         self.arm_upstream(key);
         Some(key)

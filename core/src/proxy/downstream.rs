@@ -11,8 +11,9 @@ use super::stream::{Phase, Stream};
 use crate::access_log::{Measured, Moment};
 use crate::config::{CodecType, HttpConnectionManager};
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
-use crate::snapshot::ListenerEntry;
+use crate::snapshot::ChainEntry;
 use crate::stats::HttpStat;
+use crate::transport::Session;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -70,8 +71,8 @@ impl Codec {
 #[derive(Debug)]
 pub struct Downstream {
     pub(crate) socket: Socket,
-    /// Its listener, as of the last request.
-    pub(crate) listener: Rc<Arc<ListenerEntry>>,
+    /// Its listener, and the filter chain that it was given, as of the last request.
+    pub(crate) listener: Rc<Arc<ChainEntry>>,
     /// The version of the snapshot in which `listener` was looked up.
     pub(super) version: u64,
     /// The listener is gone: this connection closes after its next response.
@@ -102,14 +103,18 @@ pub struct Downstream {
     /// When the connection had nothing to do last, or a head began.
     pub(super) idle_since: Instant,
     pub(super) alarm: Alarm,
+    /// Until when the handshake may take, while it is under way.
+    pub(super) handshake_until: Option<Instant>,
+    /// It speaks TLS.
+    pub(super) is_secure: bool,
     /// The peer's address and ours, once they were asked for.
-    pub(super) ends: Option<[Option<SocketAddr>; 2]>,
+    pub(crate) ends: Option<[Option<SocketAddr>; 2]>,
 }
 
 impl Downstream {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(socket: Socket, listener: Rc<Arc<ListenerEntry>>, now: Instant) -> Downstream {
+    pub fn new(socket: Socket, listener: Rc<Arc<ChainEntry>>, now: Instant) -> Downstream {
         Downstream {
             socket,
             codec: Codec::Undecided,
@@ -132,6 +137,8 @@ impl Downstream {
             accepted: now,
             idle_since: now,
             alarm: Alarm::default(),
+            handshake_until: None,
+            is_secure: false,
             ends: None,
         }
     }
@@ -144,6 +151,9 @@ impl Downstream {
     pub(super) fn deadline(&self, draining_since: Option<Instant>) -> Option<Instant> {
         if let Life::Lingering { until, .. } = self.life {
             return Some(until);
+        }
+        if self.handshake_until.is_some() {
+            return self.handshake_until;
         }
         let config = self.config();
         let age = config.max_connection_duration.filter(|_| !self.aged);
@@ -225,6 +235,7 @@ impl<I: Io> Shard<I> {
             Outcome::Received(buffer) => self.downstream_received(key, buffer),
             Outcome::Sent(Ok(())) => self.downstream_sent(key),
             Outcome::Eof => self.downstream_eof(key),
+            Outcome::Connected(result) => self.downstream_secured(key, result),
             Outcome::RecvFailed(errno) | Outcome::Sent(Err(errno)) => {
                 self.downstream_failed(key, errno);
             }
@@ -262,9 +273,11 @@ impl<I: Io> Shard<I> {
         }
         let config = &downstream.listener.http.config;
         let now = self.now.instant;
+        let agreed = self.io.session(downstream.socket).and_then(Session::protocol);
         let speaks_http2 = match config.codec_type {
             CodecType::Http1 => false,
             CodecType::Http2 => true,
+            CodecType::Auto if let Some(protocol) = agreed => protocol == b"h2",
             CodecType::Auto if buffer.len() < PREFACE.len() && PREFACE.starts_with(&buffer) => {
                 downstream.held.push_back(Buffer::copy_from(&buffer));
                 downstream.idle_since = now;

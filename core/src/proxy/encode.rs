@@ -13,8 +13,7 @@ pub(super) fn write_request(stream: &mut Stream, cluster: &Cluster, out: &mut Ve
     let start = out.len();
     let (request, body) = (&mut stream.request, stream.request_body);
     if cluster.http1.send_fully_qualified_url {
-        let match_upstream = stream.listener.http.config.client_address.match_upstream;
-        write_with_whole_url(request, match_upstream, body, out);
+        write_with_whole_url(request, body, out);
     } else {
         encode_request(request, body, out);
     }
@@ -59,16 +58,11 @@ fn case_of(headers: &Headers, from: HeaderKeyFormat, to: HeaderKeyFormat) -> Opt
 }
 
 /// `send_fully_qualified_url`: the target is in absolute-form (RFC 9112 3.2.2).
-fn write_with_whole_url(
-    request: &mut RequestHead,
-    match_upstream: bool,
-    body: BodyLength,
-    out: &mut Vec<u8>,
-) {
+fn write_with_whole_url(request: &mut RequestHead, body: BodyLength, out: &mut Vec<u8>) {
     let path = request.path;
     if request.method != Method::Connect && request.path().first() == Some(&b'/') {
         let scheme: &[u8] = match request.scheme {
-            Some(Scheme::Https) if !match_upstream => b"https://",
+            Some(Scheme::Https) => b"https://",
             _ => b"http://",
         };
         let url = [scheme, request.authority(), request.path()].concat();

@@ -132,7 +132,7 @@ impl Stream {
             route_metadata: self.route().map(|route| &route.metadata),
             cluster_metadata: self.cluster().map(|cluster| &cluster.config.metadata),
             listener_metadata: Some(&self.listener.config.metadata),
-            filter_chain_name: Some(&self.listener.config.filter_chain.name),
+            filter_chain_name: Some(&self.listener.name),
             measured: self.measured.as_deref(),
             local_reply_body: None,
         }

@@ -111,7 +111,9 @@ impl<I: Io> Shard<I> {
         if config.max_requests_per_connection.is_some_and(|max| upstream.requests >= max) {
             self.stats.inc(stats, ClusterStat::UpstreamCxMaxRequests);
         } else if upstream.is_aged(now) {
-            self.stats.inc(stats, ClusterStat::UpstreamCxMaxDurationReached);
+            if !upstream.retired {
+                self.stats.inc(stats, ClusterStat::UpstreamCxMaxDurationReached);
+            }
         } else if upstream.http2().is_some_and(|connection| !connection.is_finished()) {
             return; // The origin allows no stream, for now.
         }

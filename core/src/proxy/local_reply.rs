@@ -12,7 +12,7 @@ use super::stream::{Phase, Stream};
 use crate::access_log::{Measured, Moment, Record};
 use crate::reply::{LocalReply, ResponseFlags, grpc_status};
 use crate::shard::{DownstreamKey, Shard, StreamKey};
-use crate::snapshot::{CompiledTarget, ListenerEntry, is_grpc};
+use crate::snapshot::{ChainEntry, CompiledTarget, is_grpc};
 use crate::stats::HttpStat;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -222,7 +222,7 @@ impl<I: Io> Shard<I> {
 /// Adds to a record what is known of the connection where there is no stream.
 pub(super) fn on_connection<'l>(
     record: Record<'l>,
-    listener: &'l ListenerEntry,
+    listener: &'l ChainEntry,
     [peer, local]: [Option<SocketAddr>; 2],
 ) -> Record<'l> {
     Record {
@@ -230,7 +230,7 @@ pub(super) fn on_connection<'l>(
         downstream_direct_address: peer,
         downstream_local_address: local,
         listener_metadata: Some(&listener.config.metadata),
-        filter_chain_name: Some(&listener.config.filter_chain.name),
+        filter_chain_name: Some(&listener.name),
         ..record
     }
 }

@@ -20,6 +20,7 @@ mod encode;
 mod flow;
 mod grpc_stats;
 mod grpc_to_http1;
+mod handshake;
 mod header_mutation;
 mod http1_downstream;
 mod http1_upstream;
@@ -50,6 +51,7 @@ mod timeouts;
 mod tunnel;
 mod upstream;
 
+pub(crate) use deadline::{Alarm, earliest};
 pub use downstream::Downstream;
 pub use grpc_stats::GrpcScopes;
 pub use header_mutation::MutationScratch;

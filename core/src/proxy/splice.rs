@@ -12,7 +12,8 @@
 //!
 //! What it leaves to others: splicing itself (`tidegate-io`).
 
-use super::upstream::{Codec, Work};
+use super::downstream::Downstream;
+use super::upstream::{Codec, Upstream, Work};
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::stats::{ClusterStat, HttpStat};
 use tidegate_http::BodyLength;
@@ -53,6 +54,8 @@ impl<I: Io> Shard<I> {
             && let Some(stream) = self.streams.get(stream_key)
             && is_long(stream.response.body)
             && stream.downstream_http2.is_none()
+            && let Some(downstream) = self.downstreams.get(stream.downstream)
+            && passes_unchanged(downstream, upstream)
             && stream.grpc_call.is_none()
             // Nothing is done to the body on its way, and nothing else is to be sent meanwhile.
             && stream.response_body == stream.response.body
@@ -129,11 +132,19 @@ impl<I: Io> Shard<I> {
         }
     }
 
+    /// Whether the response was one that is spliced.
+    pub(super) fn was_long(&self, key: UpstreamKey, stream: StreamKey) -> bool {
+        let Some(stream) = self.streams.get(stream) else { return false };
+        let downstream = self.downstreams.get(stream.downstream);
+        let ends = downstream.zip(self.upstreams.get(key));
+        is_long(stream.response.body) && ends.is_some_and(|(to, from)| passes_unchanged(to, from))
+    }
+
     /// The connection is free again: reads on, the first bytes only when the response was long.
-    pub(super) fn listen_for_next(&mut self, key: UpstreamKey, body: BodyLength) {
+    pub(super) fn listen_for_next(&mut self, key: UpstreamKey, was_long: bool) {
         let Some(upstream) = self.upstreams.get_mut(key) else { return };
         let was_reading = !upstream.bulk && !upstream.paused && upstream.splice == Splice::Off;
-        upstream.bulk = is_long(body);
+        upstream.bulk = was_long;
         (upstream.paused, upstream.splice) = (false, Splice::Off);
         if upstream.bulk {
             self.io.pause(upstream.socket);
@@ -142,6 +153,11 @@ impl<I: Io> Shard<I> {
             self.io.recv(upstream.socket);
         }
     }
+}
+
+/// Whether bytes go from one connection to the other as they are: neither speaks TLS.
+fn passes_unchanged(downstream: &Downstream, upstream: &Upstream) -> bool {
+    !downstream.is_secure && upstream.cluster.tls.is_none()
 }
 
 /// Whether splicing such a body pays.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_http::h1::ResponseDecoder;
 use tidegate_http::h2::{self, ErrorCode};
-use tidegate_io::{Errno, Instant, Io, Outcome, Output, Socket};
+use tidegate_io::{Instant, Io, Outcome, Output, Socket};
 
 /// What an upstream connection does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +115,8 @@ pub struct Upstream {
     /// Some byte of the response under way has arrived.
     pub(super) answered: bool,
     pub(super) opened: Instant,
+    /// Its cluster speaks TLS otherwise by now: it carries no further request.
+    pub(super) retired: bool,
     /// When it gets too old for another request.
     pub(super) aged_at: Option<Instant>,
     /// Counts it among the connections to its host, where these have a limit.
@@ -131,9 +133,9 @@ impl Upstream {
         self.work == Work::Idle
     }
 
-    /// Whether it is too old for another request.
+    /// Whether it carries no further request, for its age or because it is retired.
     pub(super) fn is_aged(&self, now: Instant) -> bool {
-        self.aged_at.is_some_and(|at| at <= now)
+        self.retired || self.aged_at.is_some_and(|at| at <= now)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -182,10 +184,7 @@ impl<I: Io> Shard<I> {
             },
             Outcome::Sent(Ok(())) => self.upstream_sent(key),
             Outcome::Connected(Ok(())) => self.upstream_connected(key),
-            Outcome::Connected(Err(Errno(libc::ECONNREFUSED))) => {
-                self.connect_failed(key, LocalReply::CONNECTION_REFUSED);
-            }
-            Outcome::Connected(Err(_)) => self.connect_failed(key, LocalReply::CONNECTION_FAILURE),
+            Outcome::Connected(Err(errno)) => self.upstream_connect_failed(key, errno),
             Outcome::Eof => self.upstream_eof(key),
             Outcome::RecvFailed(_) => self.upstream_ended(key, End::Remote),
             Outcome::Sent(Err(errno)) => self.upstream_send_failed(key, errno),
@@ -210,7 +209,9 @@ impl<I: Io> Shard<I> {
             upstream.is_aged(self.now.instant).then_some(ClusterStat::UpstreamCxMaxDurationReached)
         };
         if let Some(stat) = limit_reached {
-            self.stats.inc(upstream.cluster.stats, stat);
+            if !upstream.retired {
+                self.stats.inc(upstream.cluster.stats, stat);
+            }
             self.close_upstream(key);
             return;
         }
@@ -343,11 +344,11 @@ impl<I: Io> Shard<I> {
             && upstream.output.as_ref().is_none_or(Output::is_empty)
             && upstream.codec.is_idle();
         if quiet && !close {
-            let body = stream.response.body;
+            let was_long = self.was_long(key, stream_key);
             if let Some(upstream) = self.upstreams.get_mut(key) {
                 upstream.output = None;
             }
-            self.listen_for_next(key, body);
+            self.listen_for_next(key, was_long);
             self.release_upstream(key);
         } else {
             self.stats.inc(upstream.cluster.stats, ClusterStat::UpstreamCxDestroyLocal);

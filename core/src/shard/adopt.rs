@@ -13,9 +13,12 @@ impl<I: Io> Shard<I> {
     /// Follows the snapshot that `self.adopted` just took up.
     pub(super) fn adopt(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
-        let closed = self.pools.adopt(&snapshot.clusters);
+        let (closed, changed) = self.pools.adopt(&snapshot.clusters);
         for key in closed {
             self.close_upstream(key);
+        }
+        if !changed.is_empty() {
+            self.retire_upstreams(&changed);
         }
         self.logs.adopt(&snapshot);
         self.adopt_listeners()?;
@@ -23,6 +26,9 @@ impl<I: Io> Shard<I> {
             self.draining_since = Some(self.now.instant);
             for key in self.downstreams.keys() {
                 self.drain_downstream(key);
+            }
+            for key in self.inspected.keys() {
+                self.arm_inspected(key);
             }
         }
         self.stats.inc(self.server, ServerStat::SnapshotsAdopted);

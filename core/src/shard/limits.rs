@@ -36,6 +36,10 @@ pub const HTTP2_WINDOW_SMALL: usize = 32 * 1024;
 /// How long a connection of HTTP/2 is idle before the memory that it does not need is given back.
 pub const HTTP2_TRIM_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a handshake of TLS may take where `transport_socket_connect_timeout` says nothing.
+/// Envoy waits for ever.
+pub const HANDSHAKE: Duration = Duration::from_secs(15);
+
 /// Bytes of further (pipelined) requests held while one is answered; more stay in the kernel.
 pub const HELD_BYTES_MAX: usize = 64 * 1024;
 

@@ -2,26 +2,43 @@
 //!
 //! What it leaves to others: binding (`control`), what a connection does (`proxy::downstream`).
 
+use super::inspection::Inspection;
 use super::{ListenerKey, Owner, Shard, limits};
 use crate::proxy::Downstream;
-use crate::snapshot::{ListenerEntry, ListenerId};
+use crate::snapshot::{ChainEntry, ChainQuery, ListenerEntry, ListenerId};
 use crate::stats::{ListenerStat, ServerStat};
 use std::io;
-use std::net::Shutdown;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_io::{Errno, Instant, Io, Socket};
+use tidegate_io::{Completion, Errno, Instant, Io, Outcome, Socket};
 
 /// The classic BPF instruction that ends a filter; its operand, 0, says that nothing is kept.
 const BPF_RETURN: u16 = 0x06;
+
+/// Of a connection of which it does not matter, or that is broken already.
+const NO_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// One listening socket.
 pub struct Listener {
     socket: Socket,
     /// The entry of the adopted snapshot; the last one when the listener is gone.
     pub entry: Rc<Arc<ListenerEntry>>,
+    /// Its filter chains, for the connections that are given them.
+    chains: Vec<Rc<Arc<ChainEntry>>>,
     /// When it stops accepting for good.
     closes_at: Option<Instant>,
+}
+
+impl Listener {
+    fn set_entry(&mut self, entry: &Arc<ListenerEntry>) {
+        self.entry = Rc::new(entry.clone());
+        self.chains = chains_of(entry);
+    }
+}
+
+fn chains_of(entry: &ListenerEntry) -> Vec<Rc<Arc<ChainEntry>>> {
+    entry.chains.iter().map(|chain| Rc::new(chain.clone())).collect()
 }
 
 impl<I: Io> Shard<I> {
@@ -34,7 +51,12 @@ impl<I: Io> Shard<I> {
     pub(super) fn open_listener(&mut self, entry: &Arc<ListenerEntry>) -> io::Result<()> {
         let descriptor = entry.sockets.sockets[self.index].try_clone()?;
         let socket = self.io.listen(descriptor, Owner::Shard.token())?;
-        let listener = Listener { socket, entry: Rc::new(entry.clone()), closes_at: None };
+        let listener = Listener {
+            socket,
+            entry: Rc::new(entry.clone()),
+            chains: chains_of(entry),
+            closes_at: None,
+        };
         let key = self.listeners.insert(listener);
         self.io.set_token(socket, Owner::Listener(key).token());
         self.io.accept(socket);
@@ -50,7 +72,7 @@ impl<I: Io> Shard<I> {
             match snapshot.listeners.iter().find(|entry| entry.id == listener.entry.id) {
                 Some(entry) if !snapshot.draining => {
                     if !Arc::ptr_eq(entry, &listener.entry) {
-                        listener.entry = Rc::new(entry.clone());
+                        listener.set_entry(entry);
                     }
                 }
                 _ => self.stop_accepting(key),
@@ -122,11 +144,83 @@ impl<I: Io> Shard<I> {
             self.io.close(socket);
             return;
         };
-        let entry = listener.entry.clone();
-        self.stats.inc(entry.stats, ListenerStat::DownstreamCxTotal);
-        self.stats.inc(entry.stats, ListenerStat::DownstreamCxActive);
-        let key = self.downstreams.insert(Downstream::new(socket, entry, self.now.instant));
+        if listener.entry.config.tls_inspector.is_some() {
+            self.inspect(key, socket);
+        } else if let Some(place) = listener.entry.matching.only() {
+            let chain = listener.chains[place].clone();
+            self.connected(chain, socket, None, Inspection::NONE);
+        } else {
+            let entry = listener.entry.clone();
+            self.choose_chain(key, &entry, socket, Inspection::NONE);
+        }
+    }
+
+    /// Gives a connection its filter chain, or closes it if none is for it. The addresses are asked
+    /// for only where they matter.
+    pub(super) fn choose_chain(
+        &mut self,
+        key: ListenerKey,
+        entry: &ListenerEntry,
+        socket: Socket,
+        inspection: Inspection,
+    ) {
+        let ends = match entry.matching.asks_addresses() {
+            true => Some([self.io.peer_address(socket), self.io.local_address(socket)]),
+            false => None,
+        };
+        let [remote, local] = ends.unwrap_or_default().map(|it| it.unwrap_or(NO_ADDRESS));
+        let place = entry.matching.find(&ChainQuery {
+            local,
+            remote,
+            direct_remote: remote,
+            server_name: &inspection.server_name,
+            transport_protocol: if inspection.is_tls { "tls" } else { "raw_buffer" },
+            application_protocols: &inspection.protocols,
+        });
+        let Some(chain) = place.and_then(|place| entry.chains.get(place)) else {
+            self.stats.inc(entry.stats, ListenerStat::NoFilterChainMatch);
+            self.io.close(socket);
+            return;
+        };
+        let of_listener = self.listeners.get(key).and_then(|it| it.chains.get(chain.place));
+        let chain = match of_listener.filter(|it| Arc::ptr_eq(it, chain)) {
+            Some(shared) => shared.clone(),
+            None => Rc::new(chain.clone()),
+        };
+        self.connected(chain, socket, ends, inspection);
+    }
+
+    /// A connection has its filter chain: it begins.
+    fn connected(
+        &mut self,
+        chain: Rc<Arc<ChainEntry>>,
+        socket: Socket,
+        ends: Option<[Option<SocketAddr>; 2]>,
+        inspection: Inspection,
+    ) {
+        self.stats.inc(chain.stats, ListenerStat::DownstreamCxTotal);
+        self.stats.inc(chain.stats, ListenerStat::DownstreamCxActive);
+        let is_secure = chain.tls.is_some();
+        let mut downstream = Downstream::new(socket, chain, self.now.instant);
+        downstream.ends = ends;
+        let key = self.downstreams.insert(downstream);
         self.io.set_token(socket, Owner::Downstream(key).token());
+        if is_secure {
+            self.begin_handshake(key, inspection.input);
+            self.open_downstream(key);
+            if inspection.eof {
+                self.io.end_input(socket);
+            }
+            return;
+        }
         self.open_downstream(key);
+        if let Some(input) = inspection.input {
+            self.downstream_completion(key, Outcome::Received(input));
+        }
+        if inspection.eof {
+            // In the next turn, as if it had not come with the rest.
+            let token = Owner::Downstream(key).token();
+            self.late.push(Completion { token, outcome: Outcome::Eof });
+        }
     }
 }

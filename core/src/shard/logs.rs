@@ -52,7 +52,10 @@ impl ShardLogs {
     pub fn adopt(&mut self, snapshot: &Snapshot) {
         let listeners = &snapshot.listeners;
         self.logs.retain(|log| {
-            let mut loggers = listeners.iter().flat_map(|listener| &listener.http.access_log);
+            let mut loggers = listeners
+                .iter()
+                .flat_map(|listener| &listener.chains)
+                .flat_map(|chain| &chain.http.access_log);
             loggers.any(|logger| Arc::ptr_eq(logger, log.logger()))
         });
     }

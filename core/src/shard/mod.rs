@@ -7,6 +7,7 @@
 //! What it leaves to others: what the bytes mean (`proxy`), which snapshot there is (`control`).
 
 mod adopt;
+mod inspection;
 pub mod limits;
 mod listeners;
 mod logs;
@@ -16,11 +17,14 @@ pub mod timers;
 
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
+use crate::config::TlsInspector;
 use crate::proxy::{Downstream, GrpcScopes, Moved, MutationScratch, Stream, Upstream};
 use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
+use crate::transport::{ClientHello, Sockets};
 use crate::upstream::{PoolId, Pools};
+use inspection::{Inspected, InspectedKey};
 use listeners::Listener;
 use logs::ShardLogs;
 use slots::{Key, Slots};
@@ -38,12 +42,14 @@ pub(crate) type UpstreamKey = Key<Upstream>;
 pub(crate) type StreamKey = Key<Stream>;
 type ListenerKey = Key<Listener>;
 
-/// What a [`Token`] names; the kind is in its high byte, the key in the rest.
+/// What a [`Token`] names; the kind is in its high byte, which stays below 128, and the key in the
+/// rest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
     Listener(ListenerKey),
     Downstream(DownstreamKey),
     Upstream(UpstreamKey),
+    Inspected(InspectedKey),
     /// The waker, and the timer of things that concern the whole shard.
     Shard,
 }
@@ -55,6 +61,7 @@ impl Owner {
             Owner::Listener(key) => (1, key.to_bits()),
             Owner::Downstream(key) => (2, key.to_bits()),
             Owner::Upstream(key) => (3, key.to_bits()),
+            Owner::Inspected(key) => (4, key.to_bits()),
         };
         Token(kind << 56 | bits)
     }
@@ -64,6 +71,7 @@ impl Owner {
             1 => Owner::Listener(Key::from_bits(token.0)),
             2 => Owner::Downstream(Key::from_bits(token.0)),
             3 => Owner::Upstream(Key::from_bits(token.0)),
+            4 => Owner::Inspected(Key::from_bits(token.0)),
             _ => Owner::Shard,
         }
     }
@@ -84,7 +92,7 @@ pub struct ShardState {
 
 /// One shard. Generic over its I/O, so that the simulator runs this very code.
 pub struct Shard<I: Io> {
-    pub(crate) io: I,
+    pub(crate) io: Sockets<I>,
     /// Which shard this is: picks its listening sockets.
     index: usize,
     pub(crate) now: Now,
@@ -94,6 +102,9 @@ pub struct Shard<I: Io> {
     pub(crate) state: Arc<ShardState>,
     pub(crate) timers: Timers,
     listeners: Slots<Listener>,
+    inspected: Slots<Inspected>,
+    /// Those of which it is known what they are.
+    decided: Vec<(InspectedKey, ClientHello, TlsInspector)>,
     pub(crate) downstreams: Slots<Downstream>,
     pub(crate) upstreams: Slots<Upstream>,
     pub(crate) streams: Slots<Stream>,
@@ -120,6 +131,8 @@ pub struct Shard<I: Io> {
     pub(crate) scratch: Vec<u8>,
     pub(crate) mutation_scratch: MutationScratch,
     completions: Vec<Completion>,
+    /// What the next turn begins with.
+    late: Vec<Completion>,
     fired: Vec<Token>,
     /// Heads of messages that came with the last turn, or pieces of them if these were more.
     pub(crate) came: usize,
@@ -136,13 +149,14 @@ impl<I: Io> Shard<I> {
     /// A shard that has adopted the newest snapshot of `publisher` and accepts from the next turn
     /// on.
     pub fn new(
-        mut io: I,
+        io: I,
         index: usize,
         publisher: Arc<Publisher>,
         stats: Arc<ShardStats>,
         server: Scope,
         seed: u64,
     ) -> io::Result<Shard<I>> {
+        let mut io = Sockets::new(io);
         io.set_waker_token(Owner::Shard.token());
         publisher.add_waker(io.waker());
         let now = io.now();
@@ -155,6 +169,8 @@ impl<I: Io> Shard<I> {
             state: Arc::default(),
             timers: Timers::new(now.instant),
             listeners: Slots::default(),
+            inspected: Slots::default(),
+            decided: Vec::new(),
             downstreams: Slots::default(),
             upstreams: Slots::default(),
             streams: Slots::default(),
@@ -173,6 +189,7 @@ impl<I: Io> Shard<I> {
             scratch: Vec::new(),
             mutation_scratch: MutationScratch::default(),
             completions: Vec::with_capacity(limits::COMPLETIONS_PER_TURN_EXPECTED),
+            late: Vec::new(),
             fired: Vec::new(),
             came: 0,
             starved: Vec::new(),
@@ -192,12 +209,15 @@ impl<I: Io> Shard<I> {
 
     /// The I/O backend, for the simulator and for tests.
     pub fn io(&mut self) -> &mut I {
-        &mut self.io
+        self.io.inner()
     }
 
     /// How long the next turn may wait for completions.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
+        if !self.late.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let now = self.now.instant;
         let timers = self.timers.timeout(now);
         match self.logs.next_flush().map(|at| at.since(now)) {
@@ -210,6 +230,7 @@ impl<I: Io> Shard<I> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let mut completions = std::mem::take(&mut self.completions);
         self.io.expect(std::mem::take(&mut self.came), self.streams.len());
+        completions.append(&mut self.late);
         let waited = self.io.turn(timeout, &mut completions);
         if let Ok(now) = waited {
             self.now = now;
@@ -223,6 +244,7 @@ impl<I: Io> Shard<I> {
         for completion in completions.drain(..) {
             self.apply(completion);
         }
+        self.end_inspections();
         self.came = self.came.max(received);
         self.completions = completions;
         waited?;
@@ -239,6 +261,7 @@ impl<I: Io> Shard<I> {
             }
             (Owner::Downstream(key), outcome) => self.downstream_completion(key, outcome),
             (Owner::Upstream(key), outcome) => self.upstream_completion(key, outcome),
+            (Owner::Inspected(key), outcome) => self.inspected_completion(key, outcome),
             (Owner::Shard, _) => self.woken(),
             (Owner::Listener(_), outcome) => {
                 debug_assert!(false, "a listener completed with {outcome:?}");
@@ -254,6 +277,7 @@ impl<I: Io> Shard<I> {
                 Owner::Listener(key) => self.listener_timer(key),
                 Owner::Downstream(key) => self.downstream_timer(key),
                 Owner::Upstream(key) => self.upstream_timer(key),
+                Owner::Inspected(key) => self.inspected_timer(key),
                 Owner::Shard => self.retry(),
             }
         }
@@ -277,10 +301,10 @@ impl<I: Io> Shard<I> {
     /// Tells control, admin and `/stats` where we are; plain stores.
     fn report(&mut self) {
         let state = &self.state;
-        state.connections.store(self.downstreams.len() as u64, Ordering::Relaxed);
-        let drained = self.draining_since.is_some()
-            && self.downstreams.is_empty()
-            && self.listeners.is_empty();
+        let connections = self.downstreams.len() + self.inspected.len();
+        state.connections.store(connections as u64, Ordering::Relaxed);
+        let drained =
+            self.draining_since.is_some() && connections == 0 && self.listeners.is_empty();
         if drained != state.drained.load(Ordering::Relaxed) {
             self.logs.hand_over();
             state.drained.store(drained, Ordering::Release);
@@ -311,7 +335,12 @@ impl<I: Io> Shard<I> {
     /// timers.
     #[must_use]
     pub fn census(&self) -> [usize; 4] {
-        [self.downstreams.len(), self.streams.len(), self.upstreams.len(), self.timers.len()]
+        [
+            self.downstreams.len() + self.inspected.len(),
+            self.streams.len(),
+            self.upstreams.len(),
+            self.timers.len(),
+        ]
     }
 
     /// Closes every idle upstream connection and hands over what is left of the logs: the end of a

@@ -11,6 +11,7 @@ pub use selection::{Group, SelectionRules, Source, SourceKind};
 
 use crate::config::{self, Thresholds};
 use crate::stats::Scope;
+use crate::transport::ClientContext;
 use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,6 +116,9 @@ pub struct ClusterEntry {
     pub config: Arc<config::Cluster>,
     /// Its hosts now.
     pub endpoints: Arc<EndpointSet>,
+    /// What its connections shake hands with, if they are TLS. Connections are shared by those
+    /// whose contexts have the same identity.
+    pub tls: Option<Arc<ClientContext>>,
     /// Counters of its circuit breakers, shared by shards and by versions of the entry.
     pub breakers: Arc<Breakers>,
     /// Its stats.

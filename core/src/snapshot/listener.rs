@@ -2,13 +2,15 @@
 //!
 //! What it leaves to others: binding (`control`), accepting (`shard`).
 
-use super::{LocalReplies, RouteTable};
+use super::{FilterChains, LocalReplies, RouteTable};
 use crate::access_log::AccessLogger;
 use crate::config;
 use crate::stats::{Registry, Scope};
+use crate::transport::ServerContext;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A listener's number: given to an address once (to a name, where the kernel chooses the port). A
 /// listener whose address changes is another one, and so is one that was gone and comes back.
@@ -24,10 +26,44 @@ pub struct ListenerEntry {
     pub config: Arc<config::Listener>,
     /// Its sockets.
     pub sockets: Arc<ListenerSockets>,
-    /// Its HTTP connection manager.
-    pub http: Arc<HttpEntry>,
+    /// Its filter chains, as [`config::Listener::chains`] has them.
+    pub chains: Vec<Arc<ChainEntry>>,
+    /// Which of them a connection gets.
+    pub matching: Arc<FilterChains>,
     /// Its stats.
     pub stats: Scope,
+    /// Stats of its TLS inspector, under `tls_inspector`.
+    pub inspector_stats: Option<Scope>,
+}
+
+/// One filter chain of a listener, with what its connections need to know of the listener.
+#[derive(Debug)]
+pub struct ChainEntry {
+    /// The listener's number.
+    pub id: ListenerId,
+    /// The listener.
+    pub config: Arc<config::Listener>,
+    /// Its place among the listener's chains.
+    pub place: usize,
+    /// Its HTTP connection manager.
+    pub http: Arc<HttpEntry>,
+    /// What its connections shake hands with, if they are TLS. New handshakes use the context of
+    /// the newest snapshot.
+    pub tls: Option<Arc<ServerContext>>,
+    /// How long a handshake may take, if that is said.
+    pub handshake_timeout: Option<Duration>,
+    /// Its name; may be empty.
+    pub name: String,
+    /// The listener's stats.
+    pub stats: Scope,
+}
+
+impl ListenerEntry {
+    /// What has become of a chain of this listener as it was before.
+    #[must_use]
+    pub fn successor(&self, before: &ChainEntry) -> Option<&Arc<ChainEntry>> {
+        self.chains.get(self.config.successor(&before.config, before.place)?)
+    }
 }
 
 /// The listening sockets of one listener: one per shard, bound to one address with `SO_REUSEPORT`.

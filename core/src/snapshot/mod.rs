@@ -9,6 +9,7 @@
 //! (`upstream`).
 
 pub mod cluster;
+pub mod filter_chains;
 pub mod listener;
 pub mod local_reply;
 pub mod publish;
@@ -18,7 +19,8 @@ pub use cluster::{
     Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Group, Host, HostId, Permit,
     SelectionRules, Source, SourceKind,
 };
-pub use listener::{HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
+pub use filter_chains::{ChainQuery, FilterChains, Overlap};
+pub use listener::{ChainEntry, HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
 pub use local_reply::{Body, LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{

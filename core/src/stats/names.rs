@@ -79,8 +79,26 @@ stats! {
         DownstreamCxActive = Gauge "downstream_cx_active",
         DownstreamCxDestroy = Counter "downstream_cx_destroy",
         DownstreamCxOverflow = Counter "downstream_cx_overflow",
+        DownstreamPreCxActive = Gauge "downstream_pre_cx_active",
+        DownstreamPreCxTimeout = Counter "downstream_pre_cx_timeout",
+        DownstreamListenerFilterRemoteClose = Counter "downstream_listener_filter_remote_close",
+        DownstreamListenerFilterError = Counter "downstream_listener_filter_error",
         NoFilterChainMatch = Counter "no_filter_chain_match",
         DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Under `tls_inspector.`
+    TlsInspectorStat {
+        ClientHelloTooLarge = Counter "client_hello_too_large",
+        TlsFound = Counter "tls_found",
+        TlsNotFound = Counter "tls_not_found",
+        AlpnFound = Counter "alpn_found",
+        AlpnNotFound = Counter "alpn_not_found",
+        SniFound = Counter "sni_found",
+        SniNotFound = Counter "sni_not_found",
+        BytesProcessed = Histogram "bytes_processed",
     }
 }
 

@@ -111,9 +111,10 @@ impl Pools {
     }
 
     /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
-    /// caller closes.
-    pub fn adopt(&mut self, table: &ClusterTable) -> Vec<UpstreamKey> {
-        let mut closing = Vec::new();
+    /// caller closes, and clusters whose connections are not what they should be any more, because
+    /// TLS is to be spoken otherwise.
+    pub fn adopt(&mut self, table: &ClusterTable) -> (Vec<UpstreamKey>, Vec<ClusterId>) {
+        let (mut closing, mut changed) = (Vec::new(), Vec::new());
         for index in 0..self.clusters.len() {
             let Some(cluster) = &self.clusters[index] else { continue };
             let old = cluster.entry.endpoints.clone();
@@ -126,6 +127,9 @@ impl Pools {
                         old.hosts.iter().filter(|h| !present.contains(&h.id)),
                         &mut closing,
                     );
+                    if self.speaks_otherwise(entry) {
+                        changed.push(entry.id);
+                    }
                     let entry = entry.clone();
                     self.set(index, entry);
                 }
@@ -141,7 +145,15 @@ impl Pools {
                 self.set(index, entry.clone());
             }
         }
-        closing
+        (closing, changed)
+    }
+
+    /// Whether connections of this entry's cluster that are made now speak TLS otherwise than the
+    /// entry says.
+    #[must_use]
+    pub fn speaks_otherwise(&self, entry: &ClusterEntry) -> bool {
+        let identity = |entry: &ClusterEntry| entry.tls.as_ref().map(|tls| tls.identity);
+        self.cluster(entry.id).is_some_and(|now| identity(&now.entry) != identity(entry))
     }
 
     fn set(&mut self, index: usize, entry: Arc<ClusterEntry>) {

@@ -6,6 +6,7 @@
 
 mod envoy_verdicts;
 mod examples;
+mod filter_chains;
 mod fuzz;
 mod grpc_stats;
 mod http2;
@@ -96,7 +97,7 @@ pub fn problems(text: &str) -> Vec<String> {
 /// The only HTTP connection manager of a bootstrap.
 pub fn manager(bootstrap: &Bootstrap) -> &tidegate::config::HttpConnectionManager {
     let tidegate::config::NetworkFilter::HttpConnectionManager(manager) =
-        &bootstrap.listeners[0].filter_chain.filter;
+        &bootstrap.listeners[0].filter_chains[0].filter;
     manager
 }
 

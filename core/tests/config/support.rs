@@ -88,9 +88,9 @@ fn where_it_is_allowed_it_is_a_warning_with_the_same_path() {
 fn what_decides_where_requests_go_is_never_ignored() {
     let rows = [
         ("match: { prefix: \"/\" }", "match: { prefix: \"/\", filter_state: [{ key: x }] }"),
-        ("    - filters:", "    - filter_chain_match: { server_names: [a] }\n      filters:"),
+        ("    - filters:", "    - filter_chain_match: { suffix_len: 8 }\n      filters:"),
         ("    type: STATIC", "    type: EDS\n    eds_cluster_config: {}"),
-        ("    type: STATIC", "    upstream_http_protocol_options: {}"),
+        ("    type: STATIC", "    transport_socket_matches: [{ name: x }]"),
         (
             "envoy.extensions.filters.http.router.v3.Router",
             "envoy.extensions.filters.http.rbac.v3.RBAC",

@@ -41,7 +41,8 @@ impl Control {
         let loaded = config::load(&[source], &config::Options::default());
         let (bootstrap, _) = loaded.unwrap_or_else(|errors| panic!("{errors}\n{yaml}"));
         let sockets = open_all(&bootstrap.listeners, &self.resources.sockets(), 1).unwrap();
-        let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
+        let prepared =
+            Prepared { bootstrap, sockets, access_logs: Vec::new(), tls: Default::default() };
         let changes = self.resources.handle_update(&prepared, self.now);
         self.act();
         changes
@@ -267,7 +268,7 @@ fn a_changed_listener_keeps_its_sockets_and_number() {
     let after = control.listener("web").unwrap();
     assert_eq!(before.id, after.id);
     assert!(Arc::ptr_eq(&before.sockets, &after.sockets));
-    assert!(!Arc::ptr_eq(&before.http, &after.http));
+    assert!(!Arc::ptr_eq(&before.chains[0].http, &after.chains[0].http));
     control.update(&bootstrap(&[], &clusters));
     assert!(control.listener("web").is_none());
 }

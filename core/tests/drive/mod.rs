@@ -73,7 +73,8 @@ fn snapshot(yaml: String, registry: &Arc<Registry>) -> Snapshot {
     let (bootstrap, _) = config::load(&[source], &config::Options::default()).unwrap();
     let mut resources = Resources::new(registry.clone(), 1);
     let sockets = open_all(&bootstrap.listeners, &resources.sockets(), 1).unwrap();
-    let prepared = Prepared { bootstrap, sockets, access_logs: Vec::new() };
+    let prepared =
+        Prepared { bootstrap, sockets, access_logs: Vec::new(), tls: Default::default() };
     resources.handle_update(&prepared, Instant::default());
     loop {
         match resources.poll_action() {

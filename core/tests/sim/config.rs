@@ -12,16 +12,17 @@ use tidegate::config::{
     self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
     Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
     LeastRequest, LoadBalancing, NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, Thresholds, UpstreamConnectionOptions,
-    VirtualHost, WeightedCluster,
+    RouteConfiguration, RouteMatch, RouteTarget, Thresholds, TlsInspector,
+    UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
-    Breakers, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Host, HostId, HttpEntry,
-    ListenerEntry, ListenerId, ListenerSockets, RouteTable, SelectionRules, Snapshot,
+    Breakers, ChainEntry, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet,
+    FilterChains, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets, RouteTable,
+    SelectionRules, Snapshot,
 };
 use tidegate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, Scope,
+    Registry, Scope, TlsInspectorStat,
 };
 use tidegate_io::sim::{Random, World};
 
@@ -105,6 +106,8 @@ pub struct Builder {
     speaks_http2: bool,
     retry: Option<RetryPolicy>,
     kept_bytes: Option<u64>,
+    /// The first bytes of connections are read before these have a filter chain.
+    inspector: Option<TlsInspector>,
     version: u64,
 }
 
@@ -124,6 +127,7 @@ impl Builder {
             speaks_http2: weather.versions.is_upstream_http2(true),
             retry: weather.retry.clone(),
             kept_bytes: weather.kept_bytes,
+            inspector: random.clone().chance(250).then(TlsInspector::default),
             version: 0,
         }
     }
@@ -179,6 +183,7 @@ impl Builder {
             id: ClusterId(index as u32),
             config: Arc::new(config),
             endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
+            tls: None,
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
             http2_stats: self
@@ -235,12 +240,28 @@ impl Builder {
             host_address: proxy_address().ip(),
             user_agent: None,
         };
+        let config = Arc::new(listener(manager, self.inspector));
+        let stats = self.registry.scope("listener.sim", ListenerStat::ALL);
+        let chain = ChainEntry {
+            id: ListenerId(0),
+            config: config.clone(),
+            place: 0,
+            http: Arc::new(http),
+            tls: None,
+            handshake_timeout: None,
+            name: String::new(),
+            stats,
+        };
         ListenerEntry {
             id: ListenerId(0),
-            config: Arc::new(listener(manager)),
+            matching: Arc::new(FilterChains::of(&config)),
+            config,
             sockets: self.sockets.clone(),
-            http: Arc::new(http),
-            stats: self.registry.scope("listener.sim", ListenerStat::ALL),
+            chains: vec![Arc::new(chain)],
+            stats,
+            inspector_stats: self
+                .inspector
+                .map(|_| self.registry.scope("tls_inspector", TlsInspectorStat::ALL)),
         }
     }
 }
@@ -276,7 +297,10 @@ impl Builder {
     }
 }
 
-fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
+fn listener(
+    manager: Arc<HttpConnectionManager>,
+    tls_inspector: Option<TlsInspector>,
+) -> config::Listener {
     config::Listener {
         name: "sim".into(),
         address: proxy_address(),
@@ -284,11 +308,17 @@ fn listener(manager: Arc<HttpConnectionManager>) -> config::Listener {
         inbound: false,
         stat_prefix: "sim".into(),
         per_connection_buffer_limit_bytes: 1 << 20,
-        filter_chain: FilterChain {
+        filter_chains: vec![FilterChain {
             name: String::new(),
             filter: NetworkFilter::HttpConnectionManager(manager),
+            tls: None,
+            matches: Default::default(),
             transport_socket_connect_timeout: None,
-        },
+        }],
+        default_filter_chain: None,
+        tls_inspector,
+        listener_filters_timeout: None,
+        continue_on_listener_filters_timeout: false,
         access_log: Vec::new(),
         metadata: Default::default(),
     }
@@ -348,6 +378,8 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         http2: weather.versions.upstream_options.clone(),
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        tls: None,
+        auto_san_validation: false,
         connections: UpstreamConnectionOptions::default(),
     }
 }

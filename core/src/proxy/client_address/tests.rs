@@ -10,6 +10,7 @@ fn ends(peer: &str) -> Ends {
         peer: Some(peer.parse().unwrap()),
         local: Some("192.0.2.9:8080".parse().unwrap()),
         host: "192.0.2.2".parse().unwrap(),
+        secure: false,
     }
 }
 

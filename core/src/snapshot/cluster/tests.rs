@@ -32,6 +32,8 @@ fn config() -> Arc<Cluster> {
         http1: Http1Options::default(),
         http2: Http2Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
+        tls: None,
+        auto_san_validation: false,
         connections: UpstreamConnectionOptions::default(),
     })
 }
@@ -44,6 +46,7 @@ fn entry(id: u32) -> Arc<ClusterEntry> {
         breakers: Arc::default(),
         stats: Registry::new(0).scope("", ClusterStat::ALL),
         http2_stats: None,
+        tls: None,
     })
 }
 
@@ -72,6 +75,7 @@ fn entries_are_found_by_name() {
             breakers: Arc::default(),
             stats: Registry::new(0).scope("", ClusterStat::ALL),
             http2_stats: None,
+            tls: None,
         })
     };
     let before = ClusterTable::new([named(1, "a"), named(2, "b")]);

@@ -1,0 +1,74 @@
+//! The handshakes of connections that speak TLS: how they begin and what they end with.
+//!
+//! What it leaves to others: their bytes (`transport`), and what contexts there are (`control`).
+
+use super::upstream::Work;
+use crate::reply::LocalReply;
+use crate::shard::{DownstreamKey, Owner, Shard, UpstreamKey, limits};
+use crate::snapshot::{ClusterId, Host};
+use tidegate_io::{Buffer, Errno, Io};
+
+impl<I: Io> Shard<I> {
+    /// A connection was accepted, and `input` is what it has sent: where its listener speaks TLS,
+    /// so does it.
+    pub(crate) fn begin_handshake(&mut self, key: DownstreamKey, input: Option<Buffer>) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        let listener = downstream.listener.clone();
+        let Some(context) = &listener.tls else { return };
+        let timeout = listener.handshake_timeout;
+        let timeout = timeout.unwrap_or(limits::HANDSHAKE);
+        downstream.handshake_until = Some(self.now.instant + timeout);
+        downstream.is_secure = true;
+        let token = Owner::Downstream(key).token();
+        let secured = self.io.secure_server(downstream.socket, &context.config, token, input);
+        debug_assert!(secured.is_ok(), "a context makes sessions");
+    }
+
+    /// The handshake of a client is over.
+    pub(super) fn downstream_secured(&mut self, key: DownstreamKey, result: Result<(), Errno>) {
+        let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        downstream.handshake_until = None;
+        downstream.idle_since = self.now.instant;
+        match result {
+            Ok(()) => self.arm_downstream(key),
+            Err(_) => self.close_downstream(key),
+        }
+    }
+
+    /// A connection to a host is being made: where its cluster speaks TLS, so does it.
+    pub(super) fn begin_upstream_handshake(&mut self, key: UpstreamKey, host: &Host) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let Some(context) = &upstream.cluster.tls else { return };
+        let name = context.names.choose(None, &host.hostname, host.address.ip());
+        let config = context.config(upstream.pool.http2);
+        let token = Owner::Upstream(key).token();
+        let secured = self.io.secure_client(upstream.socket, config, name, token);
+        debug_assert!(secured.is_ok(), "a context makes sessions");
+    }
+
+    /// These clusters speak TLS otherwise from now on: connections that they have finish what they
+    /// carry, and no more.
+    pub(crate) fn retire_upstreams(&mut self, clusters: &[ClusterId]) {
+        for key in self.upstreams.keys() {
+            let Some(upstream) = self.upstreams.get_mut(key) else { continue };
+            if !clusters.contains(&upstream.cluster.id) {
+                continue;
+            }
+            upstream.retired = true;
+            match upstream.work {
+                Work::Idle => self.close_upstream(key),
+                Work::Shared => self.settle_share(key),
+                _ => {}
+            }
+        }
+    }
+
+    /// The handshake of an upstream connection failed, or its connect.
+    pub(super) fn upstream_connect_failed(&mut self, key: UpstreamKey, errno: Errno) {
+        let reply = match errno {
+            Errno(libc::ECONNREFUSED) => LocalReply::CONNECTION_REFUSED,
+            _ => LocalReply::CONNECTION_FAILURE,
+        };
+        self.connect_failed(key, reply);
+    }
+}
