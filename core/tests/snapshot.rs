@@ -50,6 +50,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
             stats: registry.scope("", ClusterStat::ALL),
             http2_stats: None,
             tls: None,
+            ssl_stats: None,
         })
     };
     let clusters = ClusterTable::new((0..CLUSTERS).map(entry));

@@ -4,6 +4,7 @@
 //! What it leaves to others: measuring (`proxy::measure`).
 
 use crate::snapshot::Host;
+use crate::transport::ConnectionFacts;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ pub struct Measured {
     pub head: u64,
     /// Our end of that connection.
     pub upstream_local_address: Option<SocketAddr>,
+    /// What the handshake with the client came to, if there was one.
+    pub downstream_tls: Option<Arc<ConnectionFacts>>,
+    /// The same with the upstream of the last attempt.
+    pub upstream_tls: Option<Arc<ConnectionFacts>>,
     /// The host of the last attempt.
     pub host: Option<Arc<Host>>,
     /// Since the stream began, by [`Moment`].

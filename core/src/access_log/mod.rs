@@ -16,6 +16,7 @@ mod query;
 pub mod shard_log;
 mod sizes;
 mod time;
+mod tls;
 pub mod writer;
 
 pub use filter::Filter;

@@ -6,6 +6,7 @@ use super::address::{AddressPart, Peer};
 use super::measured::{Measured, Moment, Wire};
 use super::sizes::{request_headers_size, response_headers_size};
 use super::time::TimeFormat;
+use super::tls::TlsOperator;
 use super::{Record, query, write_number};
 use crate::reply::grpc_status;
 use crate::snapshot::is_grpc;
@@ -63,6 +64,8 @@ pub(super) enum Operator {
     RouteName,
     FilterChainName,
     Address(Peer, AddressPart),
+    /// What the handshake of a connection came to.
+    Tls(TlsOperator),
 }
 
 /// A number that every stream has.
@@ -195,6 +198,9 @@ impl Operator {
             Operator::GrpcStatus(form) => form.text(record),
             Operator::UpstreamCluster => present(record.upstream_cluster?.as_bytes()),
             Operator::UpstreamHostName { with_port } => return host_name(record, *with_port),
+            Operator::Tls(tls) => {
+                return tls.text(record.measured?).map(|text| Cow::Owned(text.into_bytes()));
+            }
             Operator::UpstreamFailure => {
                 let (_, reason) = record.details.split_once('|')?;
                 present(reason.strip_suffix('}').unwrap_or(reason).as_bytes())
@@ -295,6 +301,7 @@ impl Operator {
             self,
             Operator::Amount(Amount::WireBytes(..) | Amount::HeaderBytes(..))
                 | Operator::Duration(..)
+                | Operator::Tls(_)
                 | Operator::UpstreamHostName { .. }
                 | Operator::Metadata(MetadataOf::Host, ..)
                 | Operator::Address(Peer::UpstreamLocal, _)

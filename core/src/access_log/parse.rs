@@ -9,6 +9,7 @@ use super::operator::{
     RequestField, ResponseField,
 };
 use super::time::TimeFormat;
+use super::tls::TlsOperator;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use tidegate_http::Name;
@@ -18,6 +19,8 @@ const UNSUPPORTED: &[&str] = &[
     "CONNECTION_ID",
     "DOWNSTREAM_CX_RTT",
     "DOWNSTREAM_DETECTED_CLOSE_TYPE",
+    "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256",
+    "DOWNSTREAM_PEER_ISSUER_SERIAL",
     "ROUTE_RESOLUTION_COUNT",
     "ROUTE_RESOLUTION_TIME_US",
     "UNIQUE_ID",
@@ -31,40 +34,13 @@ const UNSUPPORTED: &[&str] = &[
     "UPSTREAM_HOST_NAMES_ATTEMPTED_WITHOUT_PORT",
 ];
 
-/// Operators without a value where there are no TLS, no tracing, no virtual clusters, no QUIC, and
-/// no filters that leave anything behind.
+/// Operators without a value where sessions of TLS have no numbers and there are no tracing, no
+/// virtual clusters, no QUIC, and no filters that leave anything behind.
 const WITHOUT_VALUE: &[&str] = &[
     "CONNECTION_TERMINATION_DETAILS",
     "DOWNSTREAM_HANDSHAKE_DURATION",
     "DOWNSTREAM_LOCAL_CLOSE_REASON",
-    "DOWNSTREAM_LOCAL_DNS_SAN",
-    "DOWNSTREAM_LOCAL_EMAIL_SAN",
-    "DOWNSTREAM_LOCAL_IP_SAN",
-    "DOWNSTREAM_LOCAL_OTHERNAME_SAN",
-    "DOWNSTREAM_LOCAL_SUBJECT",
-    "DOWNSTREAM_LOCAL_URI_SAN",
-    "DOWNSTREAM_PEER_CERT",
-    "DOWNSTREAM_PEER_CERT_V_END",
-    "DOWNSTREAM_PEER_CERT_V_START",
-    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1",
-    "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
-    "DOWNSTREAM_PEER_CHAIN_SERIALS",
-    "DOWNSTREAM_PEER_DNS_SAN",
-    "DOWNSTREAM_PEER_EMAIL_SAN",
-    "DOWNSTREAM_PEER_FINGERPRINT_1",
-    "DOWNSTREAM_PEER_FINGERPRINT_256",
-    "DOWNSTREAM_PEER_IP_SAN",
-    "DOWNSTREAM_PEER_ISSUER",
-    "DOWNSTREAM_PEER_ISSUER_FINGERPRINT_256",
-    "DOWNSTREAM_PEER_ISSUER_SERIAL",
-    "DOWNSTREAM_PEER_OTHERNAME_SAN",
-    "DOWNSTREAM_PEER_SERIAL",
-    "DOWNSTREAM_PEER_SUBJECT",
-    "DOWNSTREAM_PEER_URI_SAN",
-    "DOWNSTREAM_TLS_CIPHER",
-    "DOWNSTREAM_TLS_GROUP",
     "DOWNSTREAM_TLS_SESSION_ID",
-    "DOWNSTREAM_TLS_VERSION",
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON",
     "REQUESTED_SERVER_NAME",
     "ROUNDTRIP_DURATION",
@@ -73,22 +49,8 @@ const WITHOUT_VALUE: &[&str] = &[
     "TLS_JA4_FINGERPRINT",
     "TRACE_ID",
     "UPSTREAM_LOCAL_CLOSE_REASON",
-    "UPSTREAM_LOCAL_DNS_SAN",
-    "UPSTREAM_LOCAL_IP_SAN",
-    "UPSTREAM_LOCAL_URI_SAN",
-    "UPSTREAM_PEER_CERT",
-    "UPSTREAM_PEER_CERT_V_END",
-    "UPSTREAM_PEER_CERT_V_START",
-    "UPSTREAM_PEER_DNS_SAN",
-    "UPSTREAM_PEER_IP_SAN",
-    "UPSTREAM_PEER_ISSUER",
-    "UPSTREAM_PEER_SUBJECT",
-    "UPSTREAM_PEER_URI_SAN",
     "UPSTREAM_SERVER_NAME",
-    "UPSTREAM_TLS_CIPHER",
-    "UPSTREAM_TLS_GROUP",
     "UPSTREAM_TLS_SESSION_ID",
-    "UPSTREAM_TLS_VERSION",
     "VIRTUAL_CLUSTER_NAME",
 ];
 
@@ -99,7 +61,9 @@ impl Operator {
             return Ok(operator);
         }
         let operator = Operator::number(name).or_else(|| Operator::plain(name));
-        let Some(operator) = operator.or_else(|| Operator::address(name)) else {
+        let of_connection =
+            || Operator::address(name).or_else(|| TlsOperator::parse(name).map(Operator::Tls));
+        let Some(operator) = operator.or_else(of_connection) else {
             return Err(match UNSUPPORTED.contains(&name) {
                 true => format!("%{name}% is an operator of Envoy that is not supported"),
                 false => format!("%{name}% is not an operator"),

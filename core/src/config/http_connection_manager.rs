@@ -4,6 +4,7 @@
 
 use super::bootstrap::ClusterNames;
 use super::client_address::ClientAddress;
+use super::client_certificate::ForwardClientCert;
 use super::convert::At;
 use super::grpc_stats::GrpcStats;
 pub(super) use super::http_filters::upgrade_type;
@@ -61,6 +62,8 @@ pub struct HttpConnectionManager {
     pub delayed_close_timeout: Option<Duration>,
     /// `server_name`, default `envoy`.
     pub server_name: String,
+    /// `forward_client_cert_details`
+    pub forward_client_cert: ForwardClientCert,
     /// `server_header_transformation`
     pub server_header: ServerHeader,
     /// `use_remote_address` and everything else about where requests come from.
@@ -180,8 +183,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("http1_safe_max_connection_duration"),
             used("represent_ipv4_remote_address_as_ipv4_mapped_ipv6"),
             used("proxy_status_config"),
-            only("forward_client_cert_details", &["SANITIZE"]),
-            kept("set_current_client_cert_details", "there are no client certificates"),
+            used("forward_client_cert_details"),
+            used("set_current_client_cert_details"),
             kept("add_proxy_protocol_connection_state", "there is no PROXY protocol"),
             only("append_local_overload", &["false"]),
             only("flush_access_log_on_new_request", &["false"]),
@@ -229,6 +232,7 @@ impl Default for HttpConnectionManager {
             underscores: UnderscoresAction::default(),
             add_user_agent: false,
             via: String::new(),
+            forward_client_cert: ForwardClientCert::default(),
             proxy_100_continue: false,
             stream_error: false,
             router: Router::default(),
@@ -290,6 +294,7 @@ impl HttpConnectionManager {
             underscores: common.underscores,
             add_user_agent: manager.add_user_agent.is_some_and(|flag| flag.value),
             via: manager.via.clone(),
+            forward_client_cert: ForwardClientCert::from_proto(manager),
             proxy_100_continue: manager.proxy_100_continue,
             generate_request_id: manager.generate_request_id.is_none_or(|flag| flag.value),
             preserve_external_request_id: manager.preserve_external_request_id,

@@ -119,6 +119,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::grpc_timeout::SUPPORTED,
         super::proxy_status::SUPPORTED,
         super::client_address::SUPPORTED,
+        super::client_certificate::SUPPORTED,
         super::http1::SUPPORTED,
         super::http2::SUPPORTED,
         super::typed_extension::SUPPORTED,

@@ -16,7 +16,7 @@ use crate::snapshot::{
 };
 use crate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, TlsInspectorStat,
+    Registry, SslStat, TlsInspectorStat,
 };
 use crate::transport::{ClientContext, ServerContext};
 use std::collections::{HashMap, HashSet};
@@ -64,7 +64,6 @@ pub fn listeners(
                 entries.push(entry.clone());
             }
             _ => {
-                let stats = format!("listener.{}", config.stat_prefix);
                 let inspects = config.tls_inspector.is_some();
                 entries.push(Arc::new(ListenerEntry {
                     id,
@@ -72,7 +71,7 @@ pub fn listeners(
                     sockets: sockets.clone(),
                     chains: chains(id, config, before, prepared, identities, registry),
                     matching: Arc::new(FilterChains::of(config)),
-                    stats: registry.scope(&stats, ListenerStat::ALL),
+                    stats: registry.scope(&prefix(config), ListenerStat::ALL),
                     inspector_stats: inspects
                         .then(|| registry.scope("tls_inspector", TlsInspectorStat::ALL)),
                 }));
@@ -80,6 +79,10 @@ pub fn listeners(
         }
     }
     entries
+}
+
+fn prefix(listener: &config::Listener) -> String {
+    format!("listener.{}", listener.stat_prefix)
 }
 
 fn chains(
@@ -95,15 +98,17 @@ fn chains(
     let old: HashMap<_, _> = old.collect();
     let chains = config.chains().enumerate().map(|(place, chain)| {
         let same = old.get(&place).copied();
+        let tls = prepared.tls.servers.get(&chain_key(config, place)).cloned();
         Arc::new(ChainEntry {
             id,
             config: config.clone(),
             place,
             http: http(config, chain, same, prepared, identities, registry),
-            tls: prepared.tls.servers.get(&chain_key(config, place)).cloned(),
+            ssl_stats: tls.is_some().then(|| registry.scope(&prefix(config), SslStat::ALL)),
+            tls,
             handshake_timeout: chain.transport_socket_connect_timeout,
             name: chain.name.clone(),
-            stats: registry.scope(&format!("listener.{}", config.stat_prefix), ListenerStat::ALL),
+            stats: registry.scope(&prefix(config), ListenerStat::ALL),
         })
     });
     chains.collect()
@@ -123,6 +128,7 @@ pub fn with_contexts(
             place: chain.place,
             http: chain.http.clone(),
             tls: Some(tls),
+            ssl_stats: chain.ssl_stats,
             handshake_timeout: chain.handshake_timeout,
             name: chain.name.clone(),
             stats: chain.stats,
@@ -242,6 +248,7 @@ pub fn cluster(
         config: config.clone(),
         endpoints,
         tls: tls.cloned(),
+        ssl_stats: tls.map(|_| registry.scope(&prefix, SslStat::ALL)),
         breakers: identities.breakers(id),
         stats: registry.scope(&prefix, ClusterStat::ALL),
         http2_stats: speaks_http2.then(|| registry.scope(&prefix, Http2Stat::ALL)),

@@ -40,6 +40,7 @@ impl<I: Io> Shard<I> {
         if !config.normalization.is_none() && !self.normalize(key, config) {
             return false;
         }
+        self.forward_client_certificate(key, config.forward_client_cert);
         let secure = self.downstreams.get(downstream).is_some_and(|it| it.is_secure);
         let Some(stream) = self.streams.get_mut(key) else { return false };
         let ends = Ends { peer, local, host: http.host_address, secure };

@@ -24,6 +24,8 @@ impl<I: Io> Shard<I> {
         if !self.count_request(stream_key) {
             return false;
         }
+        let Some(stream) = self.streams.get(stream_key) else { return false };
+        let facts = if stream.measured.is_some() { self.upstream_facts(key) } else { None };
         let Some(upstream) = self.upstreams.get_mut(key) else { return false };
         let Some(stream) = self.streams.get_mut(stream_key) else { return false };
         let is_free = upstream.output.is_none() && !upstream.sending;
@@ -63,6 +65,7 @@ impl<I: Io> Shard<I> {
         if let Some(measured) = &mut stream.measured {
             let local = self.io.local_address(upstream.socket);
             measured.attached(upstream, local);
+            measured.upstream_tls = facts;
             measured.note(Moment::UsTxBeg, self.now.instant - stream.started);
             if stream.request_complete {
                 measured.note(Moment::UsTxEnd, self.now.instant - stream.started);

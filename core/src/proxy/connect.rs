@@ -62,6 +62,7 @@ impl Upstream {
             finish: false,
             broken: false,
             requests: 0,
+            facts: None,
             sent: 0,
             received: 0,
             asked: false,
@@ -300,6 +301,8 @@ impl<I: Io> Shard<I> {
         self.stats.record(upstream.cluster.stats, ClusterStat::UpstreamCxConnectMs, connect_ms);
         self.io.recv(upstream.socket);
         upstream.work = Work::Idle;
+        self.count_upstream_handshake(key);
+        let Some(upstream) = self.upstreams.get(key) else { return };
         if let Some(pool) = self.pools.get(upstream.pool) {
             pool.connecting -= 1;
         }

@@ -13,7 +13,7 @@ use crate::config::{CodecType, HttpConnectionManager};
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
 use crate::snapshot::ChainEntry;
 use crate::stats::HttpStat;
-use crate::transport::Session;
+use crate::transport::{ConnectionFacts, Session};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -107,6 +107,8 @@ pub struct Downstream {
     pub(super) handshake_until: Option<Instant>,
     /// It speaks TLS.
     pub(super) is_secure: bool,
+    /// What its handshake came to, once somebody asked.
+    pub(super) facts: Option<Arc<ConnectionFacts>>,
     /// The peer's address and ours, once they were asked for.
     pub(crate) ends: Option<[Option<SocketAddr>; 2]>,
 }
@@ -139,6 +141,7 @@ impl Downstream {
             alarm: Alarm::default(),
             handshake_until: None,
             is_secure: false,
+            facts: None,
             ends: None,
         }
     }
@@ -340,7 +343,11 @@ impl<I: Io> Shard<I> {
         let downstream = self.downstreams.get_mut(key)?;
         downstream.requests += 1;
         let listener = downstream.listener.clone();
-        let measured = listener.http.measures.then(|| Measured::begin(&request, downstream));
+        let mut measured = listener.http.measures.then(|| Measured::begin(&request, downstream));
+        if let Some(measured) = &mut measured {
+            measured.downstream_tls = self.downstream_facts(key);
+        }
+        let downstream = self.downstreams.get_mut(key)?;
         let mut stream = Stream::new(key, listener, self.adopted.snapshot().clone(), self.now);
         stream.request_body = request.body;
         (stream.request, stream.response) = (request, response);

@@ -6,6 +6,8 @@ use super::upstream::Work;
 use crate::reply::LocalReply;
 use crate::shard::{DownstreamKey, Owner, Shard, UpstreamKey, limits};
 use crate::snapshot::{ClusterId, Host};
+use crate::stats::{Scope, ShardStats, SslStat};
+use crate::transport::{HandshakeFailure, Session};
 use tidegate_io::{Buffer, Errno, Io};
 
 impl<I: Io> Shard<I> {
@@ -27,6 +29,11 @@ impl<I: Io> Shard<I> {
     /// The handshake of a client is over.
     pub(super) fn downstream_secured(&mut self, key: DownstreamKey, result: Result<(), Errno>) {
         let Some(downstream) = self.downstreams.get_mut(key) else { return };
+        if let Some(scope) = downstream.listener.ssl_stats
+            && let Some(session) = self.io.session(downstream.socket)
+        {
+            count(&self.stats, scope, session);
+        }
         downstream.handshake_until = None;
         downstream.idle_since = self.now.instant;
         match result {
@@ -65,10 +72,61 @@ impl<I: Io> Shard<I> {
 
     /// The handshake of an upstream connection failed, or its connect.
     pub(super) fn upstream_connect_failed(&mut self, key: UpstreamKey, errno: Errno) {
-        let reply = match errno {
-            Errno(libc::ECONNREFUSED) => LocalReply::CONNECTION_REFUSED,
-            _ => LocalReply::CONNECTION_FAILURE,
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let session = self.io.session(upstream.socket);
+        if let (Some(scope), Some(session)) = (upstream.cluster.ssl_stats, session) {
+            count(&self.stats, scope, session);
+        }
+        let failure = session.and_then(Session::failure);
+        let reply = match (failure, errno) {
+            (Some(error), _) => LocalReply {
+                details: HandshakeFailure::details(error),
+                ..LocalReply::CONNECTION_FAILURE
+            },
+            (None, Errno(libc::ECONNREFUSED)) => LocalReply::CONNECTION_REFUSED,
+            (None, _) => LocalReply::CONNECTION_FAILURE,
         };
         self.connect_failed(key, reply);
+    }
+
+    /// The connection to a host is made, and its handshake over.
+    pub(super) fn count_upstream_handshake(&self, key: UpstreamKey) {
+        let Some(upstream) = self.upstreams.get(key) else { return };
+        let session = self.io.session(upstream.socket);
+        if let (Some(scope), Some(session)) = (upstream.cluster.ssl_stats, session) {
+            count(&self.stats, scope, session);
+        }
+    }
+}
+
+/// Counts what a handshake came to. That a peer goes away in the middle of it is no error.
+fn count(stats: &ShardStats, scope: Scope, session: &Session) {
+    let mut inc = |stat| stats.inc(scope, stat);
+    if let Some(error) = session.failure() {
+        return inc(match HandshakeFailure::of(error) {
+            HandshakeFailure::NoCertificate => SslStat::FailVerifyNoCert,
+            HandshakeFailure::Chain => SslStat::FailVerifyError,
+            HandshakeFailure::Name => SslStat::FailVerifySan,
+            HandshakeFailure::Pin => SslStat::FailVerifyCertHash,
+            HandshakeFailure::Protocol => SslStat::ConnectionError,
+        });
+    }
+    if !session.is_established() {
+        return;
+    }
+    inc(SslStat::Handshake);
+    if session.is_resumed() {
+        inc(SslStat::SessionReused);
+    }
+    if session.peer_certificates().is_empty() {
+        inc(SslStat::NoCertificate);
+    }
+    let used = [
+        ("versions", Some(session.version_name())),
+        ("ciphers", Some(session.cipher_name())),
+        ("curves", session.group_name()),
+    ];
+    for (kind, thing) in used {
+        thing.and_then(|thing| SslStat::of(kind, thing)).into_iter().for_each(&mut inc);
     }
 }

@@ -11,6 +11,7 @@ mod attach;
 mod attempts;
 mod charge;
 mod client_address;
+mod client_certificate;
 mod closing;
 mod codec;
 mod connect;

@@ -8,7 +8,7 @@ use super::retry::Failure;
 use super::stream::Stream;
 use crate::reply::LocalReply;
 use crate::shard::{DownstreamKey, Owner, Shard, StreamKey};
-use crate::stats::{ClusterStat, HostStat, HttpStat};
+use crate::stats::{ClusterStat, HostStat, HttpStat, ListenerStat};
 use tidegate_io::{Instant, Io};
 
 impl<I: Io> Shard<I> {
@@ -69,7 +69,11 @@ impl<I: Io> Shard<I> {
         let past = |limit: Option<std::time::Duration>, since: Instant| {
             limit.is_some_and(|limit| since + limit <= now)
         };
-        if is_lingering {
+        if downstream.handshake_until.is_some() && !is_lingering {
+            let stat = ListenerStat::DownstreamCxTransportSocketConnectTimeout;
+            self.stats.inc(downstream.listener.stats, stat);
+            self.close_downstream(key);
+        } else if is_lingering {
             self.stats.inc(http, HttpStat::DownstreamCxDelayedCloseTimeout);
             self.close_downstream(key);
         } else if downstream.stream.is_some() {

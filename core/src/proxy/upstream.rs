@@ -14,6 +14,7 @@ use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{Breakers, ClusterEntry};
 use crate::stats::{ClusterStat, HostStat, Scope};
+use crate::transport::ConnectionFacts;
 use crate::upstream::PoolId;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -106,6 +107,8 @@ pub struct Upstream {
     pub(super) broken: bool,
     /// Requests that it has carried.
     pub(super) requests: u32,
+    /// What its handshake came to, once somebody asked.
+    pub(super) facts: Option<Arc<ConnectionFacts>>,
     /// Bytes that were given to the kernel.
     pub(super) sent: u64,
     /// Bytes that came from the kernel.

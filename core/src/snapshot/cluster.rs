@@ -119,6 +119,8 @@ pub struct ClusterEntry {
     /// What its connections shake hands with, if they are TLS. Connections are shared by those
     /// whose contexts have the same identity.
     pub tls: Option<Arc<ClientContext>>,
+    /// Stats of handshakes, if it speaks TLS.
+    pub ssl_stats: Option<Scope>,
     /// Counters of its circuit breakers, shared by shards and by versions of the entry.
     pub breakers: Arc<Breakers>,
     /// Its stats.

@@ -50,6 +50,8 @@ pub struct ChainEntry {
     /// What its connections shake hands with, if they are TLS. New handshakes use the context of
     /// the newest snapshot.
     pub tls: Option<Arc<ServerContext>>,
+    /// Stats of handshakes, if it speaks TLS.
+    pub ssl_stats: Option<Scope>,
     /// How long a handshake may take, if that is said.
     pub handshake_timeout: Option<Duration>,
     /// Its name; may be empty.

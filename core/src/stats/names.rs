@@ -79,12 +79,86 @@ stats! {
         DownstreamCxActive = Gauge "downstream_cx_active",
         DownstreamCxDestroy = Counter "downstream_cx_destroy",
         DownstreamCxOverflow = Counter "downstream_cx_overflow",
+        DownstreamCxTransportSocketConnectTimeout = Counter
+            "downstream_cx_transport_socket_connect_timeout",
         DownstreamPreCxActive = Gauge "downstream_pre_cx_active",
         DownstreamPreCxTimeout = Counter "downstream_pre_cx_timeout",
         DownstreamListenerFilterRemoteClose = Counter "downstream_listener_filter_remote_close",
         DownstreamListenerFilterError = Counter "downstream_listener_filter_error",
         NoFilterChainMatch = Counter "no_filter_chain_match",
         DownstreamCxLengthMs = Histogram "downstream_cx_length_ms",
+    }
+}
+
+stats! {
+    /// Handshakes, under `listener.<address>.` and `cluster.<name>.`. Those of one cipher, curve or
+    /// version are shown once it was used.
+    SslStat {
+        ConnectionError = Counter "ssl.connection_error",
+        Handshake = Counter "ssl.handshake",
+        SessionReused = Counter "ssl.session_reused",
+        NoCertificate = Counter "ssl.no_certificate",
+        FailVerifyNoCert = Counter "ssl.fail_verify_no_cert",
+        FailVerifyError = Counter "ssl.fail_verify_error",
+        FailVerifySan = Counter "ssl.fail_verify_san",
+        FailVerifyCertHash = Counter "ssl.fail_verify_cert_hash",
+        // Nothing is stapled.
+        OcspStapleFailed = Counter "ssl.ocsp_staple_failed",
+        OcspStapleOmitted = Counter "ssl.ocsp_staple_omitted",
+        OcspStapleResponses = Counter "ssl.ocsp_staple_responses",
+        OcspStapleRequests = Counter "ssl.ocsp_staple_requests",
+        VersionTls12 = Counter "ssl.versions.TLSv1.2",
+        VersionTls13 = Counter "ssl.versions.TLSv1.3",
+        CurveX25519 = Counter "ssl.curves.X25519",
+        CurveP256 = Counter "ssl.curves.P-256",
+        CurveP384 = Counter "ssl.curves.P-384",
+        CurveP521 = Counter "ssl.curves.P-521",
+        CurveX25519MlKem768 = Counter "ssl.curves.X25519MLKEM768",
+        CipherTls13Aes128 = Counter "ssl.ciphers.TLS_AES_128_GCM_SHA256",
+        CipherTls13Aes256 = Counter "ssl.ciphers.TLS_AES_256_GCM_SHA384",
+        CipherTls13ChaCha20 = Counter "ssl.ciphers.TLS_CHACHA20_POLY1305_SHA256",
+        CipherEcdsaAes128 = Counter "ssl.ciphers.ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherEcdsaAes256 = Counter "ssl.ciphers.ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherEcdsaChaCha20 = Counter "ssl.ciphers.ECDHE-ECDSA-CHACHA20-POLY1305",
+        CipherRsaAes128 = Counter "ssl.ciphers.ECDHE-RSA-AES128-GCM-SHA256",
+        CipherRsaAes256 = Counter "ssl.ciphers.ECDHE-RSA-AES256-GCM-SHA384",
+        CipherRsaChaCha20 = Counter "ssl.ciphers.ECDHE-RSA-CHACHA20-POLY1305",
+    }
+}
+
+impl SslStat {
+    const ON_DEMAND: &'static [SslStat] = &[
+        SslStat::VersionTls12,
+        SslStat::VersionTls13,
+        SslStat::CurveX25519,
+        SslStat::CurveP256,
+        SslStat::CurveP384,
+        SslStat::CurveP521,
+        SslStat::CurveX25519MlKem768,
+        SslStat::CipherTls13Aes128,
+        SslStat::CipherTls13Aes256,
+        SslStat::CipherTls13ChaCha20,
+        SslStat::CipherEcdsaAes128,
+        SslStat::CipherEcdsaAes256,
+        SslStat::CipherEcdsaChaCha20,
+        SslStat::CipherRsaAes128,
+        SslStat::CipherRsaAes256,
+        SslStat::CipherRsaChaCha20,
+    ];
+
+    /// That of a thing of a kind: `ciphers`, `curves` or `versions`.
+    #[must_use]
+    pub fn of(kind: &str, thing: &str) -> Option<SslStat> {
+        SslStat::ON_DEMAND.iter().copied().find(|stat| {
+            let name = SslStat::ALL[*stat as usize].0.strip_prefix("ssl.");
+            let name = name.and_then(|name| name.strip_prefix(kind)?.strip_prefix('.'));
+            name == Some(thing)
+        })
+    }
+
+    /// Whether the stat of this name is shown only once it was used.
+    pub(super) fn is_on_demand(name: &str) -> bool {
+        ["ssl.versions.", "ssl.curves.", "ssl.ciphers."].iter().any(|kind| name.starts_with(kind))
     }
 }
 

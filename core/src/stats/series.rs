@@ -6,7 +6,7 @@
 use super::codes::Codes;
 use super::{
     ClusterStat, GrpcStat, Histogram, Kind, ListenerStat, Registry, ServerStat, ShownScope,
-    StatTable, Value,
+    SslStat, StatTable, Value,
 };
 use std::borrow::Cow;
 
@@ -179,6 +179,9 @@ impl Column {
         match &self.0 {
             Source::Stat(place) => {
                 let (value, used) = registry.read(place.kind, scope, place.index, place.block);
+                if !used && SslStat::is_on_demand(place.name) {
+                    return;
+                }
                 let tag = class_in(place.name).map(|(_, class)| Tag::Class(class));
                 emit(Sample { stat: Cow::Borrowed(place.name), tag, value, used });
             }

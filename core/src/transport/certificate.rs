@@ -85,6 +85,13 @@ pub(super) fn public_key_of(der: &CertificateDer<'_>) -> Option<Vec<u8>> {
     Some(parsed.public_key().raw.to_vec())
 }
 
+/// Whether it may sign handshakes: by its key usage, if it says one (RFC 8446, section 4.4.2.2).
+pub(super) fn may_sign(der: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(der) else { return false };
+    let usage = parsed.key_usage();
+    usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.value.digital_signature()))
+}
+
 fn subject_alt_names(parsed: &X509Certificate<'_>) -> Vec<SubjectAltName> {
     // An extension that is there twice is an error, and a certificate without names.
     let Ok(Some(extension)) = parsed.subject_alternative_name() else { return Vec::new() };

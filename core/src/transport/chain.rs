@@ -136,12 +136,13 @@ impl Trust {
             let options = options.with_status_policy(UnknownStatusPolicy::Deny);
             options.with_expiration_policy(ExpirationPolicy::Enforce).build()
         });
-        let within_depth = |path: &VerifiedPath<'_>| {
-            let depth = path.intermediate_certificates().count();
-            match depth <= rules.max_depth as usize {
-                true => Ok(()),
-                false => Err(Error::MaximumPathDepthExceeded),
-            }
+        // The anchor counts, as in Envoy: with 1 and, by its mistake, with 0 nothing is between.
+        let between_max = rules.max_depth.saturating_sub(1) as usize;
+        let within_depth = |path: &VerifiedPath<'_>| match path.intermediate_certificates().count()
+            <= between_max
+        {
+            true => Ok(()),
+            false => Err(Error::MaximumPathDepthExceeded),
         };
         let usage = match usage {
             Usage::Server => KeyUsage::server_auth(),

@@ -12,7 +12,7 @@ use super::verifier::{ServerVerifier, Verifier, algorithms};
 use crate::config::tls::UpstreamTlsContext;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use std::net::IpAddr;
@@ -39,6 +39,8 @@ pub struct ClientContext {
     pub certificate: Vec<CertificateInfo>,
     /// The authorities that it trusts, for `/certs`.
     pub authorities: Vec<CertificateInfo>,
+    /// What servers see that ask for a certificate.
+    pub shown: Option<CertificateDer<'static>>,
 }
 
 /// Where the server name of a connection comes from.
@@ -107,6 +109,7 @@ impl ClientContext {
             configs: [Arc::new(http1), Arc::new(http2)],
             identity: identity(&material),
             names: ServerNames::of(&config)?,
+            shown: loaded.as_ref().and_then(|one| one.key.cert.first().cloned()),
             certificate: loaded.map(|one| one.chain).unwrap_or_default(),
             authorities,
             material,

@@ -10,6 +10,8 @@ mod client;
 pub mod client_hello;
 mod digest;
 mod error;
+mod facts;
+mod failure;
 mod load;
 mod material;
 mod names;
@@ -19,6 +21,7 @@ mod server;
 mod session;
 mod sessions;
 mod sockets;
+mod subject;
 mod tickets;
 mod verifier;
 
@@ -29,6 +32,8 @@ pub use certificate::{CertificateInfo, SubjectAltName};
 pub use client::{ClientContext, ServerNames};
 pub use client_hello::{ClientHello, HelloReader};
 pub use error::TlsError;
+pub use facts::{CertificateFacts, CertificateText, ConnectionFacts};
+pub use failure::HandshakeFailure;
 pub use material::{
     Bytes, CertificateMaterial, ClientMaterial, ServerMaterial, ValidationMaterial,
 };

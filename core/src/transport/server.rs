@@ -45,6 +45,8 @@ pub struct ServerContext {
     pub certificates: Vec<Vec<CertificateInfo>>,
     /// The authorities that it trusts, for `/certs`.
     pub authorities: Vec<CertificateInfo>,
+    /// What its clients see, where that is the same for all of them.
+    pub shown: Option<CertificateDer<'static>>,
     verifier: Option<Arc<Verifier>>,
 }
 
@@ -107,6 +109,10 @@ impl ServerContext {
         Ok(Arc::new(ServerContext {
             config: Arc::new(server),
             client_certificates,
+            shown: match loaded.as_slice() {
+                [one] => one.key.cert.first().cloned(),
+                _ => None,
+            },
             certificates: loaded.into_iter().map(|one| one.chain).collect(),
             authorities,
             verifier,

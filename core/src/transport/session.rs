@@ -9,13 +9,27 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{ClientConfig, CommonState, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{
+    ClientConfig, CommonState, Error, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig,
+};
 use std::sync::Arc;
 
 /// What a record has besides its payload, at most: header, content type, nonce and tag.
 const RECORD_OVERHEAD: usize = 5 + 1 + 8 + 16;
 /// The longest payload of a record (RFC 8446, section 5.1).
 const RECORD_BYTES: usize = 16 * 1024;
+/// Cipher suites in rustls's words, and in OpenSSL's.
+const CIPHERS: &[(&str, &str)] = &[
+    ("TLS13_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+    ("TLS13_AES_256_GCM_SHA384", "TLS_AES_256_GCM_SHA384"),
+    ("TLS13_CHACHA20_POLY1305_SHA256", "TLS_CHACHA20_POLY1305_SHA256"),
+    ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+    ("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+    ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
+    ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
+];
 /// Room for an alert and what encrypts it.
 const ALERT_BYTES: usize = 64;
 
@@ -149,16 +163,18 @@ impl Session {
         consumed
     }
 
-    /// The alert that tells the peer why, if there is one.
+    /// The alert that tells the peer why, if there is one, and what was to be sent before it. No
+    /// input may be read again: rustls panics when a broken connection breaks once more.
     fn keep_alert(&mut self) {
         let mut plain = Vec::new();
-        loop {
+        while self.common().wants_write() {
+            let nothing = &mut [];
             let (_, step) = match &mut self.side {
                 Side::Server(it) => {
-                    step(it.process_tls_records(&mut []), &mut plain, &mut self.outgoing)
+                    step(it.process_tls_records(nothing), &mut plain, &mut self.outgoing)
                 }
                 Side::Client(it) => {
-                    step(it.process_tls_records(&mut []), &mut plain, &mut self.outgoing)
+                    step(it.process_tls_records(nothing), &mut plain, &mut self.outgoing)
                 }
             };
             if !matches!(step, Ok(Step::Again)) {
@@ -283,6 +299,35 @@ impl Session {
     #[must_use]
     pub fn cipher_suite(&self) -> Option<&'static str> {
         self.common().negotiated_cipher_suite().and_then(|suite| suite.suite().as_str())
+    }
+
+    /// TLS 1.2 or 1.3 as OpenSSL writes them.
+    #[must_use]
+    pub fn version_name(&self) -> &'static str {
+        match self.version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            _ => "-",
+        }
+    }
+
+    /// The cipher suite in OpenSSL's words.
+    #[must_use]
+    pub fn cipher_name(&self) -> &'static str {
+        let name = self.cipher_suite().unwrap_or("-");
+        CIPHERS.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| theirs)
+    }
+
+    /// What keys were agreed on with, if they were.
+    #[must_use]
+    pub fn group_name(&self) -> Option<&'static str> {
+        Some(match self.common().negotiated_key_exchange_group()?.name() {
+            NamedGroup::secp256r1 => "P-256",
+            NamedGroup::secp384r1 => "P-384",
+            NamedGroup::secp521r1 => "P-521",
+            NamedGroup::X25519 => "X25519",
+            group => group.as_str().unwrap_or("-"),
+        })
     }
 
     /// Whether it goes on with the keys of an earlier connection.

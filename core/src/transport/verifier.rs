@@ -1,11 +1,12 @@
 //! Whether a peer's certificate is what was asked for: chain, SPIFFE trust domain, names, pins.
 //!
-//! What rustls is told of a refusal says which of them it was, as stats have it: `NotValidForName`
-//! for names, `ApplicationVerificationFailure` for pins, anything else for the chain.
+//! What rustls is told of a refusal says which of them it was, as stats have it, and makes the
+//! alert that Envoy sends, where rustls knows it: [`WrongName`] for names,
+//! `ApplicationVerificationFailure` for pins, anything else for the chain.
 //!
 //! What it leaves to others: chains (`chain`), matching of names (`names`).
 
-use super::certificate::{SubjectAltName, names_of, public_key_of};
+use super::certificate::{SubjectAltName, may_sign, names_of, public_key_of};
 use super::chain::{ChainRules, Trust, Usage};
 use super::digest::sha256;
 use super::error::TlsError;
@@ -21,6 +22,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
+use std::fmt;
 use std::sync::Arc;
 use webpki::Error as ChainError;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -106,11 +108,14 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), CertificateError> {
         let names = names_of(leaf);
-        let trust = match self.domains.is_empty() {
-            true => self.trust.as_ref(),
-            false => Some(self.domain_of(leaf, &names)?),
-        };
-        if let Some(trust) = trust {
+        if !self.domains.is_empty() {
+            let trust = self.domain_of(leaf, &names);
+            let verified = trust.and_then(|trust| {
+                let verified = trust.verify(leaf, intermediates, usage, self.rules, now);
+                verified.map_err(certificate_error)
+            });
+            verified.map_err(|error| other(NotInDomain(error)))?;
+        } else if let Some(trust) = &self.trust {
             let verified = trust.verify(leaf, intermediates, usage, self.rules, now);
             verified.map_err(certificate_error)?;
         }
@@ -118,7 +123,7 @@ impl Verifier {
         let is_matched = self.names.is_empty()
             || self.names.iter().any(|matcher| names.iter().any(|name| matcher.matches(name)));
         if !is_named || !is_matched {
-            return Err(CertificateError::NotValidForName);
+            return Err(other(WrongName));
         }
         match self.is_pinned(leaf) {
             true => Ok(()),
@@ -168,18 +173,59 @@ fn is_authority(leaf: &CertificateDer<'_>) -> bool {
     parsed.is_ca() || signs
 }
 
+/// None of the names of a certificate is what was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrongName;
+
+impl fmt::Display for WrongName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("verify SAN list: no name of the certificate matches")
+    }
+}
+
+impl std::error::Error for WrongName {}
+
+/// A certificate is no X.509-SVID of a trust domain that is trusted.
+#[derive(Clone, Debug)]
+struct NotInDomain(CertificateError);
+
+impl fmt::Display for NotInDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not of a SPIFFE trust domain that is trusted: {}", self.0)
+    }
+}
+
+impl std::error::Error for NotInDomain {}
+
+fn other(error: impl std::error::Error + Send + Sync + 'static) -> CertificateError {
+    CertificateError::Other(OtherError(Arc::new(error)))
+}
+
 fn certificate_error(error: ChainError) -> CertificateError {
     match error {
         ChainError::BadDer | ChainError::BadDerTime => CertificateError::BadEncoding,
         ChainError::CertExpired { .. } => CertificateError::Expired,
         ChainError::CertNotValidYet { .. } => CertificateError::NotValidYet,
         ChainError::CertRevoked => CertificateError::Revoked,
-        ChainError::UnknownIssuer => CertificateError::UnknownIssuer,
+        // Who signed it was no authority, or not for that.
+        ChainError::UnknownIssuer
+        | ChainError::CaUsedAsEndEntity
+        | ChainError::EndEntityUsedAsCa
+        | ChainError::MaximumPathDepthExceeded
+        | ChainError::PathLenConstraintViolated => CertificateError::UnknownIssuer,
         ChainError::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
         ChainError::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         ChainError::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         ChainError::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
-        other => CertificateError::Other(OtherError(Arc::new(other))),
+        unnamed => other(unnamed),
+    }
+}
+
+/// Whatever a context asks for, what signs a handshake must be meant for that.
+fn check_usage(leaf: &CertificateDer<'_>) -> Result<(), Error> {
+    match may_sign(leaf) {
+        true => Ok(()),
+        false => Err(CertificateError::InvalidPurpose.into()),
     }
 }
 
@@ -207,6 +253,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        check_usage(leaf)?;
         if let Some(verifier) = self.verifier.as_ref().filter(|one| !one.accept_untrusted) {
             verifier.verify(leaf, intermediates, Usage::Client, None, now)?;
         }
@@ -254,6 +301,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        check_usage(leaf)?;
         if let Some(verifier) = self.verifier.as_ref().filter(|one| !one.accept_untrusted) {
             let name = self.checks_name.then(|| server_name.to_str());
             verifier.verify(leaf, intermediates, Usage::Server, name.as_deref(), now)?;

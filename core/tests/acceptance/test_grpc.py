@@ -11,6 +11,7 @@ import time
 from rig import Client, alone, bootstrap, cluster, http2_fields, limit, listener, only, route
 from rig.origin import wait_for_port
 from rig.proxy import wait_until
+from rig.tls import Authority, downstream_tls, secured, upstream_tls
 from rig.tools import run, tool
 
 # All cases of the client, without those that need credentials and those that this server does not
@@ -50,9 +51,9 @@ STREAM = "grpc.testing.TestService/StreamingOutputCall"
 class Server:
     """The interop server."""
 
-    def __init__(self, port):
+    def __init__(self, port, *options):
         self.port = port
-        self.process = subprocess.Popen([tool("server"), f"--port={port}"],
+        self.process = subprocess.Popen([tool("server"), f"--port={port}", *options],
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_port(port, self.process)
 
@@ -91,6 +92,29 @@ def test_interop(rig):
         assert stats["cluster.origin.upstream_rq_active"] == 0
         assert stats["http.main.downstream_rq_5xx"] == 0
         assert stats["cluster.origin.upstream_rq_total"] >= len(CASES)
+
+
+@limit(120)
+def test_interop_over_tls(rig):
+    """The same over TLS on both sides."""
+    root = Authority(rig.tmp)
+    certificate = root.issue(sans=[("dns", "a.example.com")])
+    server = rig.keep(Server(rig.port(), "--use_tls", f"--tls_cert_file={certificate.cert_path}",
+                             f"--tls_key_file={certificate.key_path}"))
+    port = rig.port()
+    calls = route("/", "origin", timeout="0s", max_stream_duration={
+        "grpc_timeout_header_max": "0s"})
+    made = secured(listener(port, [calls]),
+                   downstream_tls([certificate], common={"alpn_protocols": ["h2"]}))
+    upstream = upstream_tls({"trusted_ca": {"filename": str(root.path)}}, sni="a.example.com",
+                            auto_sni_san_validation=True)
+    rig.proxy(bootstrap([made], [cluster(server.port, transport_socket=upstream, **http2_fields())],
+                        rig.port()))
+    for name in CASES:
+        with rig.case(name):
+            run(tool("client"), "--server_host=127.0.0.1", f"--server_port={port}", "--use_tls",
+                "--use_test_ca", f"--ca_file={root.path}", "--server_host_override=a.example.com",
+                f"--test_case={name}", seconds=15)
 
 
 @alone

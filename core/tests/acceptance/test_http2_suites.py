@@ -10,6 +10,7 @@ import subprocess
 
 from rig import bootstrap, cluster, http2_fields, limit, listener, route
 from rig.proxy import can_bind
+from rig.tls import Authority, TlsBridge, downstream_tls, secured
 from rig.tools import tool
 
 H2SPEC_CASES = 146
@@ -32,6 +33,16 @@ def front(rig):
     return rig.front(rig.origin(lambda request: (200, [], BODY)).port, codec_type="HTTP2")
 
 
+def tls_front(rig):
+    """The port of the same over TLS."""
+    origin = rig.origin(lambda request: (200, [], BODY))
+    port = rig.port()
+    context = downstream_tls([Authority(rig.tmp).issue()], common={"alpn_protocols": ["h2"]})
+    made = secured(listener(port, codec_type="HTTP2"), context)
+    rig.proxy(bootstrap([made], [cluster(origin.port)], rig.port()))
+    return port
+
+
 @limit(120)
 def test_h2spec(rig):
     """All cases of h2spec, the strict one too."""
@@ -40,10 +51,27 @@ def test_h2spec(rig):
     judge(rig, verdicts(said), H2SPEC_CASES, WAIVED_H2SPEC, said)
 
 
+@limit(120)
+def test_h2spec_over_tls(rig):
+    """The same over TLS."""
+    said = output([tool("h2spec"), "-h", "127.0.0.1", "-p", tls_front(rig), "-S", "-t", "-k"])
+    judge(rig, verdicts(said), H2SPEC_CASES, WAIVED_H2SPEC, said)
+
+
 @limit(60)
 def test_httpwg(rig):
     """All cases of httpwg."""
-    _, port = front(rig)
+    httpwg(rig, front(rig)[1])
+
+
+@limit(60)
+def test_httpwg_over_tls(rig):
+    """The same over TLS, which it does not speak itself."""
+    httpwg(rig, rig.keep(TlsBridge(tls_front(rig))).port)
+
+
+def httpwg(rig, port):
+    """Runs it, and judges."""
     said = output([tool("httpwg"), "-a", f"127.0.0.1:{port}", "--connect-timeout", "1000",
                    "--frame-timeout", "2000"])
     rows = {found[2]: found[1] == "passed"

@@ -184,6 +184,7 @@ impl Builder {
             config: Arc::new(config),
             endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
             tls: None,
+            ssl_stats: None,
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
             http2_stats: self
@@ -248,6 +249,7 @@ impl Builder {
             place: 0,
             http: Arc::new(http),
             tls: None,
+            ssl_stats: None,
             handshake_timeout: None,
             name: String::new(),
             stats,

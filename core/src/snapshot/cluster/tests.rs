@@ -47,6 +47,7 @@ fn entry(id: u32) -> Arc<ClusterEntry> {
         stats: Registry::new(0).scope("", ClusterStat::ALL),
         http2_stats: None,
         tls: None,
+        ssl_stats: None,
     })
 }
 
@@ -76,6 +77,7 @@ fn entries_are_found_by_name() {
             stats: Registry::new(0).scope("", ClusterStat::ALL),
             http2_stats: None,
             tls: None,
+            ssl_stats: None,
         })
     };
     let before = ClusterTable::new([named(1, "a"), named(2, "b")]);

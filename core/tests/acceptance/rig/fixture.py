@@ -14,6 +14,10 @@ from .origin import HttpOrigin, Nginx, RawOrigin
 from .proxy import Proxy, can_bind
 
 
+# Ports that this test has been given.
+GIVEN = set()
+
+
 def alone(test):
     """Marks a test that must not share the machine with another one (it measures or it loads)."""
     test.alone = True
@@ -64,7 +68,8 @@ class Rig:
         """A free loopback port outside the range that the kernel hands out by itself."""
         for _ in range(200):
             port = random.randint(20000, 32000)
-            if can_bind(port):
+            if port not in GIVEN and can_bind(port):
+                GIVEN.add(port)
                 return port
         raise AssertionError("no free port")
 
