@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True
 
-from rig.fixture import Rig  # noqa: E402  (the path is set above)
+from rig.fixture import PORTS, Rig  # noqa: E402  (the path is set above)
 
 DEFAULT_LIMIT_S = 60
 
@@ -41,6 +41,7 @@ class Job:
         self.alone = getattr(function, "alone", False)
         self.limit_s = getattr(function, "limit", DEFAULT_LIMIT_S)
         self.pid = 0
+        self.place = 0
         self.started = 0.0
         self.output = None
         self.result = None
@@ -73,7 +74,8 @@ def child(job, asked):
     os.dup2(job.output.fileno(), 1)
     os.dup2(job.output.fileno(), 2)
     random.seed()  # or every child would choose the same ports
-    rig = Rig(job.backend, asked.soak)
+    share = len(PORTS) // asked.jobs
+    rig = Rig(job.backend, asked.soak, PORTS[job.place * share:(job.place + 1) * share])
     failure = None
     for step in (lambda: job.function(rig), rig.close):
         try:
@@ -160,6 +162,7 @@ def run(jobs, asked):
                 else asked.jobs
             if waiting and len(running) < room:
                 job = waiting.pop(0)
+                job.place = min(set(range(asked.jobs)) - {other.place for other in running})
                 start(job, asked, Path(name))
                 running.append(job)
                 continue

@@ -131,7 +131,8 @@ def judge(rig, rows, count, waived, said):
         with rig.case(name):
             title = name.split(" ", 1)[1] if name.split(" ")[0][0].isdigit() else name
             at = said.rfind(title)
-            assert passed or name in waived, f"see\n{said[at:at + 500]}"
+            shown = said[at:at + 500] if at >= 0 else said
+            assert passed or name in waived, f"see\n{shown}"
             assert not passed or name not in waived, f"it passes; its waiver: {waived[name]}"
 
 
@@ -139,6 +140,8 @@ def first_port(rig):
     """The first of the free ports in a row that h2specd takes."""
     for _ in range(100):
         first = rig.port()
-        if all(can_bind(first + number) for number in range(H2SPECD_CASES + 1)):
+        if first + H2SPECD_CASES in rig.ports and all(
+                can_bind(first + number) for number in range(H2SPECD_CASES + 1)):
+            rig.given.update(range(first, first + H2SPECD_CASES + 1))
             return first
     raise AssertionError("no free ports in a row")

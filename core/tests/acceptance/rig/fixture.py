@@ -14,8 +14,8 @@ from .origin import HttpOrigin, Nginx, RawOrigin
 from .proxy import Proxy, can_bind
 
 
-# Ports that this test has been given.
-GIVEN = set()
+# Loopback ports outside the range that the kernel hands out by itself.
+PORTS = range(20000, 32000)
 
 
 def alone(test):
@@ -55,21 +55,22 @@ def limit(seconds):
 class Rig:
     """Everything a test starts through it is stopped when the test ends."""
 
-    def __init__(self, backend, long_run=False):
+    def __init__(self, backend, long_run=False, ports=PORTS):
         self.backend = backend
+        self.ports = ports
+        self.given = set()
         self.soak = long_run
         self.stack = contextlib.ExitStack()
         self.tmp = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="accept-")))
         self.tmp.chmod(0o755)
         self.cases = []
 
-    @staticmethod
-    def port():
-        """A free loopback port outside the range that the kernel hands out by itself."""
+    def port(self):
+        """A free port, of those that no other test is given at the same time."""
         for _ in range(200):
-            port = random.randint(20000, 32000)
-            if port not in GIVEN and can_bind(port):
-                GIVEN.add(port)
+            port = random.choice(self.ports)
+            if port not in self.given and can_bind(port):
+                self.given.add(port)
                 return port
         raise AssertionError("no free port")
 

@@ -290,11 +290,15 @@ class TlsBridge(RawOrigin):
                 # The session may hold what select does not see.
                 waits = 0 if client.sock.pending() else None
                 ready = select.select([connection.sock, client.sock], [], [], waits)[0]
+                if client.sock in ready or client.sock.pending():
+                    # A session ticket is readable too, and nothing that can be passed on.
+                    client.sock.settimeout(0)
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        if not (data := client.sock.recv(65536)):
+                            return
+                        connection.send(data)
+                    client.sock.settimeout(None)
                 if connection.sock in ready:
                     if not (data := connection.sock.recv(65536)):
                         return
                     client.send(data)
-                if client.sock in ready or client.sock.pending():
-                    if not (data := client.sock.recv(65536)):
-                        return
-                    connection.send(data)
