@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::ops::{Deref, Range};
 use std::ptr::NonNull;
 
-use crate::pool::Core;
+use crate::pool::{Core, Room};
 
 /// Bytes before the data of every buffer: its header, and nothing else in that cache line, so that
 /// counting references does not touch a line that the kernel copies into.
@@ -21,14 +21,14 @@ const _: () = assert!(std::mem::size_of::<Header>() <= HEADER_BYTES);
 pub(crate) struct Header {
     /// Where the buffer goes when the last handle is dropped; `None`: to the heap, whence it came.
     pub(crate) home: Option<NonNull<Core>>,
-    /// The next free buffer of the pool, while this one is free.
-    pub(crate) next: Cell<Option<NonNull<Header>>>,
     /// Handles to this buffer; 0 while it is free or with the kernel.
     pub(crate) references: Cell<u32>,
     /// Its number in the pool.
     pub(crate) id: u32,
     /// Bytes of data that fit.
     pub(crate) capacity: u32,
+    /// What it was taken for.
+    pub(crate) room: Room,
 }
 
 /// A handle to received bytes: a part of one buffer of the pool. Cloning and slicing share the
@@ -64,10 +64,10 @@ impl Buffer {
         unsafe {
             header.write(Header {
                 home: None,
-                next: Cell::new(None),
                 references: Cell::new(1),
                 id: u32::MAX,
                 capacity: length,
+                room: Room::Whole,
             });
             base.add(HEADER_BYTES).copy_from_nonoverlapping(
                 NonNull::new_unchecked(bytes.as_ptr().cast_mut()),

@@ -274,6 +274,10 @@ pub trait Io {
     /// ([`IoOptions::gather`]); a backend may also do nothing about it.
     fn expect(&mut self, _came: usize, _awaited: usize) {}
 
+    /// Gives back memory that was not needed since this was called last, a part at a time. Whether
+    /// there may be more: then it wants to be called again in a second or so.
+    fn trim(&mut self) -> bool;
+
     /// Submits what was asked for, waits until something happened or `timeout` has passed (`None`:
     /// without bound), and appends what happened to `completions`.
     ///

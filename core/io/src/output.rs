@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: when to send, and how much may wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -20,6 +20,11 @@ const RETAIN_BYTES_MAX: usize = 64 * 1024;
 
 /// Outputs that a pool keeps; more are freed.
 const POOLED_MAX: usize = 1024;
+
+/// Outputs that a pool keeps, whether they are needed or not, and how many it frees at once at most
+/// of those that are not.
+const KEPT: usize = 8;
+const TRIMMED_MAX: usize = 64;
 
 /// Segments of one system call: the kernel's `UIO_MAXIOV`.
 const VECTORS_MAX: usize = 1024;
@@ -254,14 +259,28 @@ pub(crate) struct OutputPool {
     // are.
     #[allow(clippy::vec_box)]
     free: RefCell<Vec<Box<Body>>>,
+    /// The fewest that were free since the memory was trimmed last.
+    fewest: Cell<usize>,
 }
 
 impl OutputPool {
     /// An empty output that comes back here.
     pub(crate) fn take(self: &Rc<OutputPool>) -> Output {
-        let mut body = self.free.borrow_mut().pop().unwrap_or_else(Body::new);
+        let mut free = self.free.borrow_mut();
+        let mut body = free.pop().unwrap_or_else(Body::new);
+        self.fewest.set(self.fewest.get().min(free.len()));
         body.home = Some(Rc::clone(self));
         Output { body: Some(body) }
+    }
+
+    /// Frees some of those that were not needed since this was called last. Whether there may be
+    /// more.
+    pub(crate) fn trim(&self) -> bool {
+        let mut free = self.free.borrow_mut();
+        let unneeded = self.fewest.get().min(free.len()).saturating_sub(KEPT).min(TRIMMED_MAX);
+        free.drain(..unneeded);
+        self.fewest.set(free.len());
+        free.len() > KEPT
     }
 
     fn take_back(&self, mut body: Box<Body>) {

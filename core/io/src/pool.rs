@@ -4,12 +4,12 @@
 //! cache lines apart, so that the first lines of the buffers, the ones that small messages touch,
 //! spread over all sets of the first-level cache instead of fighting for one. Memory becomes
 //! resident when a buffer is first used: a pool that never held more than ten buffers occupies ten
-//! buffers.
+//! buffers. It is given back by [`Pool::trim`] when a buffer was not needed for a while.
 //!
 //! What it leaves to others: deciding which buffers the kernel gets, and counted access to the
 //! bytes ([`crate::Buffer`]).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::ptr::NonNull;
 
@@ -19,11 +19,63 @@ use crate::region::Region;
 
 const LINE_BYTES: usize = 64;
 
+/// Free buffers that keep their memory, whether they are needed or not.
+const KEPT: usize = 8;
+
+/// Buffers whose memory is given back at once at most, each by a system call.
+const TRIMMED_MAX: usize = 64;
+
+/// What a buffer is taken for. A buffer stays what it was first, as long as there are enough: so a
+/// peer that sends in bulk finds the same few buffers each time, and does not fill every one in
+/// turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Room {
+    /// A page of it, more or less.
+    Page = 0,
+    /// [`PART_BYTES`] of it.
+    Part = 1,
+    /// All of it.
+    Whole = 2,
+}
+
+/// The room of [`Room::Part`].
+pub(crate) const PART_BYTES: u32 = 16 * 1024;
+
+/// A stack of free buffers, by their numbers. Those at the bottom have given their memory back,
+/// header and all.
+struct Free {
+    stack: Vec<u32>,
+    /// So many at the bottom have no memory.
+    discarded: usize,
+    /// The fewest that there were since the memory was trimmed last.
+    fewest: usize,
+}
+
+impl Default for Free {
+    fn default() -> Free {
+        // Room for as many as few connections use: it does not grow while they are served.
+        Free { stack: Vec::with_capacity(64), discarded: 0, fewest: 0 }
+    }
+}
+
+impl Free {
+    fn push(&mut self, id: u32) {
+        self.stack.push(id);
+    }
+
+    fn pop(&mut self) -> Option<u32> {
+        let id = self.stack.pop()?;
+        self.discarded = self.discarded.min(self.stack.len());
+        self.fewest = self.fewest.min(self.stack.len());
+        Some(id)
+    }
+}
+
 /// The pool as its buffers see it. It lives until the pool and all handles are gone.
 pub(crate) struct Core {
     region: Region,
-    free: Cell<Option<NonNull<Header>>>,
-    free_count: Cell<u32>,
+    /// Those for small messages, of which little has memory, and those for bulk, by `Room`.
+    free: RefCell<[Free; 3]>,
     /// Buffers to which a handle exists.
     in_use: Cell<u32>,
     /// With more than so many in use the rest is for receiving.
@@ -41,7 +93,8 @@ impl Core {
     pub(crate) unsafe fn take_back(core: NonNull<Core>, header: NonNull<Header>) {
         // SAFETY: alive, says the caller.
         let this = unsafe { core.as_ref() };
-        this.push_free(header);
+        // SAFETY: a buffer of this pool that was in use has its header.
+        this.push_free(unsafe { header.as_ref() });
         this.in_use.set(this.in_use.get() - 1);
         if this.orphaned.get() && this.in_use.get() == 0 {
             // SAFETY: the core came from Box::into_raw in `Pool::new`; the pool is gone and this
@@ -50,16 +103,13 @@ impl Core {
         }
     }
 
+    fn push_free(&self, header: &Header) {
+        self.free.borrow_mut()[header.room as usize].push(header.id);
+    }
+
     /// Whether more than half of the buffers are in use.
     pub(crate) fn is_scarce(&self) -> bool {
         self.in_use.get() > self.plenty
-    }
-
-    fn push_free(&self, header: NonNull<Header>) {
-        // SAFETY: a buffer of this pool: its header is alive as long as the region is.
-        unsafe { header.as_ref() }.next.set(self.free.get());
-        self.free.set(Some(header));
-        self.free_count.set(self.free_count.get() + 1);
     }
 }
 
@@ -69,7 +119,7 @@ pub(crate) struct Pool {
     stride: usize,
     buffer_bytes: u32,
     buffers_max: u32,
-    /// Buffers with a lower number have been used before and have a header.
+    /// Buffers with a lower number have been used before.
     fresh: u32,
 }
 
@@ -92,8 +142,7 @@ impl Pool {
         };
         let core = Box::new(Core {
             region,
-            free: Cell::new(None),
-            free_count: Cell::new(0),
+            free: RefCell::default(),
             in_use: Cell::new(0),
             plenty: buffers_max / 2,
             orphaned: Cell::new(false),
@@ -115,7 +164,9 @@ impl Pool {
 
     /// Buffers that could be taken now.
     pub(crate) fn available(&self) -> u32 {
-        self.core().free_count.get() + (self.buffers_max - self.fresh)
+        let free = self.core().free.borrow();
+        let free: usize = free.iter().map(|free| free.stack.len()).sum();
+        free as u32 + (self.buffers_max - self.fresh)
     }
 
     /// Buffers to which somebody holds a handle.
@@ -125,34 +176,53 @@ impl Pool {
 
     /// Takes a free buffer, to be filled. It has no handle yet and must come back by
     /// [`Pool::received`] or [`Pool::put_back`].
-    pub(crate) fn take(&mut self) -> Option<Vacant> {
-        let core = self.core();
-        if let Some(header) = core.free.get() {
-            // SAFETY: on the free stack, hence one of our buffers, and alive with the region.
-            let head = unsafe { header.as_ref() };
-            core.free.set(head.next.take());
-            core.free_count.set(core.free_count.get() - 1);
-            return Some(Vacant(header));
-        }
-        (self.fresh < self.buffers_max).then(|| self.take_fresh())
-    }
-
-    fn take_fresh(&mut self) -> Vacant {
-        let id = self.fresh;
-        self.fresh += 1;
+    pub(crate) fn take(&mut self, room: Room) -> Option<Vacant> {
+        let id = self.take_free(room)?;
         let header = self.locate(id);
         // SAFETY: id < buffers_max, so the whole buffer lies inside the region; its stride and the
         // region's base are multiples of 64, so the header is aligned; nobody uses it yet.
         unsafe {
             header.write(Header {
                 home: Some(self.core),
-                next: Cell::new(None),
                 references: Cell::new(0),
                 id,
                 capacity: self.buffer_bytes,
+                room,
             });
         }
-        Vacant(header)
+        Some(Vacant(header))
+    }
+
+    fn take_free(&mut self, room: Room) -> Option<u32> {
+        // SAFETY: as in `core`; this borrows the core alone, and not the pool.
+        let mut free = unsafe { self.core.as_ref() }.free.borrow_mut();
+        if let Some(id) = free[room as usize].pop() {
+            return Some(id);
+        }
+        if self.fresh < self.buffers_max {
+            self.fresh += 1;
+            return Some(self.fresh - 1);
+        }
+        free.iter_mut().find_map(Free::pop)
+    }
+
+    /// Gives back the memory of buffers that were free ever since this was called last. Whether
+    /// there may be more for the next time.
+    pub(crate) fn trim(&mut self) -> bool {
+        let core = self.core();
+        let mut more = false;
+        for free in core.free.borrow_mut().iter_mut() {
+            let end = free.fewest.min(free.stack.len().saturating_sub(KEPT));
+            let begin = free.discarded.min(end);
+            let end = end.min(begin + TRIMMED_MAX);
+            for &id in &free.stack[begin..end] {
+                core.region.discard(self.stride * id as usize..self.stride * (id as usize + 1));
+            }
+            free.discarded = end.max(free.discarded);
+            free.fewest = free.stack.len();
+            more |= free.discarded + KEPT < free.stack.len();
+        }
+        more
     }
 
     fn locate(&self, id: u32) -> NonNull<Header> {
@@ -178,7 +248,8 @@ impl Pool {
 
     /// Gives a buffer back that was not filled.
     pub(crate) fn put_back(&self, vacant: Vacant) {
-        self.core().push_free(vacant.0);
+        // SAFETY: a vacant buffer has its header.
+        self.core().push_free(unsafe { vacant.0.as_ref() });
     }
 
     /// Gives the memory up for good instead of unmapping it.
@@ -209,6 +280,12 @@ impl Vacant {
         unsafe { self.0.as_ref() }.id
     }
 
+    /// What it was taken for.
+    pub(crate) fn room(&self) -> Room {
+        // SAFETY: as above.
+        unsafe { self.0.as_ref() }.room
+    }
+
     /// Where its data goes.
     pub(crate) fn data(&self) -> *mut u8 {
         // SAFETY: the data stands HEADER_BYTES after the header, in the same buffer.
@@ -228,7 +305,7 @@ mod tests {
     use super::*;
 
     fn fill(pool: &mut Pool, bytes: &[u8]) -> Option<Buffer> {
-        let vacant = pool.take()?;
+        let vacant = pool.take(Room::Whole)?;
         // SAFETY: the tests' buffers are long enough, and a vacant buffer has no reader.
         unsafe { vacant.data().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Some(pool.received(vacant, bytes.len() as u32))
@@ -275,7 +352,7 @@ mod tests {
     #[test]
     fn an_unfilled_buffer_goes_back() {
         let mut pool = Pool::new(1024, 16).unwrap();
-        let vacant = pool.take().unwrap();
+        let vacant = pool.take(Room::Whole).unwrap();
         assert_eq!(pool.available(), 15);
         let again = pool.taken(vacant.id());
         assert_eq!(again.data(), vacant.data());
@@ -299,5 +376,44 @@ mod tests {
         let all = vec![0xa5; 1024];
         let held: Vec<_> = (0..16).map(|_| fill(&mut pool, &all).unwrap()).collect();
         assert!(held.iter().all(|buffer| **buffer == all[..]));
+    }
+
+    #[test]
+    fn what_was_not_needed_is_given_back_and_can_be_used_again() {
+        let mut pool = Pool::new(4096, 64).unwrap();
+        let all = vec![0xa5; 4096];
+        let held: Vec<_> = (0..40).map(|_| fill(&mut pool, &all).unwrap()).collect();
+        assert!(!pool.trim(), "none is free");
+        drop(held);
+        assert!(pool.trim(), "they were in use a moment ago");
+        drop(fill(&mut pool, b"x"));
+        assert!(!pool.trim());
+        assert_eq!(pool.core().free.borrow()[Room::Whole as usize].discarded, 40 - KEPT);
+        let held: Vec<_> = (0..64).map(|i| fill(&mut pool, &[i; 4096]).unwrap()).collect();
+        assert!(held.iter().enumerate().all(|(i, buffer)| **buffer == [i as u8; 4096]));
+        drop(held);
+        assert_eq!(
+            (pool.available(), pool.core().free.borrow()[Room::Whole as usize].discarded),
+            (64, 0)
+        );
+    }
+
+    #[test]
+    fn bulk_finds_the_same_buffers_again() {
+        let mut pool = Pool::new(4096, 16).unwrap();
+        let id = |vacant: &Option<Vacant>| vacant.as_ref().map(Vacant::id);
+        let bulk = pool.take(Room::Whole);
+        let small = pool.take(Room::Page);
+        let (bulk_id, small_id) = (id(&bulk), id(&small));
+        pool.put_back(bulk.unwrap());
+        pool.put_back(small.unwrap());
+        assert_eq!(id(&pool.take(Room::Whole)), bulk_id);
+        assert_eq!(id(&pool.take(Room::Page)), small_id);
+        let all: Vec<_> = std::iter::from_fn(|| pool.take(Room::Whole)).collect();
+        assert_eq!(all.len(), 14);
+        for vacant in all {
+            pool.put_back(vacant);
+        }
+        assert!(pool.take(Room::Page).is_some(), "one for bulk is better than none");
     }
 }

@@ -4,7 +4,12 @@
 //! gone.
 
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
+
+/// The least page of this kind of processor; where pages are larger the kernel refuses to discard a
+/// part of one, and the memory stays.
+const PAGE_BYTES: usize = 4096;
 
 /// An anonymous private mapping. Pages become resident when they are first touched.
 pub(crate) struct Region {
@@ -28,6 +33,18 @@ impl Region {
     /// The first byte.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    /// Gives back the memory of whole pages within a range: they are zero when touched again. The
+    /// caller has no use for what is there.
+    pub(crate) fn discard(&self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.bytes);
+        let start = range.start.next_multiple_of(PAGE_BYTES);
+        let end = range.end / PAGE_BYTES * PAGE_BYTES;
+        if start < end {
+            // SAFETY: inside the region, says the assertion.
+            discard(unsafe { self.base.add(start) }, end - start);
+        }
     }
 
     /// Gives the memory up without unmapping it: for when the kernel might still write to it.
@@ -65,6 +82,19 @@ fn map(bytes: usize) -> io::Result<NonNull<u8>> {
 fn unmap(base: NonNull<u8>, bytes: usize) {
     // SAFETY: base and bytes are those of a mapping made by `map`, and its owner is being dropped.
     unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
+}
+
+#[cfg(not(miri))]
+fn discard(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: whole pages of a mapping made by `map`: private and anonymous, so they read as zero
+    // from now on, which is a value of all that is kept there.
+    unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+}
+
+#[cfg(miri)]
+fn discard(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: inside the region, says `Region::discard`.
+    unsafe { base.write_bytes(0, bytes) };
 }
 
 // Miri has an allocator but hardly an mmap; pages of the heap stand in.

@@ -56,6 +56,9 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// How long to wait before trying again what another shard or the kernel may soon make possible.
 pub const RETRY: Duration = Duration::from_millis(5);
 
+/// How often memory is given back that was not needed since the last time.
+pub const TRIM: Duration = Duration::from_secs(1);
+
 /// When draining, a connection that was idle this long is closed; one that sends a request in the
 /// meantime is answered with `connection: close`, so that no request meets a closed connection.
 pub const DRAIN_IDLE: Duration = Duration::from_millis(1000);

@@ -139,6 +139,9 @@ pub struct Shard<I: Io> {
     /// Hosts whose requests wait for a connection that other shards' connections keep from being
     /// made.
     pub(crate) starved: Vec<(PoolId, Arc<ClusterEntry>)>,
+    /// When memory was given back last, and whether there is reason to do it again.
+    trimmed: Instant,
+    trims: bool,
     /// The timer of [`Shard::retry`] is set.
     pub(crate) retrying: bool,
     /// Since when the shard drains.
@@ -193,6 +196,8 @@ impl<I: Io> Shard<I> {
             fired: Vec::new(),
             came: 0,
             starved: Vec::new(),
+            trimmed: now.instant,
+            trims: false,
             retrying: false,
             draining_since: None,
             io,
@@ -219,11 +224,9 @@ impl<I: Io> Shard<I> {
             return Some(Duration::ZERO);
         }
         let now = self.now.instant;
-        let timers = self.timers.timeout(now);
-        match self.logs.next_flush().map(|at| at.since(now)) {
-            Some(flush) => Some(timers.map_or(flush, |timers| timers.min(flush))),
-            None => timers,
-        }
+        let flush = self.logs.next_flush().map(|at| at.since(now));
+        let trim = self.trims.then(|| (self.trimmed + limits::TRIM).since(now));
+        [self.timers.timeout(now), flush, trim].into_iter().flatten().min()
     }
 
     /// One turn: wait at most `timeout`, apply what happened, fire timers, settle.
@@ -241,6 +244,7 @@ impl<I: Io> Shard<I> {
         }
         let received = |seen: &&Completion| matches!(seen.outcome, Outcome::Received(_));
         let received = completions.iter().filter(received).count();
+        self.trims |= !completions.is_empty();
         for completion in completions.drain(..) {
             self.apply(completion);
         }
@@ -250,7 +254,16 @@ impl<I: Io> Shard<I> {
         waited?;
         self.fire_timers();
         self.settle();
+        self.trim();
         Ok(())
+    }
+
+    /// Gives back memory that was not needed for a while.
+    fn trim(&mut self) {
+        if self.now.instant.since(self.trimmed) >= limits::TRIM {
+            self.trimmed = self.now.instant;
+            self.trims = self.io.trim();
+        }
     }
 
     fn apply(&mut self, completion: Completion) {

@@ -330,6 +330,10 @@ impl Io for Epoll {
         self.gathering.expect(came, awaited);
     }
 
+    fn trim(&mut self) -> bool {
+        self.pool.trim() | self.outputs.trim()
+    }
+
     fn turn(
         &mut self,
         timeout: Option<Duration>,

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use super::{EVENTS_MAX, Epoll, WAKE_DATA};
+use crate::pool::Room;
 use crate::{Completion, Errno, Outcome, Output, Socket, Token, sys};
 
 /// Buffers read from one socket per turn, so that a fast peer does not starve the others.
@@ -234,7 +235,7 @@ impl Epoll {
             if read > 0 && self.budget_bytes == 0 {
                 break;
             }
-            let Some(vacant) = self.pool.take() else {
+            let Some(vacant) = self.pool.take(Room::Whole) else {
                 self.stats.no_buffers += 1;
                 if !slot.flags.has(Flags::STARVED.with(Flags::RUNNABLE)) {
                     slot.flags.set(Flags::STARVED);

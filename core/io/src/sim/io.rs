@@ -182,6 +182,10 @@ impl Io for SimIo {
         self.change().close(node, socket, true);
     }
 
+    fn trim(&mut self) -> bool {
+        self.state.borrow_mut().nodes[self.node.0].memory.trim()
+    }
+
     fn turn(
         &mut self,
         timeout: Option<Duration>,

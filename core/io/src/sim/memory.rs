@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::output::OutputPool;
-use crate::pool::Pool;
+use crate::pool::{Pool, Room};
 use crate::{Buffer, Output};
 
 /// The buffers of one simulated thread.
@@ -37,6 +37,10 @@ impl Memory {
         self.pool.buffer_bytes() as usize
     }
 
+    pub fn trim(&mut self) -> bool {
+        self.pool.trim() | self.outputs.trim()
+    }
+
     pub fn output(&self) -> Output {
         self.outputs.take()
     }
@@ -44,7 +48,7 @@ impl Memory {
     /// Moves the first `count` bytes of `inbox` to a buffer; none when the pool is exhausted.
     pub fn fill(&mut self, inbox: &mut VecDeque<u8>, count: usize) -> Option<Buffer> {
         assert!(count <= inbox.len() && count <= self.buffer_bytes());
-        let vacant = self.pool.take()?;
+        let vacant = self.pool.take(Room::Whole)?;
         let bytes = &inbox.make_contiguous()[..count];
         // SAFETY: the buffer has room for `count` bytes, as asserted; it is vacant, so nobody reads
         // or writes it; and it is not in the inbox.

@@ -105,8 +105,8 @@ impl Uring {
     #[inline]
     fn collect_buffer(&mut self, id: u16, result: i32) -> Option<Buffer> {
         let (provided, pool) = self.lenders();
-        provided.note_used(result.max(0) as u32);
         let vacant = pool.taken(u32::from(id));
+        provided.note_used(result.max(0) as u32, vacant.room());
         if result > 0 {
             return Some(pool.received(vacant, result as u32));
         }

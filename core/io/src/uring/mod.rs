@@ -399,6 +399,10 @@ impl Io for Uring {
         self.gathering.expect(came, awaited);
     }
 
+    fn trim(&mut self) -> bool {
+        self.pool.as_mut().is_some_and(Pool::trim) | self.outputs.trim()
+    }
+
     fn turn(
         &mut self,
         timeout: Option<Duration>,

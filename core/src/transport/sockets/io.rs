@@ -106,6 +106,10 @@ impl<I: Io> Io for Sockets<I> {
         self.io.expect(came, awaited);
     }
 
+    fn trim(&mut self) -> bool {
+        self.io.trim()
+    }
+
     fn turn(
         &mut self,
         timeout: Option<Duration>,
