@@ -25,6 +25,10 @@ const KEPT: usize = 8;
 /// Buffers whose memory is given back at once at most, each by a system call.
 const TRIMMED_MAX: usize = 64;
 
+/// A buffer was not needed for a while when it was free during so many calls of [`Pool::trim`].
+/// What peers need now and then is not given back and taken again.
+const TRIM_PERIOD: u32 = 5;
+
 /// What a buffer is taken for. A buffer stays what it was first, as long as there are enough: so a
 /// peer that sends in bulk finds the same few buffers each time, and does not fill every one in
 /// turn.
@@ -47,14 +51,16 @@ struct Free {
     stack: Vec<u32>,
     /// So many at the bottom have no memory.
     discarded: usize,
-    /// The fewest that there were since the memory was trimmed last.
+    /// The fewest that there were in this period.
     fewest: usize,
+    /// So many at the bottom were not needed in the last period, nor since.
+    unneeded: usize,
 }
 
 impl Default for Free {
     fn default() -> Free {
         // Room for as many as few connections use: it does not grow while they are served.
-        Free { stack: Vec::with_capacity(64), discarded: 0, fewest: 0 }
+        Free { stack: Vec::with_capacity(64), discarded: 0, fewest: 0, unneeded: 0 }
     }
 }
 
@@ -67,6 +73,7 @@ impl Free {
         let id = self.stack.pop()?;
         self.discarded = self.discarded.min(self.stack.len());
         self.fewest = self.fewest.min(self.stack.len());
+        self.unneeded = self.unneeded.min(self.stack.len());
         Some(id)
     }
 }
@@ -121,6 +128,8 @@ pub(crate) struct Pool {
     buffers_max: u32,
     /// Buffers with a lower number have been used before.
     fresh: u32,
+    /// Calls of [`Pool::trim`].
+    trims: u32,
 }
 
 impl Pool {
@@ -148,7 +157,7 @@ impl Pool {
             orphaned: Cell::new(false),
         });
         let core = NonNull::from(Box::leak(core));
-        Ok(Pool { core, stride, buffer_bytes, buffers_max, fresh: 0 })
+        Ok(Pool { core, stride, buffer_bytes, buffers_max, fresh: 0, trims: 0 })
     }
 
     fn core(&self) -> &Core {
@@ -206,20 +215,25 @@ impl Pool {
         free.iter_mut().find_map(Free::pop)
     }
 
-    /// Gives back the memory of buffers that were free ever since this was called last. Whether
-    /// there may be more for the next time.
+    /// Gives back the memory of some of the buffers that were not needed for a while. Whether there
+    /// may be more for the next time.
     pub(crate) fn trim(&mut self) -> bool {
+        self.trims += 1;
+        let ends = self.trims.is_multiple_of(TRIM_PERIOD);
         let core = self.core();
         let mut more = false;
         for free in core.free.borrow_mut().iter_mut() {
-            let end = free.fewest.min(free.stack.len().saturating_sub(KEPT));
+            if ends {
+                free.unneeded = free.fewest;
+                free.fewest = free.stack.len();
+            }
+            let end = free.unneeded.min(free.stack.len().saturating_sub(KEPT));
             let begin = free.discarded.min(end);
             let end = end.min(begin + TRIMMED_MAX);
             for &id in &free.stack[begin..end] {
                 core.region.discard(self.stride * id as usize..self.stride * (id as usize + 1));
             }
             free.discarded = end.max(free.discarded);
-            free.fewest = free.stack.len();
             more |= free.discarded + KEPT < free.stack.len();
         }
         more
@@ -385,8 +399,11 @@ mod tests {
         let held: Vec<_> = (0..40).map(|_| fill(&mut pool, &all).unwrap()).collect();
         assert!(!pool.trim(), "none is free");
         drop(held);
-        assert!(pool.trim(), "they were in use a moment ago");
-        drop(fill(&mut pool, b"x"));
+        for _ in 0..2 * TRIM_PERIOD - 2 {
+            assert!(pool.trim());
+            assert_eq!(pool.core().free.borrow()[Room::Whole as usize].discarded, 0);
+            drop(fill(&mut pool, b"x"));
+        }
         assert!(!pool.trim());
         assert_eq!(pool.core().free.borrow()[Room::Whole as usize].discarded, 40 - KEPT);
         let held: Vec<_> = (0..64).map(|i| fill(&mut pool, &[i; 4096]).unwrap()).collect();

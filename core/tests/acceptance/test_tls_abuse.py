@@ -20,7 +20,7 @@ from rig.tools import run
 CONNECTIONS = 1000
 # A connection whose handshake is under way: a session, what it has sent, and buffers.
 EACH_KB = 48
-FIRST_KB = 16 * 1024
+FIRST_KB = 2 * 1024
 TIMEOUT_S = 2
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from .tools import run
 
 INTERVAL_S = 0.004
-BACK_WITHIN_S = 10
+BACK_WITHIN_S = 20
 # What is kept for the next time, of what grew with the first.
 BACK_KB = 1024
 
