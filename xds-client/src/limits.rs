@@ -37,8 +37,9 @@ pub(crate) const NACK_BYTES_MAX: usize = 16 << 10;
 /// Bytes of `control_plane.identifier` that are kept.
 pub(crate) const IDENTIFIER_BYTES_MAX: usize = 4 << 10;
 
-/// Fields of a message by resource that it may have. A resource has six beside its body; two bytes of
-/// a message can become a hundred in memory, which is why they are counted before they are decoded.
+/// Fields of a message by resource that it may have. A resource has six beside its body; two bytes
+/// of a message can become a hundred in memory, which is why they are counted before they are
+/// decoded.
 pub(crate) const FIELDS_BY_RESOURCE: usize = 16;
 
 /// The longest time to live that is told from none: a hundred years.

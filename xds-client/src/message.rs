@@ -45,8 +45,8 @@ pub enum Body {
     Json(serde_json::Value),
     /// There is no such resource, for example no such virtual host (VHDS on demand).
     Absent,
-    /// It is what it was: its time to live begins anew. Only where `Response::whole` is set; elsewhere
-    /// the client keeps such news for itself.
+    /// It is what it was: its time to live begins anew. Only where `Response::whole` is set;
+    /// elsewhere the client keeps such news for itself.
     Unchanged,
 }
 
@@ -77,8 +77,8 @@ pub struct ResourceError {
     pub message: String,
 }
 
-/// A response that the application takes or refuses: exactly one `Client::answer` is owed for it, at
-/// any time, also after later responses.
+/// A response that the application takes or refuses: exactly one `Client::answer` is owed for it,
+/// at any time, also after later responses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
     /// For the answer.
@@ -94,7 +94,8 @@ pub struct Response {
     pub resources: Vec<Resource>,
     /// Names that are gone (delta). A name that was never there does not exist.
     pub removed: Vec<String>,
-    /// Whether what is missing in `resources` is gone: LDS, CDS and SRDS of state-of-the-world streams.
+    /// Whether what is missing in `resources` is gone: LDS, CDS and SRDS of state-of-the-world
+    /// streams.
     pub whole: bool,
     /// What the server could not give.
     pub errors: Vec<ResourceError>,
@@ -114,9 +115,9 @@ pub struct Nack {
     /// What the server's operator reads: name the resource, the path in it and the reason. At most
     /// 16 KiB of it are sent.
     pub message: String,
-    /// The names of resources in it that were applied nevertheless, as Envoy does with the valid ones
-    /// of LDS and CDS: their first fetch is over and their time to live begins, but their versions are
-    /// not remembered, so that the server sends them again on the next stream.
+    /// The names of resources in it that were applied nevertheless, as Envoy does with the valid
+    /// ones of LDS and CDS: their first fetch is over and their time to live begins, but their
+    /// versions are not remembered, so that the server sends them again on the next stream.
     pub applied: Vec<String>,
 }
 
@@ -143,9 +144,9 @@ pub enum Event {
         /// Their names.
         names: Vec<String>,
     },
-    /// `initial_fetch_timeout` is over for names of which nothing came: go on without them. It counts
-    /// from when the first request with the name went out, and over later disconnects: while no
-    /// server could ever be reached it does not begin (see `Disconnected::failed`).
+    /// `initial_fetch_timeout` is over for names of which nothing came: go on without them. It
+    /// counts from when the first request with the name went out, and over later disconnects: while
+    /// no server could ever be reached it does not begin (see `Disconnected::failed`).
     FetchTimedOut {
         /// Their type.
         kind: ResourceType,
@@ -161,8 +162,8 @@ pub enum Event {
 pub struct Disconnected {
     /// In Envoy's words, for the log.
     pub text: String,
-    /// Whether it deserves a warning; otherwise it is for the debug level, as in Envoy: a stream that
-    /// a server ended in good order, or a failure that has not lasted for 30 s yet.
+    /// Whether it deserves a warning; otherwise it is for the debug level, as in Envoy: a stream
+    /// that a server ended in good order, or a failure that has not lasted for 30 s yet.
     pub warn: bool,
     /// Whether not one response came on it: an `update_failure` of each subscription.
     pub failed: bool,
@@ -175,8 +176,8 @@ pub struct Disconnected {
 pub enum Interest {
     /// All that the server has: LDS, CDS, SRDS.
     Wildcard,
-    /// These, and none when empty. `*` among them is the wildcard beside names. Over delta VHDS a name
-    /// without a host (a route configuration's) stands for all `<name>/<host>`.
+    /// These, and none when empty. `*` among them is the wildcard beside names. Over delta VHDS a
+    /// name without a host (a route configuration's) stands for all `<name>/<host>`.
     Names(std::collections::BTreeSet<String>),
 }
 

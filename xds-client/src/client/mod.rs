@@ -1,12 +1,12 @@
 //! One stream of xDS as a state machine: what to say next, and what the application must know.
 //!
-//! What it leaves to others: sockets, the clock (`now` is passed in), when to connect (`Backoff`), what
-//! is in resources.
+//! What it leaves to others: sockets, the clock (`now` is passed in), when to connect (`Backoff`),
+//! what is in resources.
 //!
-//! Its methods are of four kinds. `handle_*` tells what happened outside; `set_interest` and `answer`
-//! are the application's commands; `poll_request`, `poll_event` and `poll_timeout` say what must be
-//! done next, and are called until they have nothing more after any of the others; the rest only
-//! looks.
+//! Its methods are of four kinds. `handle_*` tells what happened outside; `set_interest` and
+//! `answer` are the application's commands; `poll_request`, `poll_event` and `poll_timeout` say
+//! what must be done next, and are called until they have nothing more after any of the others; the
+//! rest only looks.
 
 mod responses;
 mod subscription;
@@ -77,8 +77,8 @@ pub struct Client {
     node_sent: bool,
     answered: bool,
     subscriptions: BTreeMap<ResourceType, Subscription>,
-    /// In the order in which the application caused them: Envoy asks for endpoints before it accepts
-    /// the clusters that need them. At most one without an answer by type.
+    /// In the order in which the application caused them: Envoy asks for endpoints before it
+    /// accepts the clusters that need them. At most one without an answer by type.
     queue: VecDeque<Pending>,
     unanswered: HashMap<ResponseId, Unanswered>,
     last_id: u64,
@@ -115,13 +115,13 @@ impl Client {
         }
     }
 
-    /// From now on this is wanted of a type, and nothing else. New names get the timeout, counted from
-    /// the first request that has them; zero and none wait for ever. A name that was not wanted for a
-    /// while is asked for anew, even when the server has not noticed its absence. A type that this
-    /// stream does not carry is refused by `Event::Warning`.
+    /// From now on this is wanted of a type, and nothing else. New names get the timeout, counted
+    /// from the first request that has them; zero and none wait for ever. A name that was not
+    /// wanted for a while is asked for anew, even when the server has not noticed its absence. A
+    /// type that this stream does not carry is refused by `Event::Warning`.
     ///
-    /// A wildcard of state-of-the-world streams cannot be taken back on a stream: Envoy's protocol has
-    /// no word for it.
+    /// A wildcard of state-of-the-world streams cannot be taken back on a stream: Envoy's protocol
+    /// has no word for it.
     pub fn set_interest(
         &mut self,
         kind: ResourceType,
@@ -145,6 +145,7 @@ impl Client {
             let subscription = &self.subscriptions[&kind];
             self.timers.retain(Due::Fetch, kind, |name| subscription.wanted.contains(name));
             self.timers.retain(Due::Ttl, kind, |name| subscription.wants(name, &[]));
+            self.forget_waiting(kind, &gone);
         }
         if news {
             self.queue_request(kind);
@@ -191,16 +192,16 @@ impl Client {
         self.subscriptions.values().any(Subscription::is_news)
     }
 
-    /// The stream has ended, or none came to be. What was received stays valid, responses can still be
-    /// answered: what is accepted counts on the next stream.
+    /// The stream has ended, or none came to be. What was received stays valid, responses can still
+    /// be answered: what is accepted counts on the next stream.
     pub fn handle_disconnected(&mut self, disconnected: Disconnected) {
         self.connected = false;
         self.queue.clear();
         self.events.push_back(Event::Disconnected(disconnected));
     }
 
-    /// The application has taken or refused a response. Answers `false`, and does nothing, when there
-    /// is no such response or it has its answer.
+    /// The application has taken or refused a response. Answers `false`, and does nothing, when
+    /// there is no such response or it has its answer.
     pub fn answer(&mut self, id: ResponseId, answer: Result<Accepted, Nack>) -> bool {
         let Some(unanswered) = self.unanswered.remove(&id) else { return false };
         let (kind, on_this_stream) = (unanswered.kind, unanswered.stream == self.stream);
@@ -216,7 +217,7 @@ impl Client {
             }
         };
         if self.connected && on_this_stream {
-            self.queue.push_back(Pending { kind, answer: Some(Answer { nonce, error }) });
+            self.say(kind, nonce, error);
         }
         true
     }
@@ -317,20 +318,22 @@ impl Client {
         self.queue.len()
     }
 
-    /// How many times a request had to wait for the rate limit (`control_plane.rate_limit_enforced`).
+    /// How many times a request had to wait for the rate limit
+    /// (`control_plane.rate_limit_enforced`).
     #[must_use]
     pub fn rate_limit_enforced(&self) -> u64 {
         self.rate_limit_enforced
     }
 
-    /// What the server calls itself (`control_plane.identifier`), at most 4 KiB; empty until it does.
+    /// What the server calls itself (`control_plane.identifier`), at most 4 KiB; empty until it
+    /// does.
     #[must_use]
     pub fn control_plane(&self) -> &str {
         &self.control_plane
     }
 
-    /// The version of the last response of a type that was accepted; empty in delta, where resources
-    /// have versions.
+    /// The version of the last response of a type that was accepted; empty in delta, where
+    /// resources have versions.
     #[must_use]
     pub fn version(&self, kind: ResourceType) -> &str {
         self.subscriptions.get(&kind).map_or("", Subscription::version)

@@ -1,5 +1,5 @@
-//! What a response does to the client: checks that need no look into resources, and what follows from
-//! an answer.
+//! What a response does to the client: checks that need no look into resources, and what follows
+//! from an answer.
 //!
 //! What it leaves to others: requests (`subscription`).
 
@@ -42,9 +42,9 @@ impl ResponseId {
 }
 
 impl Client {
-    /// A message came. What cannot be decoded is an error, which ends the stream; all else is either
-    /// handed on (`Event::Response`), refused, accepted (when nothing is in it for the application) or,
-    /// for a type that nobody asked for, ignored with a warning.
+    /// A message came. What cannot be decoded is an error, which ends the stream; all else is
+    /// either handed on (`Event::Response`), refused, accepted (when nothing is in it for the
+    /// application) or, for a type that nobody asked for, ignored with a warning.
     ///
     /// # Errors
     ///
@@ -82,6 +82,7 @@ impl Client {
         let whole =
             self.settings.variant == Variant::StateOfTheWorld && kind.is_state_of_the_world();
         self.end_fetches(kind, &incoming);
+        self.forget_waiting(kind, &incoming.removed);
         let (resources, known) = self.sort_out(kind, incoming.resources, whole, now);
         let unanswered = Unanswered {
             kind,
@@ -124,12 +125,15 @@ impl Client {
         (subscription.opened || !subscription.wanted.is_empty()).then_some(kind)
     }
 
-    fn say(&mut self, kind: ResourceType, nonce: String, error: Option<String>) {
-        self.queue.push_back(Pending { kind, answer: Some(Answer { nonce, error }) });
+    /// Puts an answer behind what waits already.
+    pub(super) fn say(&mut self, kind: ResourceType, nonce: String, error: Option<String>) {
+        let version = self.version(kind).to_owned();
+        let answer = Some(Answer { nonce, version, error });
+        self.queue.push_back(Pending { kind, answer });
     }
 
-    /// What is wrong with a response, as far as the protocol goes. The texts about duplicates and types
-    /// are Envoy's.
+    /// What is wrong with a response, as far as the protocol goes. The texts about duplicates and
+    /// types are Envoy's.
     fn check(&self, kind: ResourceType, incoming: &Incoming) -> Result<(), String> {
         if let Some(text) = &incoming.refused {
             return Err(text.clone());
@@ -146,11 +150,10 @@ impl Client {
                 && ResourceType::from_type_url(type_url) != Some(kind)
             {
                 let message = if delta { "DeltaDiscoveryResponse" } else { "DiscoveryResponse" };
+                let (found, expected) = (shortened(type_url.clone(), 200), kind.type_url());
                 return Err(format!(
-                    "type URL {} embedded in an individual Any does not match the message-wide type \
-                     URL {} in {message}",
-                    shortened(type_url.clone(), 200),
-                    kind.type_url(),
+                    "type URL {found} embedded in an individual Any does not match the \
+                     message-wide type URL {expected} in {message}"
                 ));
             }
             match resource.name.as_deref() {
@@ -204,6 +207,14 @@ impl Client {
         names.iter().filter(|name| subscription.version_of(name).is_none()).count()
     }
 
+    /// What is gone now is not there again when an earlier response is accepted later.
+    pub(super) fn forget_waiting(&mut self, kind: ResourceType, gone: &[String]) {
+        for waiting in self.unanswered.values_mut().filter(|waiting| waiting.kind == kind) {
+            let gone: BTreeSet<&str> = gone.iter().map(String::as_str).collect();
+            waiting.resources.retain(|known| !gone.contains(known.name.as_str()));
+        }
+    }
+
     /// Ends the first fetches of what a response says something about.
     fn end_fetches(&mut self, kind: ResourceType, incoming: &Incoming) {
         self.timers.cancel(Due::Fetch, kind, WILDCARD);
@@ -217,8 +228,8 @@ impl Client {
         }
     }
 
-    /// What the application gets, and what is kept for its answer. Heartbeats take effect here; what
-    /// nobody asked for goes no further.
+    /// What the application gets, and what is kept for its answer. Heartbeats take effect here;
+    /// what nobody asked for goes no further.
     fn sort_out(
         &mut self,
         kind: ResourceType,
@@ -299,7 +310,8 @@ impl Client {
         }
     }
 
-    /// Resources of these names were applied: first fetches end, lives begin, or are for ever again.
+    /// Resources of these names were applied: first fetches end, lives begin, or are for ever
+    /// again.
     pub(super) fn begin_lives(&mut self, unanswered: &Unanswered, names: &[String]) {
         let kind = unanswered.kind;
         for name in names {

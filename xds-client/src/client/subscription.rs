@@ -17,6 +17,8 @@ const CODE_INTERNAL: i32 = 13;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) nonce: String,
+    /// State of the world: what was accepted when it was given.
+    pub(crate) version: String,
     /// The text of a NACK.
     pub(crate) error: Option<String>,
 }
@@ -93,7 +95,8 @@ impl Subscription {
         self.renewed.clear();
     }
 
-    /// From now on these are wanted, and nothing else. Answers with the names that are not any more.
+    /// From now on these are wanted, and nothing else. Answers with the names that are not any
+    /// more.
     pub(crate) fn want(
         &mut self,
         names: BTreeSet<String>,
@@ -196,12 +199,19 @@ impl Subscription {
         self.named |= !all && !now.is_empty();
         // Servers look at the names of an answer only when it answers the last response.
         let known = answer.as_ref().is_none_or(|answer| answer.nonce == self.nonce);
+        let (nonce, version, error_detail) = match answer {
+            None => (self.nonce.clone(), self.version.1.clone(), None),
+            Some(answer) => {
+                let detail = answer.detail();
+                (answer.nonce, answer.version, detail)
+            }
+        };
         let request = DiscoveryRequest {
-            version_info: self.version.1.clone(),
+            version_info: version,
             resource_names: if all { Vec::new() } else { now.iter().cloned().collect() },
             type_url: self.kind.type_url(),
-            response_nonce: answer.as_ref().map_or(&self.nonce, |answer| &answer.nonce).clone(),
-            error_detail: answer.as_ref().and_then(Answer::detail),
+            response_nonce: nonce,
+            error_detail,
             ..DiscoveryRequest::default()
         };
         self.opened = true;

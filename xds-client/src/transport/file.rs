@@ -1,6 +1,6 @@
-//! xDS from files (`path_config_source`): a file is read at the start, and whenever something is moved
-//! into its place. Envoy takes nothing else for a change: a file that is written where it stands is for
-//! a moment half of itself.
+//! xDS from files (`path_config_source`): a file is read at the start, and whenever something is
+//! moved into its place. Envoy takes nothing else for a change: a file that is written where it
+//! stands is for a moment half of itself.
 //!
 //! What it leaves to others: what is in the file.
 
@@ -67,8 +67,8 @@ pub struct File {
 }
 
 impl File {
-    /// Watches a file, or the directory that is given for it (`watched_directory`): Kubernetes moves a
-    /// link there and leaves the file's own name alone. At most so many bytes are read.
+    /// Watches a file, or the directory that is given for it (`watched_directory`): Kubernetes
+    /// moves a link there and leaves the file's own name alone. At most so many bytes are read.
     ///
     /// # Errors
     ///
@@ -131,7 +131,8 @@ impl File {
             changed |= events.contains(ReadFlags::QUEUE_OVERFLOW);
             if events.intersects(ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF)
             {
-                // Another directory may have come in its place; if not, the file cannot be read either.
+                // Another directory may have come in its place; if not, the file cannot be read
+                // either.
                 changed = true;
                 let _ = inotify::add_watch(self.inotify.get_ref(), &self.directory, flags());
             }

@@ -1,5 +1,5 @@
-//! xDS over gRPC: one bidirectional stream by tonic, over a connection by hyper, made anew whenever it
-//! ends.
+//! xDS over gRPC: one bidirectional stream by tonic, over a connection by hyper, made anew whenever
+//! it ends.
 //!
 //! What it leaves to others: what is said (`Client`), how a server is reached (`Connector`).
 
@@ -78,8 +78,8 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
-/// Starts a stream on the current tokio runtime. With several services the next one is tried when one
-/// has brought no response, and the first one again after one has.
+/// Starts a stream on the current tokio runtime. With several services the next one is tried when
+/// one has brought no response, and the first one again after one has.
 ///
 /// # Panics
 ///

@@ -1,5 +1,5 @@
-//! What carries xDS: gRPC streams (`grpc`), polls (`rest`), files (`file`); on tokio, one task for each
-//! stream.
+//! What carries xDS: gRPC streams (`grpc`), polls (`rest`), files (`file`); on tokio, one task for
+//! each stream.
 //!
 //! What it leaves to others: names, balancing and TLS: a `Connector` of the application's.
 
@@ -26,8 +26,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 /// A connection that is being made.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn Connection>>> + Send>>;
 
-/// Makes a connection: called once for each try, its future is dropped at the timeout. A new try may
-/// choose another host.
+/// Makes a connection: called once for each try, its future is dropped at the timeout. A new try
+/// may choose another host.
 #[derive(Clone)]
 pub struct Connector(Arc<dyn Fn() -> Connecting + Send + Sync>);
 
@@ -49,9 +49,9 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// A stream (or a poll) that runs in a task of its own, over all its reconnects. Dropping it ends the
-/// stream. Its commands take effect at once and never wait; of events at most those of one response
-/// are kept, as nothing is read from the server meanwhile: take them.
+/// A stream (or a poll) that runs in a task of its own, over all its reconnects. Dropping it ends
+/// the stream. Its commands take effect at once and never wait; of events at most those of one
+/// response are kept, as nothing is read from the server meanwhile: take them.
 #[derive(Debug)]
 pub struct Handle {
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
 //! xDS over REST: one type, polled as proto3 JSON over HTTP/1.1, state of the world.
 //!
-//! What it leaves to others: resources stay JSON (`Body::Json`), as only the application knows their
-//! fields; how a server is reached (`Connector`).
+//! What it leaves to others: resources stay JSON (`Body::Json`), as only the application knows
+//! their fields; how a server is reached (`Connector`).
 
 use super::{Connector, Handle, Shared, now, sleep_until};
 use crate::backoff::Random;
@@ -47,10 +47,10 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Starts to poll on the current tokio runtime, as soon as there is interest, and again whenever there
-/// are new names. While a response waits for its answer there is no poll. A NACK is the next poll with
-/// the old version. `Event::Disconnected` tells of each poll that failed, 404 included; `Event::
-/// Connected` is not told.
+/// Starts to poll on the current tokio runtime, as soon as there is interest, and again whenever
+/// there are new names. While a response waits for its answer there is no poll. A NACK is the next
+/// poll with the old version. `Event::Disconnected` tells of each poll that failed, 404 included;
+/// `Event:: Connected` is not told.
 #[must_use]
 pub fn poll(settings: Settings) -> Handle {
     let client = Client::new(crate::Settings {
