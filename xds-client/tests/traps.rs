@@ -179,6 +179,30 @@ fn a_name_given_up_and_wanted_again_is_asked_for_anew() {
 }
 
 #[test]
+fn a_change_says_what_the_full_set_says() {
+    let change = |scene: &mut Scene, wanted: &[&str], given_up: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        scene.client.change_interest(EDS, owned(wanted), owned(given_up), TIMEOUT);
+    };
+    let mut scene = Scene::connected(settings(DELTA), &[(EDS, names(&["a"]))]);
+    change(&mut scene, &["b", "c", "a"], &["d"]);
+    scene.sends(&["EDS +b +c"]);
+    scene.takes(&delta_of(EDS, "n1", &["a@1", "b@1"], &[]), &["a", "b"]);
+    // In both: anew.
+    change(&mut scene, &["a"], &["a", "b"]);
+    scene.sends(&["EDS nonce=n1", "EDS +a -b"]);
+    scene.disconnects();
+    scene.connects();
+    scene.sends(&["EDS node +a +c"]);
+
+    let mut scene = Scene::connected(settings(SOTW), &[(EDS, names(&["a"]))]);
+    change(&mut scene, &["b", "c", "a"], &["d"]);
+    scene.sends(&["EDS [a b c]"]);
+    change(&mut scene, &["a"], &["a", "b"]);
+    scene.sends(&["EDS [c]", "EDS [a c]"]);
+}
+
+#[test]
 fn what_nobody_asked_for_is_no_business_of_ours() {
     let mut scene = Scene::connected(settings(SOTW), &[(CDS, Interest::Wildcard)]);
     // A type without a request has no answer either: it would be a request for all of them.

@@ -128,27 +128,53 @@ impl Client {
         interest: Interest,
         initial_fetch_timeout: Option<Duration>,
     ) {
+        let names = match interest {
+            Interest::Wildcard => [WILDCARD.to_owned()].into(),
+            Interest::Names(names) => names,
+        };
+        let wanted = self.subscriptions.get(&kind).map(|subscription| &subscription.wanted);
+        let gone = wanted.map(|wanted| wanted.difference(&names).cloned().collect());
+        let new = match wanted {
+            Some(wanted) => names.difference(wanted).cloned().collect(),
+            None => names.into_iter().collect(),
+        };
+        self.change_interest(kind, new, gone.unwrap_or_default(), initial_fetch_timeout);
+    }
+
+    /// As `set_interest`, said by what changes: in delta it costs in proportion to that, however
+    /// many names there are. A name in both lists is given up and asked for anew.
+    pub fn change_interest(
+        &mut self,
+        kind: ResourceType,
+        wanted: Vec<String>,
+        given_up: Vec<String>,
+        initial_fetch_timeout: Option<Duration>,
+    ) {
         let alien = matches!(self.settings.scope, Scope::Single(single) if single != kind);
         if alien || !Subscription::supports(kind, self.settings.variant) {
             let text = format!("{} cannot be had from this stream", kind.type_url());
             return self.events.push_back(Event::Warning(text));
         }
-        let names = match interest {
-            Interest::Wildcard => [WILDCARD.to_owned()].into(),
-            Interest::Names(names) => names,
-        };
         let subscription =
             self.subscriptions.entry(kind).or_insert_with(|| Subscription::new(kind));
-        let gone = subscription.want(names, initial_fetch_timeout);
-        let news = subscription.is_news();
-        if !gone.is_empty() {
-            let subscription = &self.subscriptions[&kind];
-            self.timers.retain(Due::Fetch, kind, |name| subscription.wanted.contains(name));
-            self.timers.retain(Due::Ttl, kind, |name| subscription.wants(name, &[]));
-            self.forget_waiting(kind, &gone);
+        let mut gone = given_up;
+        gone.retain(|name| subscription.give_up(name));
+        for name in &gone {
+            self.timers.cancel(Due::Fetch, kind, name);
+            self.timers.cancel(Due::Ttl, kind, name);
         }
-        if news {
+        for name in wanted {
+            subscription.want(name, initial_fetch_timeout);
+        }
+        if !gone.is_empty() && subscription.sweep(&gone) {
+            let wants = |name: &str| subscription.wants(name, subscription.aliases_of(name));
+            self.timers.retain(Due::Ttl, kind, wants);
+        }
+        if subscription.is_news() {
             self.queue_request(kind);
+        }
+        if !gone.is_empty() {
+            self.forget_waiting(kind, &gone);
         }
     }
 

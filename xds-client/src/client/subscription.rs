@@ -8,6 +8,7 @@ use crate::{ResourceType, Variant};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest};
 use envoy_types::pb::google::rpc::Status;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::take;
 use std::time::Duration;
 
 /// gRPC's INTERNAL, which Envoy sends with every NACK.
@@ -48,18 +49,20 @@ pub(crate) struct Subscription {
     pub(crate) unsent: BTreeMap<String, Duration>,
 
     // On this stream.
-    /// What the server knows of `wanted`.
-    asked: BTreeSet<String>,
-    /// Whether anything was sent.
+    /// Whether anything was sent. Until then the next request says all that is wanted, and the
+    /// three sets below are empty.
     pub(crate) opened: bool,
     /// Whether a name was sent: from then on an empty list means none, no more all.
     named: bool,
     /// The last that was received.
     pub(crate) nonce: String,
-    /// Names that were dropped, of which the server has not been told yet.
+    /// Names that are wanted, of which the server has not been told.
+    fresh: BTreeSet<String>,
+    /// Names that are not wanted any more, of which the server has not been told.
     dropped: BTreeSet<String>,
-    /// Names that were dropped and are wanted again: the server must notice, for the application
-    /// has forgotten what came of them. State-of-the-world requests leave them out once.
+    /// Names that were dropped and are wanted again before the server was told: it must notice, for
+    /// the application has forgotten what came of them. State-of-the-world requests leave them out
+    /// once.
     renewed: BTreeSet<String>,
 
     // From stream to stream.
@@ -67,6 +70,8 @@ pub(crate) struct Subscription {
     version: (ResponseId, String),
     /// Delta: by name.
     versions: HashMap<String, Remembered>,
+    /// Whether what was remembered may be wanted by another name than its own.
+    has_aliases: bool,
 }
 
 impl Subscription {
@@ -75,58 +80,67 @@ impl Subscription {
             kind,
             wanted: BTreeSet::new(),
             unsent: BTreeMap::new(),
-            asked: BTreeSet::new(),
             opened: false,
             named: false,
             nonce: String::new(),
+            fresh: BTreeSet::new(),
             dropped: BTreeSet::new(),
             renewed: BTreeSet::new(),
             version: (ResponseId(0), String::new()),
             versions: HashMap::new(),
+            has_aliases: kind == ResourceType::VirtualHost,
         }
     }
 
     /// A new stream knows nothing; versions stay.
     pub(crate) fn begin_stream(&mut self) {
-        self.asked.clear();
         (self.opened, self.named) = (false, false);
         self.nonce.clear();
+        self.fresh.clear();
         self.dropped.clear();
         self.renewed.clear();
     }
 
-    /// From now on these are wanted, and nothing else. Answers with the names that are not any
-    /// more.
-    pub(crate) fn want(
-        &mut self,
-        names: BTreeSet<String>,
-        timeout: Option<Duration>,
-    ) -> Vec<String> {
-        let gone: Vec<String> = self.wanted.difference(&names).cloned().collect();
-        for name in &gone {
-            self.unsent.remove(name);
-            self.versions.remove(name);
-            if self.asked.contains(name) {
-                self.dropped.insert(name.clone());
-                self.renewed.remove(name);
-            }
+    /// A name more is wanted. Costs the same however many there are.
+    pub(crate) fn want(&mut self, name: String, timeout: Option<Duration>) {
+        if self.wanted.contains(&name) {
+            return;
         }
-        for name in names.difference(&self.wanted) {
-            if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
-                self.unsent.insert(name.clone(), timeout);
-            }
-            if self.dropped.remove(name) {
-                self.renewed.insert(name.clone());
-            }
+        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
+            self.unsent.insert(name.clone(), timeout);
         }
-        self.wanted = names;
-        if !gone.is_empty() {
-            // What was remembered by an alias, a wildcard or a route configuration's name.
-            let mut versions = std::mem::take(&mut self.versions);
+        if self.dropped.remove(&name) {
+            self.renewed.insert(name.clone());
+        } else if self.opened {
+            self.fresh.insert(name.clone());
+        }
+        self.wanted.insert(name);
+    }
+
+    /// A name is not wanted any more; answers whether it was.
+    pub(crate) fn give_up(&mut self, name: &str) -> bool {
+        if !self.wanted.remove(name) {
+            return false;
+        }
+        self.unsent.remove(name);
+        self.versions.remove(name);
+        self.renewed.remove(name);
+        if !self.fresh.remove(name) && self.opened {
+            self.dropped.insert(name.to_owned());
+        }
+        true
+    }
+
+    /// After names were given up: forgets what was wanted by an alias, by a route configuration's
+    /// name or by the wildcard. Answers whether there was anything of the kind.
+    pub(crate) fn sweep(&mut self, given_up: &[String]) -> bool {
+        let sweeps = self.has_aliases || given_up.iter().any(|name| name == WILDCARD);
+        if sweeps {
+            let mut versions = take(&mut self.versions);
             versions.retain(|name, remembered| self.wants(name, &remembered.aliases));
             self.versions = versions;
         }
-        gone
+        sweeps
     }
 
     /// Whether a resource was asked for.
@@ -143,7 +157,12 @@ impl Subscription {
         if !self.opened {
             return !self.wanted.is_empty();
         }
-        self.wanted != self.asked || !self.renewed.is_empty()
+        !(self.fresh.is_empty() && self.dropped.is_empty() && self.renewed.is_empty())
+    }
+
+    /// Other names of a resource that is remembered.
+    pub(crate) fn aliases_of(&self, name: &str) -> &[String] {
+        self.versions.get(name).map_or(&[], |remembered| &remembered.aliases)
     }
 
     /// The version of the last response that was accepted.
@@ -177,6 +196,7 @@ impl Subscription {
     ) {
         let later = self.versions.get(name).is_some_and(|remembered| remembered.id > id);
         if !later && self.wants(name, &aliases) {
+            self.has_aliases |= !aliases.is_empty();
             self.versions.insert(name.to_owned(), Remembered { id, version, aliases });
         }
     }
@@ -193,10 +213,11 @@ impl Subscription {
         &mut self,
         answer: Option<Answer>,
     ) -> (DiscoveryRequest, bool) {
-        let renewed = std::mem::take(&mut self.renewed);
-        let now: BTreeSet<String> = self.wanted.difference(&renewed).cloned().collect();
-        let all = !self.named && now.len() == 1 && now.contains(WILDCARD);
-        self.named |= !all && !now.is_empty();
+        let mut now: Vec<String> = self.wanted.difference(&self.renewed).cloned().collect();
+        if !self.named && now == [WILDCARD] {
+            now.clear();
+        }
+        self.named |= !now.is_empty();
         // Servers look at the names of an answer only when it answers the last response.
         let known = answer.as_ref().is_none_or(|answer| answer.nonce == self.nonce);
         let (nonce, version, error_detail) = match answer {
@@ -208,7 +229,7 @@ impl Subscription {
         };
         let request = DiscoveryRequest {
             version_info: version,
-            resource_names: if all { Vec::new() } else { now.iter().cloned().collect() },
+            resource_names: now,
             type_url: self.kind.type_url(),
             response_nonce: nonce,
             error_detail,
@@ -216,10 +237,8 @@ impl Subscription {
         };
         self.opened = true;
         if known {
-            self.asked = now;
+            self.fresh = take(&mut self.renewed);
             self.dropped.clear();
-        } else {
-            self.renewed = renewed;
         }
         (request, self.is_news())
     }
@@ -233,14 +252,11 @@ impl Subscription {
             request.response_nonce = answer.nonce;
             return request;
         }
-        let asked = std::mem::replace(&mut self.asked, self.wanted.clone());
-        let renewed = std::mem::take(&mut self.renewed);
-        self.dropped.clear();
+        let (fresh, renewed) = (take(&mut self.fresh), take(&mut self.renewed));
+        let dropped = take(&mut self.dropped);
         if self.opened {
-            let new = self.wanted.difference(&asked).chain(renewed.iter());
-            request.resource_names_subscribe = new.cloned().collect();
-            let old = asked.difference(&self.wanted);
-            request.resource_names_unsubscribe = old.cloned().collect();
+            request.resource_names_subscribe = fresh.into_iter().chain(renewed).collect();
+            request.resource_names_unsubscribe = dropped.into_iter().collect();
             return request;
         }
         self.opened = true;
@@ -256,10 +272,10 @@ impl Subscription {
 
     /// Names that the last request has told the server of, and how long their answers may take.
     pub(crate) fn take_sent(&mut self) -> Vec<(String, Duration)> {
-        let asked = &self.asked;
+        let waiting = &self.fresh;
         let mut sent = Vec::new();
         self.unsent.retain(|name, timeout| {
-            let waits = !asked.contains(name);
+            let waits = waiting.contains(name);
             if !waits {
                 sent.push((name.clone(), *timeout));
             }

@@ -11,10 +11,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 
 /// Room for what inotify tells at once: at least one event with the longest name.
 const BUFFER: usize = 4096;
+
+/// From one look for a directory that is gone to the next.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a file's bytes are to be read: by its extension, as in Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct File {
     inotify: AsyncFd<OwnedFd>,
     /// Its content is due: at the start, and after a change.
     due: bool,
+    /// There is no directory any more; it is looked for.
+    lost: bool,
 }
 
 impl File {
@@ -89,7 +95,7 @@ impl File {
         #[allow(deprecated, reason = "an OwnedFd stays open; the other way is unsafe code")]
         let inotify = AsyncFd::new(inotify)?;
         let (path, directory) = (path.to_owned(), directory.to_owned());
-        Ok(Self { path, bytes_max, directory, name, inotify, due: true })
+        Ok(Self { path, bytes_max, directory, name, inotify, due: true, lost: false })
     }
 
     /// The content now, at the first call, and then whenever it changes. Dropping the future loses
@@ -115,13 +121,18 @@ impl File {
     }
 
     /// Waits for news of the directory, and says whether they are of the file.
-    async fn changed(&self) -> bool {
+    async fn changed(&mut self) -> bool {
+        if self.lost {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.lost = self.watch_directory().is_err();
+            return !self.lost;
+        }
         let Ok(mut ready) = self.inotify.readable().await else {
             return std::future::pending().await;
         };
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = inotify::Reader::new(self.inotify.get_ref(), &mut buffer);
-        let mut changed = false;
+        let (mut changed, mut anew) = (false, false);
         while let Ok(event) = reader.next() {
             let events = event.events();
             let ours = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
@@ -134,11 +145,19 @@ impl File {
                 // Another directory may have come in its place; if not, the file cannot be read
                 // either.
                 changed = true;
-                let _ = inotify::add_watch(self.inotify.get_ref(), &self.directory, flags());
+                anew = true;
             }
         }
         ready.clear_ready();
+        if anew {
+            self.lost = self.watch_directory().is_err();
+        }
         changed
+    }
+
+    fn watch_directory(&self) -> io::Result<()> {
+        inotify::add_watch(self.inotify.get_ref(), &self.directory, flags())?;
+        Ok(())
     }
 }
 

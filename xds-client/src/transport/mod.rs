@@ -94,6 +94,19 @@ impl Handle {
         self.shared.tell();
     }
 
+    /// What changes in that: see `Client::change_interest`.
+    pub fn change_interest(
+        &self,
+        kind: ResourceType,
+        wanted: Vec<String>,
+        given_up: Vec<String>,
+        initial_fetch_timeout: Option<Duration>,
+    ) {
+        self.shared.client().change_interest(kind, wanted, given_up, initial_fetch_timeout);
+        self.shared.changed.notify_one();
+        self.shared.tell();
+    }
+
     /// Answers a response of this handle, once: see `Client::answer`.
     pub fn answer(&self, id: ResponseId, answer: Result<Accepted, Nack>) -> bool {
         let known = self.shared.client().answer(id, answer);
