@@ -12,10 +12,11 @@ pub struct Limits {
     /// Bytes of a name, an alias or a version: a response with a longer one is refused. Bytes of a
     /// nonce: a longer one ends the stream.
     pub name_bytes_max: usize,
-    /// Names whose versions or lives are remembered, by type. A response that would bring more is
-    /// refused.
+    /// Names whose versions or lives are remembered, by type, and those in responses that wait for
+    /// their answers, together. A response that would bring more is refused.
     pub names_max: usize,
-    /// Responses that wait for the application's answer. One more is refused.
+    /// Responses that wait for the application's answer; 100 seconds of warming at 100 updates per
+    /// second. One more is refused.
     pub unanswered_max: usize,
 }
 
@@ -26,7 +27,7 @@ impl Default for Limits {
             resources_max: 500_000,
             name_bytes_max: 8 << 10,
             names_max: 1_000_000,
-            unanswered_max: 100,
+            unanswered_max: 10_000,
         }
     }
 }

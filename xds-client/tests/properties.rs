@@ -61,6 +61,9 @@ struct Book {
     given: BTreeMap<String, usize>,
     /// Nonces that some request had.
     seen: BTreeSet<String>,
+    /// Names that were given up since they were last asked for, even if they are wanted again: the
+    /// server must notice, or it will not send them again.
+    given_up: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -98,6 +101,7 @@ impl Server {
                     assert!(news && request.error_detail.is_none());
                 }
                 if latest {
+                    book.given_up.retain(|name| names.contains(name));
                     book.names = names;
                 }
                 book.opened = true;
@@ -122,6 +126,8 @@ impl Server {
                 if first && plus.is_empty() {
                     book.names.insert("*".to_owned());
                 }
+                let said = |name: &String| plus.contains(name) || minus.contains(name);
+                book.given_up.retain(|name| !said(name));
                 for name in minus {
                     assert!(book.names.remove(name), "{name} was not asked for");
                 }
@@ -175,6 +181,11 @@ impl World {
                 }
                 self.scene.client.set_interest(kind, Interest::Names(names.clone()), TIMEOUT);
                 let before = self.wanted.insert(kind, names.clone()).unwrap_or_default();
+                if let Some(book) = self.server.books.get_mut(&kind) {
+                    let gone = before.difference(&names).filter(|name| book.names.contains(*name));
+                    let gone: Vec<_> = gone.cloned().collect();
+                    book.given_up.extend(gone);
+                }
                 self.drop_names(kind, |name| {
                     let given_up = before.contains(name) && !names.contains(name);
                     given_up || !names.contains(name) && !names.contains("*")
@@ -314,6 +325,7 @@ impl World {
                 continue;
             };
             assert_eq!(&book.names, wanted, "{kind:?}");
+            assert!(book.given_up.is_empty(), "{kind:?}: {:?}", book.given_up);
             for (nonce, count) in &book.given {
                 assert!(book.seen.contains(nonce), "{nonce} has no answer");
                 assert!(*count <= 1, "{nonce} was answered {count} times");

@@ -139,8 +139,10 @@ impl Client {
             return Err(text.clone());
         }
         let limits = &self.settings.limits;
-        if self.unanswered.len() >= limits.unanswered_max {
-            return Err(format!("{} responses wait to be applied", self.unanswered.len()));
+        let (waiting, max) = (self.unanswered.len(), limits.unanswered_max);
+        let names_waiting: usize = self.unanswered.values().map(|w| w.resources.len()).sum();
+        if waiting >= max || names_waiting >= limits.names_max {
+            return Err(format!("{waiting} responses wait to be applied"));
         }
         self.check_lengths(incoming)?;
         let delta = self.settings.variant == Variant::Delta;
@@ -209,8 +211,9 @@ impl Client {
 
     /// What is gone now is not there again when an earlier response is accepted later.
     pub(super) fn forget_waiting(&mut self, kind: ResourceType, gone: &[String]) {
-        for waiting in self.unanswered.values_mut().filter(|waiting| waiting.kind == kind) {
-            let gone: BTreeSet<&str> = gone.iter().map(String::as_str).collect();
+        let gone: BTreeSet<&str> = gone.iter().map(String::as_str).collect();
+        let waiting = self.unanswered.values_mut().filter(|waiting| waiting.kind == kind);
+        for waiting in waiting.filter(|_| !gone.is_empty()) {
             waiting.resources.retain(|known| !gone.contains(known.name.as_str()));
         }
     }
