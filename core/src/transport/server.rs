@@ -135,7 +135,7 @@ impl ServerContext {
         let Some((leaf, rest)) = certificates.split_first() else {
             return Err(CertificateError::UnknownIssuer);
         };
-        verifier.verify(leaf, rest, Usage::Client, None, now)
+        verifier.verify(leaf, rest, Usage::Client, &[], now)
     }
 }
 

@@ -381,7 +381,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        auto_san_validation: false,
+        server_name: None,
         connections: UpstreamConnectionOptions::default(),
     }
 }
