@@ -22,7 +22,7 @@ impl<I: Io> Shard<I> {
         downstream.handshake_until = Some(self.now.instant + timeout);
         downstream.is_secure = true;
         let token = Owner::Downstream(key).token();
-        let secured = self.io.secure_server(downstream.socket, &context.config, token, input);
+        let secured = self.io.secure_server(downstream.socket, context, token, input);
         debug_assert!(secured.is_ok(), "a context makes sessions");
     }
 

@@ -1,5 +1,5 @@
-//! Pools by the server names that requests ask for (`auto_sni`, `auto_san_validation`): a connection
-//! that was made for one name never serves a request for another.
+//! Pools by the server names that requests ask for (`auto_sni`, `auto_san_validation`): a
+//! connection that was made for one name never serves a request for another.
 //!
 //! What it leaves to others: what a name is (`proxy::server_name`), and closing what is too much.
 
