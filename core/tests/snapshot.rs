@@ -38,7 +38,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         http2: Default::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        auto_san_validation: false,
+        server_name: None,
         connections: UpstreamConnectionOptions::default(),
     });
     let entry = |id| {

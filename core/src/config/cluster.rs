@@ -16,7 +16,8 @@ use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use super::tls::{self, UPSTREAM_TLS, UpstreamTlsContext};
 use super::upstream_options::{
-    HTTP_PROTOCOL_OPTIONS, UpstreamConnectionOptions, UpstreamOptions, UpstreamProtocol,
+    HTTP_PROTOCOL_OPTIONS, RequestServerName, UpstreamConnectionOptions, UpstreamOptions,
+    UpstreamProtocol,
 };
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
@@ -65,8 +66,8 @@ pub struct Cluster {
     pub per_connection_buffer_limit_bytes: u32,
     /// `transport_socket`, where it is TLS.
     pub tls: Option<Arc<UpstreamTlsContext>>,
-    /// `upstream_http_protocol_options`
-    pub auto_san_validation: bool,
+    /// `upstream_http_protocol_options`, where it speaks TLS.
+    pub server_name: Option<RequestServerName>,
     /// `upstream_bind_config`, `upstream_connection_options`
     pub connections: UpstreamConnectionOptions,
 }
@@ -243,6 +244,16 @@ impl Cluster {
         let tls = tls::transport_socket(at, socket, UPSTREAM_TLS, UpstreamTlsContext::from_proto);
         let load_balancing = LoadBalancing::from_proto(at, cluster);
         let options = UpstreamOptions::from_proto(at, cluster);
+        let validates = options.server_name.as_ref().is_some_and(|it| it.auto_san_validation);
+        let trusts_any = tls.as_ref().is_some_and(|tls| {
+            tls.common.validation.is_none() && tls.common.validation_secret.is_none()
+        });
+        if validates && trusts_any {
+            at.field("transport_socket").warning(
+                "with `auto_san_validation` and without a validation context every server is \
+                 refused, as in Envoy: set `validation_context.trusted_ca`",
+            );
+        }
         let circuit_breakers = cluster
             .circuit_breakers
             .as_ref()
@@ -271,8 +282,8 @@ impl Cluster {
             per_connection_buffer_limit_bytes: cluster
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
+            server_name: options.server_name.filter(|_| tls.is_some()),
             tls,
-            auto_san_validation: options.auto_san_validation,
             connections: UpstreamConnectionOptions::from_proto(at, cluster),
         })
     }

@@ -113,5 +113,7 @@ pub use substitution_format::LogFormat;
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};
 pub use support_list::{ListedField, ListedMessage, listed};
 pub use tls_inspector::TlsInspector;
-pub use upstream_options::{TcpKeepalive, UpstreamConnectionOptions, UpstreamProtocol};
+pub use upstream_options::{
+    RequestServerName, TcpKeepalive, UpstreamConnectionOptions, UpstreamProtocol,
+};
 pub use uri_template::{RewritePart, UriTemplate, UriTemplateRewrite};

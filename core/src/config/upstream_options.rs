@@ -57,6 +57,19 @@ pub enum UpstreamProtocol {
     SameAsDownstream,
 }
 
+/// What a cluster's TLS takes from the requests that its connections are made for
+/// (`UpstreamHttpProtocolOptions`): a host without its port. At least one of the flags is set.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RequestServerName {
+    /// `auto_sni`: it is the server name that is asked for, if it is a DNS name.
+    pub auto_sni: bool,
+    /// `auto_san_validation`: the server's certificate is to have it.
+    pub auto_san_validation: bool,
+    /// `override_auto_sni_header`, in lower case: the field that has it, where it is not empty;
+    /// else it is the authority.
+    pub override_header: Option<String>,
+}
+
 pub(super) const HTTP_PROTOCOL_OPTIONS: &str =
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
@@ -92,11 +105,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
     message(
         "envoy.config.core.v3.UpstreamHttpProtocolOptions",
-        &[
-            only("auto_sni", &["false"]),
-            used("auto_san_validation"),
-            refused("override_auto_sni_header"),
-        ],
+        &[used("auto_sni"), used("auto_san_validation"), used("override_auto_sni_header")],
     ),
     message(
         "envoy.config.core.v3.BindConfig",
@@ -188,6 +197,33 @@ impl TcpKeepalive {
     }
 }
 
+impl RequestServerName {
+    fn from_proto(
+        at: &At<'_>,
+        options: Option<&core::UpstreamHttpProtocolOptions>,
+    ) -> Option<RequestServerName> {
+        let options = options?;
+        let header = options.override_auto_sni_header.to_ascii_lowercase();
+        let override_header = match header.as_str() {
+            // The authority it is without.
+            "" | "host" | ":authority" => None,
+            other if other.starts_with(':') => {
+                let hint = "name a field, or leave it out: the authority is taken then";
+                at.field("override_auto_sni_header")
+                    .error_hint(format!("`{other}` has no server name"), hint);
+                None
+            }
+            _ => Some(header),
+        };
+        let core::UpstreamHttpProtocolOptions { auto_sni, auto_san_validation, .. } = *options;
+        (auto_sni || auto_san_validation).then_some(RequestServerName {
+            auto_sni,
+            auto_san_validation,
+            override_header,
+        })
+    }
+}
+
 /// What `HttpProtocolOptions`, or the deprecated fields of the cluster, say about connections.
 pub(super) struct UpstreamOptions {
     pub idle_timeout: Option<Duration>,
@@ -198,7 +234,7 @@ pub(super) struct UpstreamOptions {
     pub protocol: UpstreamProtocol,
     pub http1: Http1Options,
     pub http2: Http2Options,
-    pub auto_san_validation: bool,
+    pub server_name: Option<RequestServerName>,
 }
 
 impl UpstreamOptions {
@@ -209,9 +245,9 @@ impl UpstreamOptions {
         // A map has no order; errors should come in the same one each time.
         let mut extensions: Vec<_> = cluster.typed_extension_protocol_options.iter().collect();
         extensions.sort_by_key(|(name, _)| name.as_str());
-        let validates = |options: &core::UpstreamHttpProtocolOptions| options.auto_san_validation;
         let field = cluster.upstream_http_protocol_options.as_ref();
-        let mut auto_san_validation = field.is_some_and(validates);
+        let at_field = at.field("upstream_http_protocol_options");
+        let mut server_name = RequestServerName::from_proto(&at_field, field);
         let mut typed = None;
         for (name, any) in extensions {
             let at = at_map.key(name);
@@ -226,7 +262,8 @@ impl UpstreamOptions {
                 let options_common = options.common_http_protocol_options.as_ref();
                 let common = CommonOptions::of_upstream(&at_common, options_common);
                 let field = options.upstream_http_protocol_options.as_ref();
-                auto_san_validation = field.is_some_and(validates);
+                let at_field = at.field("upstream_http_protocol_options");
+                server_name = RequestServerName::from_proto(&at_field, field);
                 typed = Some((common, Versions::of_typed(&at, &options)));
             }
         }
@@ -262,7 +299,7 @@ impl UpstreamOptions {
             protocol: versions.protocol,
             http1: versions.http1,
             http2: versions.http2,
-            auto_san_validation,
+            server_name,
         }
     }
 }

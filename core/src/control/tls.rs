@@ -4,7 +4,7 @@
 //! What it leaves to others: noticing changes (`watch`), snapshots (`resources`).
 
 use crate::config::tls::{DownstreamTlsContext, SecretRef, TlsSource, UpstreamTlsContext};
-use crate::config::{Bootstrap, Cluster, Listener};
+use crate::config::{Bootstrap, Cluster, Listener, RequestServerName};
 use crate::transport::{
     CertificateMaterial, ClientContext, ServerContext, TicketKeys, TlsError, ValidationMaterial,
 };
@@ -79,7 +79,7 @@ impl Tls {
         }
         for cluster in &bootstrap.clusters {
             let Some(config) = &cluster.tls else { continue };
-            match self.client(&cluster.name, config, cluster.auto_san_validation) {
+            match self.client(&cluster.name, config, cluster.server_name.as_ref()) {
                 Ok(context) => drop(built.clients.insert(cluster.name.clone(), context)),
                 Err(error) => errors.push(of_cluster(cluster, error)),
             }
@@ -113,7 +113,7 @@ impl Tls {
             if !concerns(directories_of_client(old)) {
                 continue;
             }
-            match self.client(name, &old.material.config, old.material.auto_san_validation) {
+            match self.client(name, &old.material.config, old.material.of_request.as_ref()) {
                 Ok(new) if Arc::ptr_eq(&new, old) => {}
                 Ok(new) => drop(renewed.clients.insert(name.clone(), new)),
                 Err(error) => errors.push(Unusable { owner: format!("cluster `{name}`"), error }),
@@ -153,9 +153,9 @@ impl Tls {
         &self,
         name: &str,
         config: &Arc<UpstreamTlsContext>,
-        auto_san_validation: bool,
+        of_request: Option<&RequestServerName>,
     ) -> Result<Arc<ClientContext>, TlsError> {
-        let material = config.read(auto_san_validation)?;
+        let material = config.read(of_request)?;
         match self.contexts.clients.get(name).filter(|old| old.material == material) {
             Some(same) => Ok(same.clone()),
             None => ClientContext::build(material, Arc::new(DefaultTimeProvider)),

@@ -29,11 +29,11 @@ impl Upstream {
         socket: Socket,
         host: &Host,
         entry: &Arc<ClusterEntry>,
-        http2: bool,
+        id: PoolId,
         now: Instant,
         draw: u64,
     ) -> Upstream {
-        let codec = match http2 {
+        let codec = match id.http2 {
             true => {
                 let options = codec::http2_client_options(entry);
                 let keepalive = entry.config.http2.keepalive;
@@ -47,7 +47,7 @@ impl Upstream {
         };
         Upstream {
             socket,
-            pool: PoolId { host: host.id, http2 },
+            pool: id,
             address: host.address,
             host_stats: host.stats,
             cluster: entry.clone(),
@@ -78,7 +78,7 @@ impl Upstream {
 }
 
 /// Requests of a pool.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Load {
     waiting: usize,
     active: usize,
@@ -104,19 +104,19 @@ fn connect_options(options: &UpstreamConnectionOptions, to: &SocketAddr) -> Conn
 
 impl<I: Io> Shard<I> {
     /// Makes a connection to `host` for those who wait, unless enough are being made.
-    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
-        let pool = self.pools.of(host, http2);
-        let each = if http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
+    pub(crate) fn connect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, id: PoolId) {
+        let Some(pool) = self.pools.of(host, id) else { return };
+        let each = if id.http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
         if pool.connecting.saturating_mul(each) >= pool.waiting.len() {
             return;
         }
-        let id = pool.id;
-        let host_permit = match self.host_permit(entry, host, http2) {
+        let host_permit = match self.host_permit(entry, host, id) {
             Ok(permit) => permit,
             Err(HostIsFull) => {
                 // Who waits beside an idle connection needs one that is new, which is made in the
                 // place of that.
-                if let Some(idle) = self.pools.of(host, http2).idle.first().copied() {
+                let idle = self.pools.get(id).and_then(|pool| pool.idle.first().copied());
+                if let Some(idle) = idle {
                     self.close_upstream(idle);
                 }
                 return;
@@ -132,17 +132,16 @@ impl<I: Io> Shard<I> {
             // to give way.
             if thresholds.max_connections == 0 {
                 self.fail_waiting(id, LocalReply::OVERFLOW);
-            } else if self.pools.of(host, http2).open == 0 {
-                self.starve(entry, host, http2);
+            } else if self.pools.get(id).is_some_and(|pool| pool.open == 0) {
+                self.starve(entry, id);
             }
             return;
         }
-        if self.open_upstream(entry, host, http2, host_permit).is_none() {
-            // Idle ones are of no use to who waits: it needs one that is new.
-            let pool = self.pools.of(host, http2);
-            if pool.open == pool.idle.len() {
-                self.fail_waiting(id, LocalReply::OUT_OF_DESCRIPTORS);
-            }
+        // Idle ones are of no use to who waits: it needs one that is new.
+        if self.open_upstream(entry, host, id, host_permit).is_none()
+            && self.pools.get(id).is_some_and(|pool| pool.open == pool.idle.len())
+        {
+            self.fail_waiting(id, LocalReply::OUT_OF_DESCRIPTORS);
         }
     }
 
@@ -151,7 +150,7 @@ impl<I: Io> Shard<I> {
         &mut self,
         entry: &Arc<ClusterEntry>,
         host: &Arc<Host>,
-        http2: bool,
+        id: PoolId,
         host_permit: Option<&Arc<AtomicU32>>,
     ) -> Option<UpstreamKey> {
         let options = connect_options(&entry.config.connections, &host.address);
@@ -161,8 +160,8 @@ impl<I: Io> Shard<I> {
             self.stats.inc(host.stats, HostStat::CxConnectFail);
             return None;
         };
-        let draw = if http2 { self.random.draw() } else { 0 };
-        let mut upstream = Upstream::new(socket, host, entry, http2, self.now.instant, draw);
+        let draw = if id.http2 { self.random.draw() } else { 0 };
+        let mut upstream = Upstream::new(socket, host, entry, id, self.now.instant, draw);
         upstream.retired = self.pools.speaks_otherwise(entry);
         if let Some(permit) = host_permit {
             permit.fetch_add(1, Ordering::Relaxed);
@@ -171,7 +170,7 @@ impl<I: Io> Shard<I> {
         let key = self.upstreams.insert(upstream);
         self.io.set_token(socket, Owner::Upstream(key).token());
         self.begin_upstream_handshake(key, host);
-        self.count_connection(entry, host, http2);
+        self.count_connection(entry, host, id);
         self.arm_upstream(key);
         Some(key)
     }
@@ -179,25 +178,25 @@ impl<I: Io> Shard<I> {
     /// Makes connections ahead of requests, as far as limits let it: so many that a share more of
     /// requests than there are now would find one. Called with each request, and not when a
     /// connection fails, so that a host that is down is not asked for ever.
-    pub(super) fn preconnect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
+    pub(super) fn preconnect(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, id: PoolId) {
         let Some(ratio) = entry.config.connections.preconnect_millionths else { return };
         if host.health_status.availability() != Availability::Healthy {
             return;
         }
         for _ in 0..limits::PRECONNECTS_PER_REQUEST {
-            let (requests, room) = self.load_of(entry, host, http2);
+            let (requests, room) = self.load_of(entry, id);
             let wanted = (requests.waiting + requests.active) as u64 * ratio;
             let provided = (room + requests.active) as u64 * 1_000_000;
             if wanted <= provided {
                 return;
             }
-            let Ok(host_permit) = self.host_permit(entry, host, http2) else { return };
+            let Ok(host_permit) = self.host_permit(entry, host, id) else { return };
             let max = entry.config.circuit_breakers.default.max_connections;
             if Breakers::acquire(&entry.breakers.connections, max) == Permit::Refused {
                 self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
                 return;
             }
-            if self.open_upstream(entry, host, http2, host_permit).is_none() {
+            if self.open_upstream(entry, host, id, host_permit).is_none() {
                 return;
             }
         }
@@ -205,13 +204,13 @@ impl<I: Io> Shard<I> {
 
     /// The requests that a host has, and how many more its connections take, those included that
     /// are being made.
-    fn load_of(&mut self, entry: &ClusterEntry, host: &Arc<Host>, http2: bool) -> (Load, usize) {
+    fn load_of(&mut self, entry: &ClusterEntry, id: PoolId) -> (Load, usize) {
         let now = self.now.instant;
-        let each = if http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
-        let pool = self.pools.of(host, http2);
+        let each = if id.http2 { entry.config.http2.max_concurrent_streams as usize } else { 1 };
+        let Some(pool) = self.pools.get(id) else { return (Load::default(), 0) };
         let load = Load { waiting: pool.waiting.len(), active: pool.active_streams() };
         let connecting = pool.connecting.saturating_mul(each);
-        if !http2 {
+        if !id.http2 {
             return (load, connecting + pool.idle.len());
         }
         let upstreams = &mut self.upstreams;
@@ -224,11 +223,12 @@ impl<I: Io> Shard<I> {
         (load, connecting + rooms)
     }
 
-    fn count_connection(&mut self, entry: &ClusterEntry, host: &Arc<Host>, http2: bool) {
-        let pool = self.pools.of(host, http2);
-        pool.connecting += 1;
-        pool.open += 1;
-        let version = match http2 {
+    fn count_connection(&mut self, entry: &ClusterEntry, host: &Arc<Host>, id: PoolId) {
+        if let Some(pool) = self.pools.of(host, id) {
+            pool.connecting += 1;
+            pool.open += 1;
+        }
+        let version = match id.http2 {
             true => ClusterStat::UpstreamCxHttp2Total,
             false => ClusterStat::UpstreamCxHttp1Total,
         };
@@ -246,13 +246,13 @@ impl<I: Io> Shard<I> {
         &mut self,
         entry: &ClusterEntry,
         host: &'a Arc<Host>,
-        http2: bool,
+        id: PoolId,
     ) -> Result<Option<&'a Arc<AtomicU32>>, HostIsFull> {
         let limit = entry.config.circuit_breakers.max_connections_per_host;
         let (Some(limit), Some(connections)) = (limit, &host.connections) else { return Ok(None) };
         if connections.load(Ordering::Relaxed) >= limit {
             self.stats.inc(entry.stats, ClusterStat::UpstreamCxOverflow);
-            if self.pools.of(host, http2).open > 0 {
+            if self.pools.get(id).is_some_and(|pool| pool.open > 0) {
                 return Err(HostIsFull);
             }
         }
@@ -270,11 +270,11 @@ impl<I: Io> Shard<I> {
 
     /// Asks the other shards for a connection permit, until there is one or nobody waits for it any
     /// more.
-    pub(crate) fn starve(&mut self, entry: &Arc<ClusterEntry>, host: &Arc<Host>, http2: bool) {
-        let pool = self.pools.of(host, http2);
+    pub(crate) fn starve(&mut self, entry: &Arc<ClusterEntry>, id: PoolId) {
+        let Some(pool) = self.pools.get(id) else { return };
         if !pool.starved {
             pool.starved = true;
-            self.starved.push((pool.id, entry.clone()));
+            self.starved.push((id, entry.clone()));
             entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
             self.adopted.publisher().wake_all();
         }
@@ -288,7 +288,7 @@ impl<I: Io> Shard<I> {
             let Some(pool) = self.pools.get(id) else { continue };
             pool.starved = false;
             let host = pool.host.clone();
-            self.connect(&entry, &host, id.http2);
+            self.connect(&entry, &host, id);
             self.pools.forget(id);
         }
     }
@@ -351,6 +351,7 @@ impl<I: Io> Shard<I> {
         if let Some(pool) = self.pools.get(id) {
             pool.waiting.retain(|waiting| *waiting != key);
             self.stats.dec(pool.host.stats, HostStat::RqPendingActive);
+            self.pools.forget(id);
         }
         if let Some(cluster) = stream.cluster() {
             Breakers::release(&cluster.breakers.pending);

@@ -22,7 +22,7 @@ impl<I: Io> Shard<I> {
         downstream.handshake_until = Some(self.now.instant + timeout);
         downstream.is_secure = true;
         let token = Owner::Downstream(key).token();
-        let secured = self.io.secure_server(downstream.socket, &context.config, token, input);
+        let secured = self.io.secure_server(downstream.socket, context, token, input);
         debug_assert!(secured.is_ok(), "a context makes sessions");
     }
 
@@ -46,10 +46,11 @@ impl<I: Io> Shard<I> {
     pub(super) fn begin_upstream_handshake(&mut self, key: UpstreamKey, host: &Host) {
         let Some(upstream) = self.upstreams.get(key) else { return };
         let Some(context) = &upstream.cluster.tls else { return };
-        let name = context.names.choose(None, &host.hostname, host.address.ip());
-        let config = context.config(upstream.pool.http2);
+        let of_request = self.pools.get(upstream.pool).and_then(|pool| pool.name.as_deref());
+        let (http2, address) = (upstream.pool.http2, host.address.ip());
+        let (config, name) = context.handshake(http2, of_request, &host.hostname, address);
         let token = Owner::Upstream(key).token();
-        let secured = self.io.secure_client(upstream.socket, config, name, token);
+        let secured = self.io.secure_client(upstream.socket, &config, name, token);
         debug_assert!(secured.is_ok(), "a context makes sessions");
     }
 

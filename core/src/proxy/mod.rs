@@ -45,6 +45,7 @@ mod response;
 mod retry;
 mod rewrite;
 mod router;
+mod server_name;
 mod settle;
 mod splice;
 mod stream;

@@ -80,6 +80,7 @@ impl<I: Io> Shard<I> {
             return self.refuse_grpc_to_http1(key);
         }
         self.prepare_request(key);
+        self.name_server(key);
         self.answer_expectation(key);
         self.dispatch(key);
     }
@@ -133,12 +134,20 @@ impl<I: Io> Shard<I> {
         if stream.auto_host_rewrite {
             rewrite_to_host(stream, &host.hostname);
         }
-        let id = PoolId { host: host.id, http2: stream.wants_http2() };
+        let mut id = PoolId::unnamed(host.id, stream.wants_http2());
         let index = pick.host.unwrap_or_default();
         let preconnects = cluster.entry.config.connections.preconnect_millionths.is_some();
         // Whether an upgrade can be asked for is in the origin's SETTINGS.
-        let (is_upgrade, cluster) = (stream.upgrade && id.http2, stream.cluster);
-        let waits = stream.fresh_connection || is_upgrade && self.is_unknown(id);
+        let (is_upgrade, is_fresh) = (stream.upgrade && id.http2, stream.fresh_connection);
+        let (is_named, cluster) = (stream.server_name.is_some(), stream.cluster);
+        if is_named && let Some(cluster) = cluster.and_then(|id| self.pools.cluster(id)) {
+            let entry = cluster.entry.clone();
+            let Some(named) = self.pool_of(key, &entry, &entry.endpoints.hosts[index]) else {
+                return;
+            };
+            id = named;
+        }
+        let waits = is_fresh || is_upgrade && self.is_unknown(id);
         if !waits && let Some(upstream) = self.pools.get(id).and_then(Pool::take) {
             if !self.attach(key, upstream) {
                 self.release_upstream(upstream);
@@ -146,12 +155,12 @@ impl<I: Io> Shard<I> {
         } else if let Some(cluster) = cluster.and_then(|id| self.pools.cluster(id)) {
             let entry = cluster.entry.clone();
             let host = entry.endpoints.hosts[index].clone();
-            self.wait(key, &entry, &host);
+            self.wait(key, &entry, &host, id);
         }
         if preconnects && let Some(cluster) = cluster.and_then(|id| self.pools.cluster(id)) {
             let entry = cluster.entry.clone();
             let host = entry.endpoints.hosts[index].clone();
-            self.preconnect(&entry, &host, id.http2);
+            self.preconnect(&entry, &host, id);
         }
     }
 
@@ -164,13 +173,15 @@ impl<I: Io> Shard<I> {
             self.local_reply(key, LocalReply::NO_HEALTHY_UPSTREAM);
             return;
         };
-        let http2 = self.streams.get(key).is_some_and(Stream::wants_http2);
-        self.pools.of(&host, http2).gone = true;
-        self.wait(key, &entry, &host);
+        let Some(id) = self.pool_of(key, &entry, &host) else { return };
+        if let Some(pool) = self.pools.of(&host, id) {
+            pool.gone = true;
+        }
+        self.wait(key, &entry, &host, id);
     }
 
     /// No connection is free: the request waits for one, which is made if need be.
-    fn wait(&mut self, key: StreamKey, entry: &Arc<ClusterEntry>, host: &Arc<Host>) {
+    fn wait(&mut self, key: StreamKey, entry: &Arc<ClusterEntry>, host: &Arc<Host>, id: PoolId) {
         let limit = entry.config.circuit_breakers.default.max_pending_requests;
         if Breakers::acquire(&entry.breakers.pending, limit) == Permit::Refused {
             self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingOverflow);
@@ -178,6 +189,7 @@ impl<I: Io> Shard<I> {
             if let Some(stream) = self.streams.get_mut(key) {
                 stream.upstream_address = None;
             }
+            self.pools.forget(id);
             self.local_reply(key, LocalReply::OVERFLOW);
             return;
         }
@@ -185,8 +197,7 @@ impl<I: Io> Shard<I> {
         self.stats.inc(entry.stats, ClusterStat::UpstreamRqPendingActive);
         self.stats.inc(host.stats, HostStat::RqPendingActive);
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let http2 = stream.wants_http2();
-        if http2 {
+        if id.http2 {
             let queue = self.spare_queues.pop().unwrap_or_default();
             stream.upstream_http2 = Some(Http2Stream::new(None, queue));
         } else {
@@ -197,9 +208,11 @@ impl<I: Io> Shard<I> {
             stream.backlog = Some(backlog);
         }
         stream.upstream_address = Some(host.address);
-        stream.phase = Phase::Waiting(PoolId { host: host.id, http2 });
-        self.pools.of(host, http2).waiting.push_back(key);
-        self.connect(entry, host, http2);
+        stream.phase = Phase::Waiting(id);
+        if let Some(pool) = self.pools.of(host, id) {
+            pool.waiting.push_back(key);
+        }
+        self.connect(entry, host, id);
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Stream {
     pub auto_host_rewrite: bool,
     /// The cluster, once chosen.
     pub cluster: Option<ClusterId>,
+    /// The server name that its connection must have been made for.
+    pub server_name: Option<Box<str>>,
     /// Counted in the cluster's `requests`.
     pub counted: bool,
     /// The host, once chosen.
@@ -189,6 +191,7 @@ impl Stream {
             changes_responses: false,
             auto_host_rewrite: false,
             cluster: None,
+            server_name: None,
             counted: false,
             upstream_address: None,
             remote_address: None,

@@ -397,7 +397,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn replace_upstream(&mut self, id: PoolId, cluster: &Arc<ClusterEntry>) {
         if let Some(pool) = self.pools.get(id) {
             let host = pool.host.clone();
-            self.connect(cluster, &host, id.http2);
+            self.connect(cluster, &host, id);
         }
     }
 

@@ -73,6 +73,14 @@ pub const HOST_SELECTIONS_MAX: u32 = 128;
 /// Connections that are made ahead, at most, with one request.
 pub const PRECONNECTS_PER_REQUEST: usize = 3;
 
+/// Server names for which a shard has idle connections to one host, by protocol: for another one,
+/// those close that nobody has asked for for longest. Clients choose names; how many are in use is
+/// for circuit breakers to say.
+pub const SERVER_NAMES_MAX: usize = 256;
+
+/// The longest server name (RFC 1035, section 2.3.4).
+pub const SERVER_NAME_BYTES_MAX: usize = 253;
+
 /// gRPC methods, by cluster, that a shard counts by their names; the calls of others are counted
 /// without. A client can invent names.
 pub const GRPC_METHODS_MAX: usize = 1000;

@@ -307,6 +307,8 @@ stats! {
         UpstreamCxConnectFail = Counter "upstream_cx_connect_fail",
         UpstreamCxConnectTimeout = Counter "upstream_cx_connect_timeout",
         UpstreamCxOverflow = Counter "upstream_cx_overflow",
+        // Connections for a server name gave way to those for another.
+        UpstreamCxPoolOverflow = Counter "upstream_cx_pool_overflow",
         UpstreamCxDestroy = Counter "upstream_cx_destroy",
         UpstreamCxDestroyLocal = Counter "upstream_cx_destroy_local",
         UpstreamCxDestroyRemote = Counter "upstream_cx_destroy_remote",

@@ -9,7 +9,6 @@ use super::load::Loaded;
 use super::material::ClientMaterial;
 use super::parameters::{provider, versions};
 use super::verifier::{ServerVerifier, Verifier, algorithms};
-use crate::config::tls::UpstreamTlsContext;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -34,7 +33,9 @@ pub struct ClientContext {
     /// not shared.
     pub identity: u64,
     /// The server name.
-    pub names: ServerNames,
+    names: ServerNames,
+    /// Of the certificates of servers.
+    verifier: ServerVerifier,
     /// Its certificate with its chain, for `/certs`.
     pub certificate: Vec<CertificateInfo>,
     /// The authorities that it trusts, for `/certs`.
@@ -50,6 +51,8 @@ pub struct ServerNames {
     pub fixed: Option<ServerName<'static>>,
     /// `auto_host_sni`
     pub of_host: bool,
+    /// `auto_sni`
+    pub of_request: bool,
 }
 
 impl ClientContext {
@@ -79,12 +82,16 @@ impl ClientContext {
                 let place = format!("{}.tls_params", config.common.place);
                 TlsError::new(place, error.to_string())
             })?;
+        let validates = material.of_request.as_ref().is_some_and(|it| it.auto_san_validation);
+        let verifier = ServerVerifier {
+            verifier,
+            checks_name: config.auto_sni_san_validation || validates,
+            other_name: None,
+            is_strict: validates,
+            algorithms: algorithms(&provider),
+        };
         let builder =
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(ServerVerifier {
-                verifier,
-                checks_name: config.auto_sni_san_validation || material.auto_san_validation,
-                algorithms: algorithms(&provider),
-            }));
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let mut http1 = match &loaded {
             Some(loaded) => {
                 let shown = SingleCertAndKey::from(loaded.key.clone());
@@ -108,7 +115,8 @@ impl ClientContext {
         Ok(Arc::new(ClientContext {
             configs: [Arc::new(http1), Arc::new(http2)],
             identity: identity(&material),
-            names: ServerNames::of(&config)?,
+            names: ServerNames::of(&material)?,
+            verifier,
             shown: loaded.as_ref().and_then(|one| one.key.cert.first().cloned()),
             certificate: loaded.map(|one| one.chain).unwrap_or_default(),
             authorities,
@@ -120,6 +128,35 @@ impl ClientContext {
     #[must_use]
     pub fn config(&self, http2: bool) -> &Arc<ClientConfig> {
         &self.configs[usize::from(http2)]
+    }
+
+    /// What a connection to a host is made with. `of_request` is what the request that it is made
+    /// for has said, of which there must be one by [`RequestServerName`].
+    #[must_use]
+    pub fn handshake(
+        &self,
+        http2: bool,
+        of_request: Option<&str>,
+        hostname: &str,
+        address: IpAddr,
+    ) -> (Arc<ClientConfig>, ServerName<'static>) {
+        let name = self.names.choose(of_request, hostname, address);
+        let config = self.config(http2);
+        // An empty name is none that a certificate has.
+        let wanted = of_request.unwrap_or_default();
+        if !self.verifier.is_strict || name.to_str() == wanted {
+            return (config.clone(), name);
+        }
+        // The certificate is to have another name than is asked for. Sessions are kept by that
+        // one, and whoever resumes one is not verified again: there are none.
+        let mut config = ClientConfig::clone(config);
+        config.resumption = Resumption::disabled();
+        config.dangerous().set_certificate_verifier(Arc::new(ServerVerifier {
+            checks_name: self.material.config.auto_sni_san_validation,
+            other_name: Some(wanted.into()),
+            ..self.verifier.clone()
+        }));
+        (Arc::new(config), name)
     }
 }
 
@@ -137,7 +174,7 @@ fn identity(material: &ClientMaterial) -> u64 {
         &config.common.parameters,
         &config.common.alpn_protocols,
         (&config.sni, config.auto_host_sni, config.auto_sni_san_validation),
-        (material.auto_san_validation, &material.default_alpn, config.max_session_keys),
+        (&material.of_request, &material.default_alpn, config.max_session_keys),
     );
     let mut digest = Digest::new("client identity").with(format!("{parts:?}").as_bytes());
     if let Some(certificate) = &material.certificate {
@@ -151,7 +188,8 @@ fn identity(material: &ClientMaterial) -> u64 {
 }
 
 impl ServerNames {
-    fn of(config: &UpstreamTlsContext) -> Result<ServerNames, TlsError> {
+    fn of(material: &ClientMaterial) -> Result<ServerNames, TlsError> {
+        let config = &material.config;
         let fixed = match config.sni.as_str() {
             "" => None,
             sni => Some(ServerName::try_from(sni.to_owned()).map_err(|_| {
@@ -160,13 +198,22 @@ impl ServerNames {
                     .hint("a server name has letters, digits, `-`, `_` and `.`")
             })?),
         };
-        Ok(ServerNames { fixed, of_host: config.auto_host_sni })
+        Ok(ServerNames {
+            fixed,
+            of_host: config.auto_host_sni,
+            of_request: material.of_request.as_ref().is_some_and(|it| it.auto_sni),
+        })
     }
 
-    /// The server name of a connection to a host; `of_request` is what `auto_sni` takes from the
-    /// request. Where nothing says a name, it is the address, which is not sent as SNI.
+    /// Whether `auto_sni` sends it.
     #[must_use]
-    pub fn choose(
+    pub fn is_sent(name: &str) -> bool {
+        matches!(ServerName::try_from(name), Ok(ServerName::DnsName(_)))
+    }
+
+    /// The server name of a connection to a host; `of_request` is what is taken from the request.
+    /// Where nothing says a name, it is the address, which is not sent as SNI.
+    fn choose(
         &self,
         of_request: Option<&str>,
         hostname: &str,
@@ -175,6 +222,7 @@ impl ServerNames {
         let name = |text: &str| ServerName::try_from(text.to_owned()).ok();
         let of_host = || name(hostname).filter(|_| self.of_host && !hostname.is_empty());
         of_request
+            .filter(|name| self.of_request && ServerNames::is_sent(name))
             .and_then(name)
             .or_else(of_host)
             .or_else(|| self.fixed.clone())

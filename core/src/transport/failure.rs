@@ -56,10 +56,10 @@ impl HandshakeFailure {
         match (HandshakeFailure::of(error), error) {
             (HandshakeFailure::NoCertificate, _) => because!("NO_CERTIFICATE"),
             (HandshakeFailure::Name, _) => {
-                because!("CERTIFICATE_VERIFY_FAILED:verify_cert:_no_matching_SAN")
+                because!("CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_verify_SAN_list")
             }
             (HandshakeFailure::Pin, _) => {
-                because!("CERTIFICATE_VERIFY_FAILED:verify_cert:_no_matching_hash_or_SPKI")
+                because!("CERTIFICATE_VERIFY_FAILED:verify_cert_failed:_cert_hash_and_spki")
             }
             (_, Error::InvalidCertificate(certificate)) => match certificate {
                 Certificate::Expired | Certificate::ExpiredContext { .. } => {

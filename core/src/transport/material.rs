@@ -4,6 +4,7 @@
 //! be used).
 
 use super::digest::Digest;
+use crate::config::RequestServerName;
 use crate::config::tls::{
     CertificateValidationContext, DownstreamTlsContext, TlsCertificate, UpstreamTlsContext,
 };
@@ -55,8 +56,8 @@ pub struct ClientMaterial {
     pub certificate: Option<CertificateMaterial>,
     /// `validation_context`
     pub validation: Option<ValidationMaterial>,
-    /// `auto_san_validation` of the cluster: as `auto_sni_san_validation`.
-    pub auto_san_validation: bool,
+    /// What the cluster takes from requests.
+    pub of_request: Option<RequestServerName>,
     /// What is offered by ALPN where `alpn_protocols` says nothing.
     pub default_alpn: [Vec<Vec<u8>>; 2],
 }

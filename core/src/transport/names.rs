@@ -63,12 +63,13 @@ pub(super) fn is_dns_match(name: &str, pattern: &str) -> bool {
 /// Whether a certificate has a server name, by its subject alternative names only.
 pub(super) fn has_server_name(names: &[SubjectAltName], wanted: &str) -> bool {
     let address = wanted.parse::<std::net::IpAddr>().ok();
-    names.iter().any(|name| match name {
-        SubjectAltName::Dns(pattern) => is_dns_match(wanted, pattern),
-        SubjectAltName::Ip(ip) => Some(*ip) == address,
-        SubjectAltName::Uri(uri) => uri == wanted,
-        _ => false,
-    })
+    !wanted.is_empty()
+        && names.iter().any(|name| match name {
+            SubjectAltName::Dns(pattern) => is_dns_match(wanted, pattern),
+            SubjectAltName::Ip(ip) => Some(*ip) == address,
+            SubjectAltName::Uri(uri) => uri == wanted,
+            _ => false,
+        })
 }
 
 #[cfg(test)]

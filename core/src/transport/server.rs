@@ -37,6 +37,9 @@ pub enum ClientCertificates {
 pub struct ServerContext {
     /// For `rustls::ServerConnection::new`.
     pub config: Arc<ServerConfig>,
+    /// The same for clients that offer other protocols than ours: nothing is agreed on, where
+    /// rustls would refuse them.
+    without_alpn: Option<Arc<ServerConfig>>,
     /// What was asked for, and what its files held.
     pub material: ServerMaterial,
     /// Whether clients are asked for a certificate.
@@ -106,8 +109,14 @@ impl ServerContext {
         let path = path.map_or("<inline>", |source| source.path());
         let authorities = verifier.iter().flat_map(|one| one.authorities());
         let authorities = authorities.filter_map(|der| CertificateInfo::of(der, path)).collect();
+        let without_alpn = (!server.alpn_protocols.is_empty()).then(|| {
+            let mut without = server.clone();
+            without.alpn_protocols = Vec::new();
+            Arc::new(without)
+        });
         Ok(Arc::new(ServerContext {
             config: Arc::new(server),
+            without_alpn,
             client_certificates,
             shown: match loaded.as_slice() {
                 [one] => one.key.cert.first().cloned(),
@@ -118,6 +127,20 @@ impl ServerContext {
             verifier,
             material,
         }))
+    }
+
+    /// Whether a handshake depends on what the client offers.
+    pub(super) fn awaits_hello(&self) -> bool {
+        self.without_alpn.is_some()
+    }
+
+    /// For a client that offers these protocols.
+    pub(super) fn config_for(&self, offered: &[Vec<u8>]) -> &Arc<ServerConfig> {
+        let is_ours = |name| self.config.alpn_protocols.contains(name);
+        match &self.without_alpn {
+            Some(without) if !offered.is_empty() && !offered.iter().any(is_ours) => without,
+            _ => &self.config,
+        }
     }
 
     /// Whether a client's certificates are what was asked for. A handshake looks at that itself; so
@@ -135,7 +158,7 @@ impl ServerContext {
         let Some((leaf, rest)) = certificates.split_first() else {
             return Err(CertificateError::UnknownIssuer);
         };
-        verifier.verify(leaf, rest, Usage::Client, None, now)
+        verifier.verify(leaf, rest, Usage::Client, &[], now)
     }
 }
 

@@ -4,14 +4,13 @@
 //! What it leaves to others: contexts ([`super::ServerContext`], [`super::ClientContext`]), and the
 //! sockets ([`super::Sockets`]).
 
-use super::client_hello::{ClientHello, HelloReader};
+use super::client_hello::{self, ClientHello, HelloReader};
+use super::server::ServerContext;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{
-    ClientConfig, CommonState, Error, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig,
-};
+use rustls::{ClientConfig, CommonState, Error, HandshakeKind, NamedGroup, ProtocolVersion};
 use std::sync::Arc;
 
 /// What a record has besides its payload, at most: header, content type, nonce and tag.
@@ -30,6 +29,8 @@ const CIPHERS: &[(&str, &str)] = &[
     ("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "ECDHE-RSA-AES256-GCM-SHA384"),
     ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "ECDHE-RSA-CHACHA20-POLY1305"),
 ];
+/// How much of a hello is held until it is whole; rustls has its own limits for what is longer.
+const HELD_HELLO_BYTES_MAX: usize = 2 * client_hello::MAX_HELLO;
 /// Room for an alert and what encrypts it.
 const ALERT_BYTES: usize = 64;
 
@@ -47,9 +48,16 @@ pub struct Session {
     /// We have said it.
     closed: bool,
     failed: Option<Error>,
-    /// Of a server, until the client's hello is read: rustls tells nobody the server name.
-    hello: Option<Box<HelloReader>>,
+    /// Of a server, until the client's hello is read: rustls tells nobody the server name, and
+    /// what a client offers may decide how it is answered.
+    hello: Option<Box<Hello>>,
     server_name: Option<Box<str>>,
+}
+
+/// A hello of which the end is still missing.
+struct Hello {
+    reader: HelloReader,
+    context: Arc<ServerContext>,
 }
 
 enum Side {
@@ -63,9 +71,10 @@ impl Session {
     /// # Errors
     ///
     /// What rustls says of the configuration, which was checked when its context was built.
-    pub fn server(config: &Arc<ServerConfig>) -> Result<Session, Error> {
-        let connection = UnbufferedServerConnection::new(config.clone())?;
-        let hello = Some(Box::default());
+    pub fn server(context: &Arc<ServerContext>) -> Result<Session, Error> {
+        let connection = UnbufferedServerConnection::new(context.config.clone())?;
+        let hello = Hello { reader: HelloReader::default(), context: context.clone() };
+        let hello = Some(Box::new(hello));
         Ok(Session { hello, ..Session::new(Side::Server(Box::new(connection))) })
     }
 
@@ -102,15 +111,9 @@ impl Session {
     /// error comes again ever after.
     pub fn receive(&mut self, input: &mut [u8], plain: &mut Vec<u8>) -> Result<(), &Error> {
         if self.failed.is_none() && !self.peer_closed {
-            if let Some(hello) = &mut self.hello {
-                match hello.read(input) {
-                    ClientHello::NeedMore => {}
-                    ClientHello::Tls { server_name, .. } if !server_name.is_empty() => {
-                        self.server_name = Some(server_name.into());
-                        self.hello = None;
-                    }
-                    ClientHello::Tls { .. } | ClientHello::NotTls => self.hello = None,
-                }
+            if self.awaits_hello(input) {
+                self.incoming.extend_from_slice(input);
+                return Ok(());
             }
             if self.incoming.is_empty() {
                 let consumed = self.process(input, plain);
@@ -132,6 +135,32 @@ impl Session {
             Some(error) => Err(error),
             None => Ok(()),
         }
+    }
+
+    /// Whether more must come before the hello is answered. Otherwise it is known what answers.
+    fn awaits_hello(&mut self, input: &[u8]) -> bool {
+        let Some(hello) = &mut self.hello else { return false };
+        match hello.reader.read(input) {
+            // Records can be so short that a hello takes many times its length.
+            ClientHello::NeedMore if self.incoming.len() < HELD_HELLO_BYTES_MAX => {
+                return hello.context.awaits_hello();
+            }
+            ClientHello::NeedMore if hello.context.awaits_hello() => {}
+            ClientHello::NeedMore => return false,
+            ClientHello::NotTls => {}
+            ClientHello::Tls { server_name, protocols } => {
+                self.server_name = (!server_name.is_empty()).then(|| server_name.into());
+                let config = hello.context.config_for(&protocols);
+                if !Arc::ptr_eq(config, &hello.context.config)
+                    // Whose configuration it is was checked; this one differs in ALPN only.
+                    && let Ok(connection) = UnbufferedServerConnection::new(config.clone())
+                {
+                    self.side = Side::Server(Box::new(connection));
+                }
+            }
+        }
+        self.hello = None;
+        false
     }
 
     /// Reads records as far as they are complete; returns how many bytes are done with.

@@ -10,10 +10,10 @@
 
 mod io;
 
-use super::Session;
+use super::{ServerContext, Session};
 use crate::shard::slots::{Key, Slots};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,11 +102,11 @@ impl<I: Io> Sockets<I> {
     pub fn secure_server(
         &mut self,
         socket: Socket,
-        config: &Arc<ServerConfig>,
+        context: &Arc<ServerContext>,
         owner: Token,
         input: Option<Buffer>,
     ) -> Result<(), Error> {
-        let key = self.secure(socket, Session::server(config)?, owner);
+        let key = self.secure(socket, Session::server(context)?, owner);
         if let Some(input) = input {
             let token = token_of(key);
             self.ready.push(Completion { token, outcome: Outcome::Received(input) });

@@ -122,7 +122,7 @@ pub(super) fn contexts(
         load(&[source], &Options::default()).map_err(|errors| errors.to_string())?;
     let material = bootstrap.listeners[0].filter_chains[0].tls.as_ref().unwrap().read();
     let server = ServerContext::build(material.unwrap(), &TicketKeys::new(), Arc::new(Today));
-    let material = bootstrap.clusters[0].tls.as_ref().unwrap().read(false).unwrap();
+    let material = bootstrap.clusters[0].tls.as_ref().unwrap().read(None).unwrap();
     let client = ClientContext::build(material, Arc::new(Today));
     Ok((server.map_err(|e| e.to_string())?, client.map_err(|e| e.to_string())?))
 }

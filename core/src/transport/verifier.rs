@@ -104,7 +104,7 @@ impl Verifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         usage: Usage,
-        server_name: Option<&str>,
+        server_names: &[&str],
         now: UnixTime,
     ) -> Result<(), CertificateError> {
         let names = names_of(leaf);
@@ -119,7 +119,7 @@ impl Verifier {
             let verified = trust.verify(leaf, intermediates, usage, self.rules, now);
             verified.map_err(certificate_error)?;
         }
-        let is_named = server_name.is_none_or(|wanted| has_server_name(&names, wanted));
+        let is_named = server_names.iter().all(|wanted| has_server_name(&names, wanted));
         let is_matched = self.names.is_empty()
             || self.names.iter().any(|matcher| names.iter().any(|name| matcher.matches(name)));
         if !is_named || !is_matched {
@@ -255,7 +255,7 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, Error> {
         check_usage(leaf)?;
         if let Some(verifier) = self.verifier.as_ref().filter(|one| !one.accept_untrusted) {
-            verifier.verify(leaf, intermediates, Usage::Client, None, now)?;
+            verifier.verify(leaf, intermediates, Usage::Client, &[], now)?;
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -284,11 +284,15 @@ impl ClientCertVerifier for ClientVerifier {
 }
 
 /// Of servers. Without a validation context any is trusted, as in Envoy.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ServerVerifier {
     pub verifier: Option<Arc<Verifier>>,
     /// The certificate is to have the server name that was asked for.
     pub checks_name: bool,
+    /// It is to have this name, too.
+    pub other_name: Option<Box<str>>,
+    /// Names count for something: who is trusted without being asked anything is not, then.
+    pub is_strict: bool,
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -302,9 +306,18 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         check_usage(leaf)?;
-        if let Some(verifier) = self.verifier.as_ref().filter(|one| !one.accept_untrusted) {
-            let name = self.checks_name.then(|| server_name.to_str());
-            verifier.verify(leaf, intermediates, Usage::Server, name.as_deref(), now)?;
+        let Some(verifier) = self.verifier.as_ref().filter(|one| one.asks() || !self.is_strict)
+        else {
+            return match self.is_strict {
+                true => Err(CertificateError::UnknownIssuer.into()),
+                false => Ok(ServerCertVerified::assertion()),
+            };
+        };
+        if !verifier.accept_untrusted {
+            let asked = server_name.to_str();
+            let asked = self.checks_name.then_some(&*asked);
+            let wanted: Vec<&str> = asked.into_iter().chain(self.other_name.as_deref()).collect();
+            verifier.verify(leaf, intermediates, Usage::Server, &wanted, now)?;
         }
         Ok(ServerCertVerified::assertion())
     }

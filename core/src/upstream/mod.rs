@@ -4,6 +4,7 @@
 //! are (`snapshot`).
 
 pub mod balancer;
+mod named;
 mod pool;
 
 pub use pool::{ClusterPool, Pool, PoolId, Pools};

@@ -1,15 +1,16 @@
 //! Connection pools of one shard: idle connections by host, and who waits for one.
 //!
-//! A pool is found by its host's number, which stands for (cluster, address), and by what its
-//! connections speak, so it survives every update of the configuration that does not remove the
-//! host.
+//! A pool is found by its host's number, which stands for (cluster, address), by what its
+//! connections speak, and by the server name that requests ask for, if they do. So it survives
+//! every update of the configuration that does not remove the host.
 //!
 //! What it leaves to others: opening and closing connections, and what a limit's refusal means
 //! (`proxy::upstream`).
 
 use super::balancer::{LoadBalancer, Pick};
+use super::named::NamedPools;
 use crate::proxy::Upstream;
-use crate::shard::slots::Slots;
+use crate::shard::slots::{Key, Slots};
 use crate::shard::{Random, StreamKey, UpstreamKey};
 use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId};
 use std::collections::{HashSet, VecDeque};
@@ -21,29 +22,39 @@ use std::sync::atomic::Ordering;
 pub struct Pools {
     /// By [`ClusterId`].
     clusters: Vec<Option<ClusterPool>>,
-    /// By [`PoolId`].
+    /// By [`PoolId`], of those without a server name.
     pools: Vec<Option<Pool>>,
+    named: NamedPools,
     seed: u64,
     /// Which hosts are drawn.
     random: Random,
 }
 
-/// Names the pool of a host's connections that speak HTTP/1, or HTTP/2.
+/// Names the pool of a host's connections that speak HTTP/1, or HTTP/2, and were made for one
+/// server name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolId {
     /// Whose connections.
     pub host: HostId,
     /// They speak HTTP/2.
     pub http2: bool,
+    /// The pool itself, where requests say what server they want.
+    pub named: Option<Key<Pool>>,
 }
 
 impl PoolId {
+    /// The pool of requests that ask for no server name.
+    #[must_use]
+    pub fn unnamed(host: HostId, http2: bool) -> PoolId {
+        PoolId { host, http2, named: None }
+    }
+
     fn index(self) -> usize {
         self.host.0 as usize * 2 + usize::from(self.http2)
     }
 
     fn both(host: HostId) -> [PoolId; 2] {
-        [false, true].map(|http2| PoolId { host, http2 })
+        [false, true].map(|http2| PoolId::unnamed(host, http2))
     }
 }
 
@@ -79,9 +90,40 @@ pub struct Pool {
     pub starved: bool,
     /// The host left its cluster: connections close when they are idle.
     pub gone: bool,
+    /// The server name that its requests ask for.
+    pub name: Option<Arc<str>>,
+    /// When one did so last, by the count of them.
+    pub(super) used: u64,
 }
 
 impl Pool {
+    fn new(id: PoolId, host: Arc<Host>) -> Pool {
+        Pool {
+            id,
+            host,
+            idle: Vec::new(),
+            shared: Vec::new(),
+            streams: 0,
+            waiting: VecDeque::new(),
+            connecting: 0,
+            open: 0,
+            starved: false,
+            gone: false,
+            name: None,
+            used: 0,
+        }
+    }
+
+    /// Whether it has nothing but idle connections.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty() && self.open == self.idle.len()
+    }
+
+    /// Whether nothing is left in it.
+    fn is_empty(&self) -> bool {
+        !self.starved && self.open == 0 && self.waiting.is_empty()
+    }
+
     /// A connection that takes a request now. One of HTTP/2 stays where others find it, too.
     pub fn take(&mut self) -> Option<UpstreamKey> {
         self.shared.last().copied().or_else(|| self.idle.pop())
@@ -107,7 +149,9 @@ impl Pools {
     /// No pools yet. The seed makes shards begin with different hosts.
     #[must_use]
     pub fn new(seed: u64) -> Pools {
-        Pools { clusters: Vec::new(), pools: Vec::new(), seed, random: Random::new(!seed) }
+        let random = Random::new(!seed);
+        let named = NamedPools::default();
+        Pools { clusters: Vec::new(), pools: Vec::new(), named, seed, random }
     }
 
     /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
@@ -161,7 +205,7 @@ impl Pools {
             self.clusters.resize_with(index + 1, || None);
         }
         for host in &entry.endpoints.hosts {
-            for id in PoolId::both(host.id) {
+            for id in self.ids_of(host.id) {
                 if let Some(pool) = self.get(id) {
                     pool.gone = false;
                     pool.host = host.clone();
@@ -188,7 +232,7 @@ impl Pools {
         closing: &mut Vec<UpstreamKey>,
     ) {
         for host in hosts {
-            for id in PoolId::both(host.id) {
+            for id in self.ids_of(host.id) {
                 if let Some(pool) = self.get(id) {
                     pool.gone = true;
                     closing.extend_from_slice(&pool.idle);
@@ -206,50 +250,67 @@ impl Pools {
     /// The cluster with this number, as this shard balances it, and where its next request goes.
     #[inline]
     pub fn pick(&mut self, id: ClusterId) -> Option<(&ClusterPool, Pick)> {
-        let Pools { clusters, pools, random, .. } = self;
+        let Pools { clusters, pools, named, random, .. } = self;
         let cluster = clusters.get_mut(id.0 as usize)?.as_mut()?;
         let active = |host: &Host| {
             let of = |id: PoolId| pools.get(id.index()).and_then(Option::as_ref);
-            PoolId::both(host.id).into_iter().filter_map(of).map(Pool::active).sum()
+            let unnamed = PoolId::both(host.id).into_iter().filter_map(of);
+            unnamed.chain(named.of_host(host.id)).map(Pool::active).sum()
         };
         let pick = cluster.balancer.pick(random, active);
         Some((cluster, pick))
     }
 
-    /// The pool of this host for this protocol, made if there is none.
-    pub fn of(&mut self, host: &Arc<Host>, http2: bool) -> &mut Pool {
-        let id = PoolId { host: host.id, http2 };
+    /// The pool with this name. One without a server name is made if there is none.
+    pub fn of(&mut self, host: &Arc<Host>, id: PoolId) -> Option<&mut Pool> {
+        if id.named.is_some() {
+            return self.get(id);
+        }
         if self.pools.len() <= id.index() {
             self.pools.resize_with(id.index() + 1, || None);
         }
-        self.pools[id.index()].get_or_insert_with(|| Pool {
-            id,
-            host: host.clone(),
-            idle: Vec::new(),
-            shared: Vec::new(),
-            streams: 0,
-            waiting: VecDeque::new(),
-            connecting: 0,
-            open: 0,
-            starved: false,
-            gone: false,
-        })
+        Some(self.pools[id.index()].get_or_insert_with(|| Pool::new(id, host.clone())))
     }
 
     /// The pool with this name.
     pub fn get(&mut self, id: PoolId) -> Option<&mut Pool> {
-        self.pools.get_mut(id.index())?.as_mut()
+        match id.named {
+            None => self.pools.get_mut(id.index())?.as_mut(),
+            Some(key) => self.named.get_mut(key),
+        }
     }
 
-    /// Drops the pool of a host that is gone, once nothing is left in it.
+    /// The pool for a request that asks for this server name, if there is one.
+    pub fn find_named(&mut self, host: HostId, http2: bool, name: &str) -> Option<PoolId> {
+        self.named.find(host, http2, name)
+    }
+
+    /// A new pool for this server name, which must get a connection, or a request that waits.
+    pub fn add_named(&mut self, host: &Arc<Host>, http2: bool, name: &str) -> PoolId {
+        let pool = Pool::new(PoolId::unnamed(host.id, http2), host.clone());
+        self.named.add(name.into(), pool)
+    }
+
+    /// Where a host has connections for so many server names, or more, those for one of them that
+    /// are to be closed: nobody uses them, and nobody did for longest.
+    #[must_use]
+    pub fn surplus_named(&self, host: HostId, http2: bool, names_max: usize) -> Vec<UpstreamKey> {
+        self.named.surplus(host, http2, names_max).map(|pool| pool.idle.clone()).unwrap_or_default()
+    }
+
+    /// Drops the pool of a host that is gone, or of a server name, once nothing is left in it.
     pub fn forget(&mut self, id: PoolId) {
-        if let Some(slot) = self.pools.get_mut(id.index())
-            && slot
-                .as_ref()
-                .is_some_and(|p| p.gone && !p.starved && p.open == 0 && p.waiting.is_empty())
-        {
-            *slot = None;
+        let Some(pool) = self.get(id).filter(|pool| pool.is_empty()) else { return };
+        match id.named {
+            Some(key) => self.named.remove(key),
+            None if pool.gone => self.pools[id.index()] = None,
+            None => {}
         }
+    }
+
+    fn ids_of(&self, host: HostId) -> Vec<PoolId> {
+        let named = self.named.of_host(host).map(|pool| pool.id);
+        PoolId::both(host).into_iter().chain(named).collect()
     }
 
     /// An idle connection of another host of this cluster, to be closed so that a connection limit
@@ -257,9 +318,12 @@ impl Pools {
     #[must_use]
     pub fn idle_in(&self, cluster: ClusterId) -> Option<UpstreamKey> {
         let cluster = self.clusters.get(cluster.0 as usize)?.as_ref()?;
-        let first = |id: PoolId| self.pools.get(id.index())?.as_ref()?.idle.first().copied();
-        let hosts = cluster.entry.endpoints.hosts.iter();
-        hosts.flat_map(|host| PoolId::both(host.id)).find_map(first)
+        let unnamed = |id: PoolId| self.pools.get(id.index())?.as_ref();
+        let mut hosts = cluster.entry.endpoints.hosts.iter();
+        hosts.find_map(|host| {
+            let unnamed = PoolId::both(host.id).into_iter().filter_map(unnamed);
+            unnamed.chain(self.named.of_host(host.id)).find_map(|pool| pool.idle.first().copied())
+        })
     }
 
     /// An idle connection of each cluster in which another shard starves.
@@ -274,7 +338,9 @@ impl Pools {
     /// Counts agree with connections.
     pub fn assert_invariants(&self, upstreams: &Slots<Upstream>) {
         let mut open = 0;
-        for pool in self.pools.iter().flatten() {
+        for pool in self.pools.iter().flatten().chain(self.named.iter()) {
+            let is_used = pool.name.is_none() || !pool.is_empty();
+            assert!(is_used, "the pool of a server name is empty");
             open += pool.open;
             assert!(pool.idle.len() + pool.shared.len() + pool.connecting <= pool.open);
             for key in &pool.idle {

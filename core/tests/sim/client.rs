@@ -6,14 +6,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
-use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
+use tidegate_io::sim::{Actor, NodeId, Random};
+use tidegate_io::{Completion, Instant, Outcome as Happened, Socket, Token};
 
 use super::bytes::{Side, body};
 use super::config::proxy_address;
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
 use super::plan::{Exchange, Id, LastWord, NOT_HTTP, Visit};
 use super::script::{Script, Step};
+use super::tls_sockets::PeerIo;
 use super::wire::{Head, Parser, Part};
 
 /// A connection that makes no progress for this long hangs: longer than every timeout of the proxy.
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(500);
 
 /// A client.
 pub struct Client {
-    pub io: SimIo,
+    pub io: PeerIo,
     book: Book,
     visits: VecDeque<Visit>,
     call: Option<Call>,
@@ -62,7 +63,7 @@ struct Reading {
 }
 
 impl Client {
-    pub fn new(io: SimIo, book: Book, visits: Vec<Visit>, random: Random) -> Client {
+    pub fn new(io: PeerIo, book: Book, visits: Vec<Visit>, random: Random) -> Client {
         let now = io.now().instant;
         Client {
             io,

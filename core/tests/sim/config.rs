@@ -24,6 +24,7 @@ use tidegate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
     Registry, Scope, TlsInspectorStat,
 };
+use tidegate::transport::{ClientContext, ServerContext};
 use tidegate_io::sim::{Random, World};
 
 use super::plan::Weather;
@@ -103,6 +104,8 @@ pub struct Builder {
     entries: [Option<(Vec<usize>, Arc<ClusterEntry>)>; CLUSTERS],
     manager: HttpConnectionManager,
     cluster: Cluster,
+    server_tls: Option<Arc<ServerContext>>,
+    client_tls: Option<Arc<ClientContext>>,
     speaks_http2: bool,
     retry: Option<RetryPolicy>,
     kept_bytes: Option<u64>,
@@ -124,6 +127,8 @@ impl Builder {
             entries: Default::default(),
             manager: manager(weather, random),
             cluster: cluster(weather, random),
+            server_tls: weather.secrecy.server_context(),
+            client_tls: weather.secrecy.client_context(),
             speaks_http2: weather.versions.is_upstream_http2(true),
             retry: weather.retry.clone(),
             kept_bytes: weather.kept_bytes,
@@ -183,7 +188,7 @@ impl Builder {
             id: ClusterId(index as u32),
             config: Arc::new(config),
             endpoints: Arc::new(EndpointSet::new(hosts, SelectionRules::default())),
-            tls: None,
+            tls: self.client_tls.clone(),
             ssl_stats: None,
             breakers: self.breakers[index].clone(),
             stats: self.cluster_scope(index),
@@ -248,7 +253,7 @@ impl Builder {
             config: config.clone(),
             place: 0,
             http: Arc::new(http),
-            tls: None,
+            tls: self.server_tls.clone(),
             ssl_stats: None,
             handshake_timeout: None,
             name: String::new(),
@@ -381,7 +386,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        auto_san_validation: false,
+        server_name: weather.secrecy.server_name(),
         connections: UpstreamConnectionOptions::default(),
     }
 }

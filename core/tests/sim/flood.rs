@@ -7,14 +7,15 @@
 use std::time::Duration;
 
 use tidegate_http::h2::hpack::Encoder;
-use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
-use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Token};
+use tidegate_io::sim::{Actor, NodeId, Random};
+use tidegate_io::{Completion, Instant, Outcome as Happened, Token};
 
 use super::bytes::some_us;
 use super::config::{ROUTES, proxy_address};
 use super::http2_wire::{self as wire, END_HEADERS, END_STREAM, Fields, code, kind};
 use super::ledger::Book;
 use super::script::{Script, Step};
+use super::tls_sockets::PeerIo;
 
 /// What is too much.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,7 +129,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A naughty client.
 pub struct Flooder {
-    io: SimIo,
+    io: PeerIo,
     book: Book,
     flood: Flood,
     bytes: Vec<u8>,
@@ -141,7 +142,7 @@ pub struct Flooder {
 }
 
 impl Flooder {
-    pub fn new(io: SimIo, book: Book, random: &mut Random) -> Flooder {
+    pub fn new(io: PeerIo, book: Book, random: &mut Random) -> Flooder {
         let now = io.now().instant;
         let flood = Flood::ALL[random.index(Flood::ALL.len())];
         let streams_max = book.borrow().weather.versions.options.max_concurrent_streams;

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
-use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Token};
+use tidegate_io::sim::{Actor, NodeId, Random};
+use tidegate_io::{Completion, Instant, Outcome as Happened, Token};
 
 use super::bytes::{Side, body, some_us};
 use super::config::proxy_address;
@@ -16,13 +16,14 @@ use super::http2_plan::{Deed, Http2Visit, request, rest_of_request};
 use super::http2_wire::{Fields, code};
 use super::ledger::{Book, Ledger, Outcome, may_end_early};
 use super::plan::Id;
+use super::tls_sockets::PeerIo;
 
 /// A connection that makes no progress for this long hangs: longer than every timeout of the proxy.
 const PATIENCE: Duration = Duration::from_secs(500);
 
 /// A client.
 pub struct Http2Client {
-    pub io: SimIo,
+    pub io: PeerIo,
     book: Book,
     visits: VecDeque<Http2Visit>,
     call: Option<Call>,
@@ -64,7 +65,7 @@ struct Asked {
 }
 
 impl Http2Client {
-    pub fn new(io: SimIo, book: Book, visits: Vec<Http2Visit>, random: Random) -> Http2Client {
+    pub fn new(io: PeerIo, book: Book, visits: Vec<Http2Visit>, random: Random) -> Http2Client {
         let now = io.now().instant;
         Http2Client {
             io,

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tidegate_io::sim::{Random, SimIo};
+use tidegate_io::sim::Random;
 use tidegate_io::{Instant, Socket};
 
 use super::answer::{After, Misdeed};
@@ -16,6 +16,7 @@ use super::http2_plan::{Deed, Manners, origin_deeds};
 use super::http2_wire::{Fields, code};
 use super::ledger::{Book, Ledger, Sighting};
 use super::plan::{Exchange, Id};
+use super::tls_sockets::PeerIo;
 
 /// How long a connection lasts on which everything is done after GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -23,6 +24,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// A connection.
 pub struct Http2Connection {
     pub peer: Peer,
+    /// What the connection was made for.
+    pub server_name: Option<String>,
     origin: usize,
     requests: BTreeMap<u32, Request>,
     deeds: VecDeque<(Instant, Deed)>,
@@ -63,6 +66,7 @@ impl Http2Connection {
         };
         Http2Connection {
             peer: Peer::new(socket, Role::Server, manners, Random::new(random.bits())),
+            server_name: None,
             origin,
             requests: BTreeMap::new(),
             deeds: deeds.into_iter().map(|(after, deed)| (now + after, deed)).collect(),
@@ -145,6 +149,7 @@ impl Http2Connection {
         }
         ledger.sight(id, sighting);
         check_head(ledger, id, fields);
+        ledger.check_server_name(id, self.server_name.as_deref());
         let Some(record) = ledger.records.get(id) else { return };
         let sighting = record.sightings.len() - 1;
         let request = Request { id, sighting, bytes: 0, complete: false, trailers: false, doomed };
@@ -220,7 +225,7 @@ impl Http2Connection {
     }
 
     /// Does what is due, and sends.
-    pub fn advance(&mut self, io: &mut SimIo, book: &Book, now: Instant) {
+    pub fn advance(&mut self, io: &mut PeerIo, book: &Book, now: Instant) {
         while self.deeds.front().is_some_and(|(at, _)| *at <= now)
             && let Some((_, deed)) = self.deeds.pop_front()
         {
@@ -366,7 +371,10 @@ fn check_head(ledger: &mut Ledger, id: Id, head: &Fields) {
     let Some(record) = ledger.records.get(id) else { return };
     let plan = &record.plan;
     let mut wrong = Vec::new();
-    if head.get(":method") != Some(plan.method) || head.get(":scheme") != Some("http") {
+    // Clients that speak HTTP/2 say it themselves.
+    let is_secret = ledger.weather.secrecy.downstream && !record.http2;
+    let scheme = if is_secret { "https" } else { "http" };
+    if head.get(":method") != Some(plan.method) || head.get(":scheme") != Some(scheme) {
         wrong.push("another method or scheme");
     }
     if head.get(":path") != Some(&format!("/r{}/{id}", plan.route)) {

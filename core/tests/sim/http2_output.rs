@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use tidegate_io::sim::SimIo;
-use tidegate_io::{Instant, Io};
+use tidegate_io::Instant;
 
 use super::bytes::{Side, body};
 use super::http2_peer::Peer;
 use super::http2_wire::{self as wire, END_HEADERS, END_STREAM, Fields, PADDED, kind};
 use super::plan::Id;
+use super::tls_sockets::PeerIo;
 
 /// One step on a stream.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Peer {
     }
 
     /// Writes what can be written, and sends it.
-    pub fn pump(&mut self, io: &mut SimIo, now: Instant) {
+    pub fn pump(&mut self, io: &mut PeerIo, now: Instant) {
         if self.closed {
             return;
         }
@@ -97,7 +97,7 @@ impl Peer {
     }
 
     /// Takes the next step of a stream, if it can be taken now.
-    fn step(&mut self, id: u32, now: Instant, io: &mut SimIo) -> bool {
+    fn step(&mut self, id: u32, now: Instant, io: &mut PeerIo) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         let Some(step) = stream.outgoing.front() else { return false };
         match step {
@@ -206,7 +206,7 @@ impl Peer {
     }
 
     /// Ends the connection, once.
-    pub fn end(&mut self, io: &mut SimIo, abort: bool) {
+    pub fn end(&mut self, io: &mut PeerIo, abort: bool) {
         if !std::mem::replace(&mut self.closed, true) {
             match abort {
                 true => io.abort(self.socket),

@@ -218,6 +218,9 @@ pub fn request(plan: &Exchange) -> Fields {
         ("x-keep", "a, b"),
     ]);
     fields.add("x-id", plan.id);
+    if let Some(name) = plan.server_name() {
+        fields.add("x-name", name);
+    }
     if plan.expect {
         fields.add("expect", "100-continue");
     }

@@ -149,6 +149,15 @@ impl Ledger {
         });
     }
 
+    /// A request came on a connection that was made for this server name.
+    pub fn check_server_name(&mut self, id: Id, came_for: Option<&str>) {
+        let Some(record) = self.records.get(id) else { return };
+        let wanted = record.plan.server_name();
+        if wanted.is_some() && wanted.as_deref() != came_for {
+            self.violation(format!("request {id} for {wanted:?} came by one for {came_for:?}"));
+        }
+    }
+
     pub fn violation(&mut self, text: impl Into<String>) {
         self.violations.push(text.into());
     }

@@ -30,6 +30,8 @@ mod proxy;
 #[cfg(debug_assertions)]
 mod sabotage;
 mod script;
+mod tls;
+mod tls_sockets;
 mod wire;
 
 use std::ops::Range;

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use tidegate_io::sim::{Actor, NodeId, Random, SimIo};
-use tidegate_io::{Completion, Instant, Io, Outcome as Happened, Socket, Token};
+use tidegate_io::sim::{Actor, NodeId, Random};
+use tidegate_io::{Completion, Instant, Outcome as Happened, Socket, Token};
 
 use super::bytes::{Side, body};
 use super::config::origin_address;
@@ -14,13 +14,14 @@ use super::http2_origin::Http2Connection;
 use super::ledger::{Book, Ledger, Sighting};
 use super::plan::Id;
 use super::script::{Script, Step};
+use super::tls_sockets::PeerIo;
 use super::wire::{Framing, Head, Parser, Part};
 
 const LISTENER: Token = Token(0);
 
 /// An origin.
 pub struct Origin {
-    pub io: SimIo,
+    pub io: PeerIo,
     book: Book,
     index: usize,
     listener: Option<Socket>,
@@ -56,7 +57,7 @@ struct Request {
 }
 
 impl Origin {
-    pub fn new(io: SimIo, book: Book, index: usize, random: Random) -> Origin {
+    pub fn new(io: PeerIo, book: Book, index: usize, random: Random) -> Origin {
         let now = io.now().instant;
         let mut origin = Origin {
             io,
@@ -163,6 +164,7 @@ impl Origin {
             self.connections.remove(&key);
             let (book, now, random) = (&self.book, self.now, &mut self.random);
             let mut connection = Http2Connection::new(socket, self.index, book, now, random);
+            connection.server_name = self.io.server_name(socket).map(str::to_owned);
             connection.received(&first, book, now, random);
             self.http2.insert(key, connection);
         } else if b"PRI".starts_with(&first) {
@@ -240,6 +242,7 @@ impl Origin {
         let sighting = Sighting { at, origin: self.index, complete: false, doomed, refused: false };
         ledger.sight(id, sighting);
         check_head(&mut ledger, id, head);
+        ledger.check_server_name(id, self.io.server_name(connection.script.socket));
         connection.request =
             Some(Request { id, bytes: 0, complete: false, answered: false, doomed });
         let Some(record) = ledger.records.get(id) else { return };

@@ -13,6 +13,7 @@ use super::answer::{After, Answer};
 use super::bytes::{Side, body, chunks, pieces, size, some_us};
 use super::http2_plan::Versions;
 use super::script::Step;
+use super::tls::Secrecy;
 
 /// The number of an exchange; both sides of the world know its plan by it.
 pub type Id = usize;
@@ -34,6 +35,8 @@ pub struct Exchange {
     /// The request asks for a tunnel: bytes that pass up and down in it.
     pub tunnel: Option<(usize, usize)>,
     pub answer: Answer,
+    /// The request says what server it wants.
+    pub named: bool,
 }
 
 /// A client's habits on one connection.
@@ -94,6 +97,8 @@ pub struct Weather {
     pub sockets_max: Option<u64>,
     /// Some visits end in a tunnel.
     pub tunnels: bool,
+    /// Who speaks TLS.
+    pub secrecy: Secrecy,
     /// Who speaks HTTP/2.
     pub versions: Versions,
     /// Origins that speak HTTP/2 go away now and then.
@@ -112,7 +117,7 @@ pub struct Weather {
 impl Weather {
     /// The weather of a seed: a third calm, a third with everything that loses nothing, a third
     /// stormy.
-    pub fn new(random: &mut Random) -> Weather {
+    pub fn new(seed: u64, random: &mut Random) -> Weather {
         let kind = random.below(3);
         let mut faults = match kind {
             0 => Faults::none(),
@@ -128,6 +133,7 @@ impl Weather {
             lossy: kind == 2,
             bad_origins: random.chance(400),
             bad_clients: random.chance(400),
+            secrecy: Secrecy::of(seed),
             silent_closes: random.chance(400),
             small_breakers: random.chance(200),
             host_limit: random.chance(200).then(|| random.between(0, 3) as u32),
@@ -229,6 +235,7 @@ impl Exchange {
             // Behind `content-length: 0` they get lost.
             trailers: random.chance(150) && (chunked || body != Some(0)),
             tunnel: None,
+            named: weather.secrecy.names,
             answer: Answer::new(weather, early, random),
         }
     }
@@ -245,6 +252,11 @@ impl Exchange {
         exchange
     }
 
+    /// The server that the request wants.
+    pub fn server_name(&self) -> Option<String> {
+        self.named.then(|| format!("n{}.sim", self.id % 4))
+    }
+
     /// Whether the proxy may send it twice (RFC 9110, 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         self.method != "POST" && self.tunnel.is_none()
@@ -255,6 +267,9 @@ impl Exchange {
         let mut head =
             format!("{} /r{}/{} HTTP/1.1\r\nhost: sim\r\n", self.method, self.route, self.id);
         head += &format!("x-id: {}\r\nX-Drop: 1\r\nx-keep: a, b\r\n", self.id);
+        if let Some(name) = self.server_name() {
+            head += &format!("x-name: {name}\r\n");
+        }
         head += match (self.close, self.tunnel) {
             (_, Some(_)) => "Connection: Upgrade, x-drop\r\nUpgrade: websocket\r\n",
             (true, None) => "Connection: close, x-drop\r\n",

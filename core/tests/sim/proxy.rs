@@ -50,9 +50,12 @@ pub struct Verdict {
 /// Runs the world of a seed from its beginning to its end.
 pub fn run(seed: u64, trace: bool) -> Verdict {
     let mut random = Random::new(seed);
-    let weather = Weather::new(&mut random);
+    let weather = Weather::new(seed, &mut random);
     let mut cast = Cast::new(seed, &weather, &mut random);
     cast.world.print_trace(trace);
+    if weather.secrecy.is_some() {
+        cast.world.trace_lengths_only();
+    }
     if trace {
         eprintln!("{weather:#?}");
     }
@@ -105,24 +108,29 @@ impl Cast {
         let origins = (0..weather.origins)
             .map(|index| {
                 let random = Random::new(random.bits());
-                Origin::new(world.io("origin"), book.clone(), index, random)
+                let io = weather.secrecy.origin(world.io("origin"));
+                Origin::new(io, book.clone(), index, random)
             })
             .collect();
         let (mut clients, mut http2_clients) = (Vec::new(), Vec::new());
         for _ in 0..weather.clients {
             let (io, book) = (world.io("client"), book.clone());
+            let io = |protocol| weather.secrecy.client(io, protocol);
             if random.below(10) < weather.versions.clients {
                 let visits = plan_http2_visits(&book, weather, random);
                 let random = Random::new(random.bits());
-                http2_clients.push(Http2Client::new(io, book, visits, random));
+                http2_clients.push(Http2Client::new(io("h2"), book, visits, random));
             } else {
                 let visits = plan_visits(&book, weather, random);
                 let random = Random::new(random.bits());
-                clients.push(Client::new(io, book, visits, random));
+                clients.push(Client::new(io("http/1.1"), book, visits, random));
             }
         }
         let flooders = (0..weather.floods)
-            .map(|_| Flooder::new(world.io("flooder"), book.clone(), random))
+            .map(|_| {
+                let io = weather.secrecy.client(world.io("flooder"), "h2");
+                Flooder::new(io, book.clone(), random)
+            })
             .collect();
         Cast { world, book, builder, shards, origins, clients, http2_clients, flooders, operator }
     }

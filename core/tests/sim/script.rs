@@ -5,8 +5,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidegate_io::sim::SimIo;
-use tidegate_io::{Instant, Io, Socket};
+use tidegate_io::{Instant, Socket};
+
+use super::tls_sockets::PeerIo;
 
 /// One step.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl Script {
     }
 
     /// Takes steps until one has to wait. Returns the marks that were passed.
-    pub fn advance(&mut self, io: &mut SimIo, now: Instant) -> Vec<usize> {
+    pub fn advance(&mut self, io: &mut PeerIo, now: Instant) -> Vec<usize> {
         let mut marks = Vec::new();
         while !self.closed && !self.sending {
             let Some(step) = self.steps.front() else { break };
@@ -87,7 +88,7 @@ impl Script {
         }
     }
 
-    fn send(&mut self, io: &mut SimIo, bytes: &[u8]) {
+    fn send(&mut self, io: &mut PeerIo, bytes: &[u8]) {
         if bytes.is_empty() || self.shut {
             return;
         }
@@ -98,7 +99,7 @@ impl Script {
     }
 
     /// Closes the connection, once.
-    pub fn end(&mut self, io: &mut SimIo, abort: bool) {
+    pub fn end(&mut self, io: &mut PeerIo, abort: bool) {
         if !std::mem::replace(&mut self.closed, true) {
             match abort {
                 true => io.abort(self.socket),

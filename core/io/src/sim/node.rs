@@ -226,7 +226,7 @@ impl State {
             Outcome::AcceptStopped(errno) => ("accept-stopped", errno.0 as u64),
             Outcome::Connected(result) => ("connected", code(result)),
             Outcome::Received(buffer) => {
-                self.trace.bytes(buffer);
+                self.trace.received(buffer);
                 ("received", buffer.len() as u64)
             }
             Outcome::Eof => ("eof", 0),

@@ -9,6 +9,7 @@ pub(super) struct Trace {
     hash: u64,
     entries: u64,
     print: bool,
+    lengths_only: bool,
 }
 
 /// One thing that happened: where, and two numbers whose meaning `what` decides.
@@ -22,11 +23,15 @@ pub(super) struct Entry {
 
 impl Trace {
     pub fn new() -> Trace {
-        Trace { hash: 0xcbf2_9ce4_8422_2325, entries: 0, print: false }
+        Trace { hash: 0xcbf2_9ce4_8422_2325, entries: 0, print: false, lengths_only: false }
     }
 
     pub fn set_print(&mut self, print: bool) {
         self.print = print;
+    }
+
+    pub fn set_lengths_only(&mut self) {
+        self.lengths_only = true;
     }
 
     pub fn hash(&self) -> u64 {
@@ -46,7 +51,13 @@ impl Trace {
     }
 
     /// Folds received bytes in; part of the entry that follows.
-    pub fn bytes(&mut self, bytes: &[u8]) {
+    pub fn received(&mut self, bytes: &[u8]) {
+        if !self.lengths_only {
+            self.bytes(bytes);
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
         let (words, rest) = bytes.as_chunks::<8>();
         for word in words {
             self.word(u64::from_le_bytes(*word));

@@ -132,6 +132,12 @@ impl World {
         self.state.borrow_mut().trace.set_print(print);
     }
 
+    /// From now on the trace knows how much was received, and not what: for bytes that differ each
+    /// time.
+    pub fn trace_lengths_only(&self) {
+        self.state.borrow_mut().trace.set_lengths_only();
+    }
+
     /// The name that a thread was given.
     #[must_use]
     pub fn name(&self, node: NodeId) -> String {

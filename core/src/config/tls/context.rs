@@ -373,7 +373,7 @@ impl UpstreamTlsContext {
         };
         let converted = Arc::new(converted);
         check(at, || {
-            let context = ClientContext::build(converted.read(false)?, Arc::new(SystemTime))?;
+            let context = ClientContext::build(converted.read(None)?, Arc::new(SystemTime))?;
             Ok(context.certificate.clone())
         });
         Some(converted)

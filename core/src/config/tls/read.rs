@@ -9,6 +9,7 @@ use super::context::{
 use super::secret::{Secret, SecretKind, SecretOr, SecretRef};
 use super::source::{TlsSource, Unreadable};
 use super::validation::CertificateValidationContext;
+use crate::config::RequestServerName;
 use crate::transport::{
     Bytes, CertificateMaterial, ClientMaterial, ServerMaterial, TlsError, ValidationMaterial,
 };
@@ -48,17 +49,21 @@ impl DownstreamTlsContext {
 }
 
 impl UpstreamTlsContext {
-    /// What it names, as it is now. `auto_san_validation` is that of the cluster.
+    /// What it names, as it is now. `of_request` is what the cluster takes
+    /// from requests.
     ///
     /// # Errors
     ///
     /// What cannot be read.
-    pub fn read(self: &Arc<Self>, auto_san_validation: bool) -> Result<ClientMaterial, TlsError> {
+    pub fn read(
+        self: &Arc<Self>,
+        of_request: Option<&RequestServerName>,
+    ) -> Result<ClientMaterial, TlsError> {
         Ok(ClientMaterial {
             config: self.clone(),
             certificate: self.common.read_certificates()?.into_iter().next(),
             validation: self.common.read_validation()?,
-            auto_san_validation,
+            of_request: of_request.cloned(),
             default_alpn: DEFAULT_ALPN.map(|name| vec![name.as_bytes().to_vec()]),
         })
     }

@@ -33,7 +33,7 @@ fn config() -> Arc<Cluster> {
         http2: Http2Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        auto_san_validation: false,
+        server_name: None,
         connections: UpstreamConnectionOptions::default(),
     })
 }

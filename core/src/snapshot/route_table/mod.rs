@@ -255,7 +255,7 @@ fn without_parameters(path: &[u8]) -> &[u8] {
 }
 
 /// The authority without its port, if that is a number.
-fn without_port(authority: &[u8]) -> &[u8] {
+pub fn without_port(authority: &[u8]) -> &[u8] {
     let Some(colon) = memchr::memrchr(b':', authority) else { return authority };
     let (host, port) = (&authority[..colon], &authority[colon + 1..]);
     let is_port = !port.is_empty() && port.iter().all(u8::is_ascii_digit);

@@ -79,7 +79,7 @@ impl Pair {
     }
 
     /// Takes turns until something holds.
-    fn until(&mut self, done: impl Fn(&Pair) -> bool, server: &super::super::ServerContext) {
+    fn until(&mut self, done: impl Fn(&Pair) -> bool, server: &Arc<ServerContext>) {
         for _ in 0..TURNS_MAX {
             if done(self) {
                 return;
@@ -95,10 +95,10 @@ impl Pair {
         panic!("nothing goes on");
     }
 
-    fn apply(&mut self, completion: Completion, server: &super::super::ServerContext) {
+    fn apply(&mut self, completion: Completion, server: &Arc<ServerContext>) {
         if let Outcome::Accepted(socket) = completion.outcome {
             self.sockets.set_token(socket, SERVER);
-            self.sockets.secure_server(socket, &server.config, SERVER, None).unwrap();
+            self.sockets.secure_server(socket, server, SERVER, None).unwrap();
             self.sockets.recv(socket);
             self.ends[1].socket = Some(socket);
             return;
