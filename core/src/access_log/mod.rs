@@ -67,6 +67,8 @@ pub struct Record<'a> {
     pub upstream_cluster: Option<&'a str>,
     /// From the last byte of the request sent upstream to the first of the response.
     pub upstream_service_ms: Option<u64>,
+    /// Why there was no connection to it, where `details` do not say it.
+    pub upstream_failure: Option<&'a str>,
     /// How often the request was sent to an upstream, or would have been.
     pub attempts: u32,
     /// The client.

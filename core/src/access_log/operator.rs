@@ -202,6 +202,9 @@ impl Operator {
                 return tls.text(record.measured?).map(|text| Cow::Owned(text.into_bytes()));
             }
             Operator::UpstreamFailure => {
+                if let Some(reason) = record.upstream_failure {
+                    return present(reason.as_bytes()).map(Cow::Borrowed);
+                }
                 let (_, reason) = record.details.split_once('|')?;
                 present(reason.strip_suffix('}').unwrap_or(reason).as_bytes())
             }

@@ -124,6 +124,7 @@ impl Stream {
             upstream_protocol: self.upstream_protocol(),
             upstream_cluster: self.cluster().map(|cluster| cluster.config.name.as_str()),
             upstream_service_ms: self.upstream_service_ms,
+            upstream_failure: None,
             attempts: self.attempts.count,
             downstream_remote_address: self.remote_address.or(peer),
             downstream_direct_address: peer,

@@ -5,7 +5,8 @@
 use super::inspection::Inspection;
 use super::{ListenerKey, Owner, Shard, limits};
 use crate::proxy::Downstream;
-use crate::snapshot::{ChainEntry, ChainQuery, ListenerEntry, ListenerId};
+use crate::snapshot::{ChainEntry, ChainQuery, FilterEntry, ListenerEntry, ListenerId};
+use crate::snapshot::{HttpChain, TcpChain};
 use crate::stats::{ListenerStat, ServerStat};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
@@ -25,9 +26,37 @@ pub struct Listener {
     /// The entry of the adopted snapshot; the last one when the listener is gone.
     pub entry: Rc<Arc<ListenerEntry>>,
     /// Its filter chains, for the connections that are given them.
-    chains: Vec<Rc<Arc<ChainEntry>>>,
+    chains: Vec<Chain>,
     /// When it stops accepting for good.
     closes_at: Option<Instant>,
+}
+
+/// One of its filter chains.
+#[derive(Clone)]
+enum Chain {
+    Http(Rc<HttpChain>),
+    Tcp(Rc<TcpChain>),
+}
+
+impl Chain {
+    fn of(chain: &Arc<ChainEntry>) -> Chain {
+        let entry = chain.clone();
+        match &chain.filter {
+            FilterEntry::Http(http) => {
+                Chain::Http(Rc::new(HttpChain { chain: entry, http: http.clone() }))
+            }
+            FilterEntry::Tcp(tcp) => {
+                Chain::Tcp(Rc::new(TcpChain { chain: entry, tcp: tcp.clone() }))
+            }
+        }
+    }
+
+    fn entry(&self) -> &Arc<ChainEntry> {
+        match self {
+            Chain::Http(chain) => &chain.chain,
+            Chain::Tcp(chain) => &chain.chain,
+        }
+    }
 }
 
 impl Listener {
@@ -37,8 +66,8 @@ impl Listener {
     }
 }
 
-fn chains_of(entry: &ListenerEntry) -> Vec<Rc<Arc<ChainEntry>>> {
-    entry.chains.iter().map(|chain| Rc::new(chain.clone())).collect()
+fn chains_of(entry: &ListenerEntry) -> Vec<Chain> {
+    entry.chains.iter().map(Chain::of).collect()
 }
 
 impl<I: Io> Shard<I> {
@@ -183,9 +212,9 @@ impl<I: Io> Shard<I> {
             return;
         };
         let of_listener = self.listeners.get(key).and_then(|it| it.chains.get(chain.place));
-        let chain = match of_listener.filter(|it| Arc::ptr_eq(it, chain)) {
+        let chain = match of_listener.filter(|it| Arc::ptr_eq(it.entry(), chain)) {
             Some(shared) => shared.clone(),
-            None => Rc::new(chain.clone()),
+            None => Chain::of(chain),
         };
         self.connected(chain, socket, ends, inspection);
     }
@@ -193,13 +222,21 @@ impl<I: Io> Shard<I> {
     /// A connection has its filter chain: it begins.
     fn connected(
         &mut self,
-        chain: Rc<Arc<ChainEntry>>,
+        chain: Chain,
         socket: Socket,
         ends: Option<[Option<SocketAddr>; 2]>,
         inspection: Inspection,
     ) {
-        self.stats.inc(chain.stats, ListenerStat::DownstreamCxTotal);
-        self.stats.inc(chain.stats, ListenerStat::DownstreamCxActive);
+        let stats = chain.entry().stats;
+        self.stats.inc(stats, ListenerStat::DownstreamCxTotal);
+        self.stats.inc(stats, ListenerStat::DownstreamCxActive);
+        let chain = match chain {
+            Chain::Http(chain) => chain,
+            Chain::Tcp(chain) => {
+                let input = (inspection.input, inspection.eof);
+                return self.open_relay(chain, socket, ends, input);
+            }
+        };
         let is_secure = chain.tls.is_some();
         let mut downstream = Downstream::new(socket, chain, self.now.instant);
         downstream.ends = ends;

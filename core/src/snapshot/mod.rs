@@ -20,7 +20,10 @@ pub use cluster::{
     SelectionRules, Source, SourceKind,
 };
 pub use filter_chains::{ChainQuery, FilterChains, Overlap};
-pub use listener::{ChainEntry, HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
+pub use listener::{
+    ChainEntry, FilterEntry, HttpChain, HttpEntry, ListenerEntry, ListenerId, ListenerSockets,
+    TcpChain, TcpEntry,
+};
 pub use local_reply::{Body, LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{

@@ -75,6 +75,8 @@ pub struct Pool {
     pub connecting: usize,
     /// All connections: connecting, idle and busy.
     pub open: usize,
+    /// Connections of `tcp_proxy`, which are not among them.
+    pub relays: usize,
     /// Its requests wait for a connection that other shards' connections keep from being made.
     pub starved: bool,
     /// The host left its cluster: connections close when they are idle.
@@ -82,6 +84,10 @@ pub struct Pool {
 }
 
 impl Pool {
+    fn is_empty(&self) -> bool {
+        self.open == 0 && self.relays == 0 && self.waiting.is_empty()
+    }
+
     /// A connection that takes a request now. One of HTTP/2 stays where others find it, too.
     pub fn take(&mut self) -> Option<UpstreamKey> {
         self.shared.last().copied().or_else(|| self.idle.pop())
@@ -90,7 +96,7 @@ impl Pool {
     /// Requests that this shard has at the host: those under way and those that wait.
     #[must_use]
     pub fn active(&self) -> u32 {
-        (self.active_streams() + self.waiting.len()) as u32
+        (self.active_streams() + self.waiting.len() + self.relays) as u32
     }
 
     /// Requests that have a connection.
@@ -231,6 +237,7 @@ impl Pools {
             waiting: VecDeque::new(),
             connecting: 0,
             open: 0,
+            relays: 0,
             starved: false,
             gone: false,
         })
@@ -244,9 +251,7 @@ impl Pools {
     /// Drops the pool of a host that is gone, once nothing is left in it.
     pub fn forget(&mut self, id: PoolId) {
         if let Some(slot) = self.pools.get_mut(id.index())
-            && slot
-                .as_ref()
-                .is_some_and(|p| p.gone && !p.starved && p.open == 0 && p.waiting.is_empty())
+            && slot.as_ref().is_some_and(|p| p.gone && !p.starved && p.is_empty())
         {
             *slot = None;
         }

@@ -17,8 +17,8 @@ use tidegate::config::{
 };
 use tidegate::snapshot::{
     Breakers, ChainEntry, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet,
-    FilterChains, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets, RouteTable,
-    SelectionRules, Snapshot,
+    FilterChains, FilterEntry, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets,
+    RouteTable, SelectionRules, Snapshot,
 };
 use tidegate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
@@ -247,7 +247,7 @@ impl Builder {
             id: ListenerId(0),
             config: config.clone(),
             place: 0,
-            http: Arc::new(http),
+            filter: FilterEntry::Http(Arc::new(http)),
             tls: None,
             ssl_stats: None,
             handshake_timeout: None,
