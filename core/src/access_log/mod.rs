@@ -43,6 +43,8 @@ pub struct Record<'a> {
     pub start_unix_us: u64,
     /// From the first byte of the request to the last of the response, in microseconds.
     pub duration_us: u64,
+    /// It is of a connection of `tcp_proxy`: there are no requests.
+    pub is_tcp: bool,
     /// The request's head; `None` when none was readable.
     pub request: Option<&'a RequestHead>,
     /// The response's head, local replies included.

@@ -224,6 +224,7 @@ impl Operator {
             Operator::EmitTime(format) => {
                 format.write(out, record.start_unix_us + record.duration_us);
             }
+            Operator::Protocol if record.is_tcp => out.extend_from_slice(MISSING),
             Operator::Protocol => {
                 // Of a head that cannot be read Envoy, too, says that it was of HTTP/1.1.
                 let version = record.request.map_or(b"HTTP/1.1".as_slice(), |r| version(r.version));

@@ -112,6 +112,7 @@ impl Stream {
         Record {
             start_unix_us: self.started_unix_us,
             duration_us: duration.as_micros() as u64,
+            is_tcp: false,
             request: Some(&self.request),
             response: self.response_started().then_some(&self.response),
             trailers: self.response_trailers.as_deref(),

@@ -96,16 +96,21 @@ impl<I: Io> Shard<I> {
     /// (all, when it drains) stop accepting.
     pub(super) fn adopt_listeners(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
+        let mut changed = false;
         for key in self.listeners.keys() {
             let Some(listener) = self.listeners.get_mut(key) else { continue };
             match snapshot.listeners.iter().find(|entry| entry.id == listener.entry.id) {
                 Some(entry) if !snapshot.draining => {
                     if !Arc::ptr_eq(entry, &listener.entry) {
                         listener.set_entry(entry);
+                        changed = true;
                     }
                 }
-                _ => self.stop_accepting(key),
+                _ => changed |= self.stop_accepting(key),
             }
+        }
+        if changed && !self.relays.is_empty() {
+            self.follow_relays();
         }
         if snapshot.draining {
             return Ok(());
@@ -124,10 +129,12 @@ impl<I: Io> Shard<I> {
     /// A filter that drops every packet keeps new handshakes out meanwhile, or the last connection
     /// to come before the close would be the one that is reset. Whoever knocks tries again after a
     /// second and is refused, or reaches the listener that took the address over.
-    fn stop_accepting(&mut self, key: ListenerKey) {
-        let Some(listener) = self.listeners.get_mut(key) else { return };
+    ///
+    /// Whether it accepted before.
+    fn stop_accepting(&mut self, key: ListenerKey) -> bool {
+        let Some(listener) = self.listeners.get_mut(key) else { return false };
         if listener.closes_at.is_some() {
-            return;
+            return false;
         }
         let closes_at = self.now.instant + limits::DRAIN_ACCEPT;
         listener.closes_at = Some(closes_at);
@@ -136,6 +143,7 @@ impl<I: Io> Shard<I> {
         let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
         let _ = socket2::SockRef::from(descriptor).attach_filter(&[drop_all]);
         self.timers.set(closes_at, Owner::Listener(key).token());
+        true
     }
 
     /// Either the time to accept again, or the time to close.

@@ -364,9 +364,10 @@ impl<I: Io> Shard<I> {
         ]
     }
 
-    /// Closes every idle upstream connection and hands over what is left of the logs: the end of a
+    /// Closes every relay and every idle upstream connection, and hands over what is left of the logs: the end of a
     /// shard's life.
     pub fn end(&mut self) {
+        self.close_relays();
         // Those too that are in no pool, because their origin allows no stream.
         let is_idle = |key: &UpstreamKey| self.upstreams.get(*key).is_some_and(Upstream::is_idle);
         let idle: Vec<_> = self.upstreams.keys().into_iter().filter(is_idle).collect();

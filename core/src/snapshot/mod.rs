@@ -34,6 +34,7 @@ pub use route_table::{
 };
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything that a request reads.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub draining: bool,
     /// Which connections close after their next response.
     pub closing: Closing,
+    /// How long connections that do not end by themselves go on when their listener is gone.
+    pub drain_time: Option<Duration>,
 }
 
 /// Which connections close after their next response, though the process goes on.

@@ -161,7 +161,14 @@ impl Builder {
             (0..CLUSTERS).filter_map(|index| self.cluster_entry(index, shape)).collect::<Vec<_>>(),
         );
         let listeners = vec![Arc::new(self.listener_entry(shape))];
-        Snapshot { version: self.version, listeners, clusters, draining, closing: Closing::None }
+        Snapshot {
+            version: self.version,
+            listeners,
+            clusters,
+            draining,
+            closing: Closing::None,
+            drain_time: None,
+        }
     }
 
     /// The entry of a cluster; the same as before when nothing changed.

@@ -7,8 +7,11 @@ use super::{Relay, Way};
 use crate::access_log::{Measured, Record, WireCount};
 use crate::reply::ResponseFlags;
 use crate::shard::{RelayKey, Shard};
+use crate::snapshot::{FilterEntry, TcpChain};
 use crate::stats::{ClusterStat, ListenerStat, TcpStat};
 use crate::transport::TRUNCATED;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::{Errno, Instant, Io};
 
@@ -16,7 +19,7 @@ impl<I: Io> Shard<I> {
     /// Both FINs were passed on.
     pub(super) fn finish_relay(&mut self, key: RelayKey) {
         let by = match self.relays.get(key) {
-            Some(relay) if relay.flushing => By::Us,
+            Some(relay) if relay.client_last => By::Us,
             _ => By::Host,
         };
         self.close_relay(key, by);
@@ -68,10 +71,42 @@ impl<I: Io> Shard<I> {
                 self.stats.inc(stats, ClusterStat::UpstreamCxConnectTimeout);
             }
             return self.relay_attempt_failed(key);
-        } else {
+        } else if !past(relay.drained_at) {
             return self.arm_relay(key);
         }
         self.close_relay(key, By::Us);
+    }
+
+    /// Looks up what has become of the filter chains of relays. Those that are gone go on for the
+    /// time that draining takes, for nothing says when they are done.
+    pub(crate) fn follow_relays(&mut self) {
+        let snapshot = self.adopted.snapshot().clone();
+        for key in self.relays.keys() {
+            let Some(relay) = self.relays.get_mut(key) else { continue };
+            let entry = snapshot.listeners.iter().find(|entry| entry.id == relay.chain.id);
+            let newest = entry.and_then(|entry| entry.successor(&relay.chain));
+            match newest.map(|chain| (chain, &chain.filter)) {
+                Some((chain, FilterEntry::Tcp(tcp))) => {
+                    if !Arc::ptr_eq(chain, &relay.chain.chain) {
+                        let chain = chain.clone();
+                        relay.chain = Rc::new(TcpChain { chain, tcp: tcp.clone() });
+                    }
+                }
+                _ if relay.drained_at.is_some() => continue,
+                _ => {
+                    let time = snapshot.drain_time;
+                    relay.drained_at = time.map(|time| self.now.instant + time);
+                }
+            }
+            self.arm_relay(key);
+        }
+    }
+
+    /// The shard ends, and so do they.
+    pub(crate) fn close_relays(&mut self) {
+        for key in self.relays.keys() {
+            self.close_relay(key, By::Us);
+        }
     }
 
     /// Closes both connections, counts it, and logs it.
@@ -116,6 +151,7 @@ impl Relay {
         Record {
             start_unix_us: self.accepted_unix_us,
             duration_us: age.as_micros() as u64,
+            is_tcp: true,
             flags: self.flags,
             details: "-",
             bytes_received: self.up.received,

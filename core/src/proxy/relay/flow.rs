@@ -113,7 +113,9 @@ impl<I: Io> Shard<I> {
         let Some(relay) = self.relays.get_mut(key) else { return };
         relay.flow(way).ended = true;
         relay.active = self.now.instant;
-        if way == Way::Up && relay.down.ended && !std::mem::replace(&mut relay.flushing, true) {
+        relay.client_last = way == Way::Up;
+        let closes = way == Way::Up && relay.down.ended && !relay.up.is_empty();
+        if closes && !std::mem::replace(&mut relay.flushing, true) {
             let stats = relay.chain.tcp.stats;
             self.stats.inc(stats, TcpStat::UpstreamFlushTotal);
             self.stats.inc(stats, TcpStat::UpstreamFlushActive);

@@ -49,6 +49,10 @@ pub struct Relay {
     /// When a byte went either way last.
     active: Instant,
     flags: ResponseFlags,
+    /// When it ends because its filter chain is gone.
+    drained_at: Option<Instant>,
+    /// The last FIN was the client's.
+    client_last: bool,
     /// The client has closed, and the rest is on its way to the host.
     flushing: bool,
     touched: bool,
@@ -120,6 +124,8 @@ impl Relay {
             accepted_unix_us: now.unix_us,
             active: now.instant,
             flags: ResponseFlags::NONE,
+            drained_at: None,
+            client_last: false,
             flushing: false,
             touched: false,
             alarm: Alarm::default(),
@@ -167,7 +173,8 @@ impl Relay {
 
     fn deadline(&self) -> Option<Instant> {
         let connection = earliest(self.handshake_until, self.connects_until());
-        earliest(connection, earliest(self.idle_at(), self.aged_at()))
+        let whole = earliest(self.aged_at(), self.drained_at);
+        earliest(connection, earliest(self.idle_at(), whole))
     }
 }
 
