@@ -12,7 +12,7 @@ use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_io::{Completion, Errno, Instant, Io, Outcome, Socket};
+use tidegate_io::{Buffer, Completion, Errno, Instant, Io, Outcome, Socket, Token};
 
 /// The classic BPF instruction that ends a filter; its operand, 0, says that nothing is kept.
 const BPF_RETURN: u16 = 0x06;
@@ -238,34 +238,44 @@ impl<I: Io> Shard<I> {
         let stats = chain.entry().stats;
         self.stats.inc(stats, ListenerStat::DownstreamCxTotal);
         self.stats.inc(stats, ListenerStat::DownstreamCxActive);
-        let chain = match chain {
-            Chain::Http(chain) => chain,
-            Chain::Tcp(chain) => {
-                let input = (inspection.input, inspection.eof);
-                return self.open_relay(chain, socket, ends, input);
-            }
+        let is_secure = chain.entry().tls.is_some();
+        let token = match chain {
+            Chain::Http(chain) => self.begin_downstream(chain, socket, ends, inspection.input),
+            Chain::Tcp(chain) => self.open_relay(chain, socket, ends, inspection.input),
         };
+        match inspection.end {
+            None => {}
+            Some(Ok(())) if is_secure => self.io.end_input(socket),
+            // In the next turn, as if it had not come with the rest.
+            Some(end) => {
+                let outcome = end.map_or_else(Outcome::RecvFailed, |()| Outcome::Eof);
+                self.late.push(Completion { token, outcome });
+            }
+        }
+    }
+
+    fn begin_downstream(
+        &mut self,
+        chain: Rc<HttpChain>,
+        socket: Socket,
+        ends: Option<[Option<SocketAddr>; 2]>,
+        input: Option<Buffer>,
+    ) -> Token {
         let is_secure = chain.tls.is_some();
         let mut downstream = Downstream::new(socket, chain, self.now.instant);
         downstream.ends = ends;
         let key = self.downstreams.insert(downstream);
-        self.io.set_token(socket, Owner::Downstream(key).token());
+        let token = Owner::Downstream(key).token();
+        self.io.set_token(socket, token);
         if is_secure {
-            self.begin_handshake(key, inspection.input);
+            self.begin_handshake(key, input);
             self.open_downstream(key);
-            if inspection.eof {
-                self.io.end_input(socket);
+        } else {
+            self.open_downstream(key);
+            if let Some(input) = input {
+                self.downstream_completion(key, Outcome::Received(input));
             }
-            return;
         }
-        self.open_downstream(key);
-        if let Some(input) = inspection.input {
-            self.downstream_completion(key, Outcome::Received(input));
-        }
-        if inspection.eof {
-            // In the next turn, as if it had not come with the rest.
-            let token = Owner::Downstream(key).token();
-            self.late.push(Completion { token, outcome: Outcome::Eof });
-        }
+        token
     }
 }

@@ -12,17 +12,17 @@ use tidegate::config::{
     self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
     Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
     LeastRequest, LoadBalancing, NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, Thresholds, TlsInspector,
+    RouteConfiguration, RouteMatch, RouteTarget, TcpProxy, Thresholds, TlsInspector,
     UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ChainEntry, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet,
     FilterChains, FilterEntry, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets,
-    RouteTable, SelectionRules, Snapshot,
+    RouteTable, SelectionRules, Snapshot, TcpEntry,
 };
 use tidegate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, Scope, TlsInspectorStat,
+    Registry, Scope, TcpStat, TlsInspectorStat,
 };
 use tidegate_io::sim::{Random, World};
 
@@ -169,6 +169,49 @@ impl Builder {
             closing: Closing::None,
             drain_time: None,
         }
+    }
+
+    /// The same with a TcpProxy in place of the HttpConnectionManager.
+    pub fn build_tcp(&mut self, shape: &Shape, proxy: TcpProxy) -> Snapshot {
+        let mut snapshot = self.build(shape, false);
+        let proxy = Arc::new(proxy);
+        let before = &snapshot.listeners[0];
+        let mut config = (*before.config).clone();
+        config.filter_chains[0].filter = NetworkFilter::TcpProxy(proxy.clone());
+        let config = Arc::new(config);
+        let mut total = 0;
+        let clusters = proxy.clusters.iter().enumerate().map(|(index, (_, weight))| {
+            total += u64::from(*weight);
+            (total, ClusterId(index as u32))
+        });
+        let tcp = TcpEntry {
+            clusters: clusters.collect(),
+            access_log: Vec::new(),
+            measures: false,
+            stats: self.registry.scope("tcp.sim", TcpStat::ALL),
+            config: proxy,
+        };
+        let chain = ChainEntry {
+            id: before.id,
+            config: config.clone(),
+            place: 0,
+            filter: FilterEntry::Tcp(Arc::new(tcp)),
+            tls: None,
+            ssl_stats: None,
+            handshake_timeout: None,
+            name: String::new(),
+            stats: before.stats,
+        };
+        snapshot.listeners = vec![Arc::new(ListenerEntry {
+            id: before.id,
+            config,
+            sockets: before.sockets.clone(),
+            chains: vec![Arc::new(chain)],
+            matching: before.matching.clone(),
+            stats: before.stats,
+            inspector_stats: before.inspector_stats,
+        })];
+        snapshot
     }
 
     /// The entry of a cluster; the same as before when nothing changed.

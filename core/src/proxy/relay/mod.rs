@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use tidegate_io::{Buffer, Instant, Io, Now, Output, Socket};
+use tidegate_io::{Buffer, Instant, Io, Now, Output, Socket, Token};
 
 /// A client's connection and the one to its host.
 #[derive(Debug)]
@@ -179,15 +179,14 @@ impl Relay {
 }
 
 impl<I: Io> Shard<I> {
-    /// A connection was accepted that `tcp_proxy` takes. `input` was received from it before, and
-    /// perhaps its end.
+    /// A connection was accepted that `tcp_proxy` takes, and `input` is what it has sent.
     pub(crate) fn open_relay(
         &mut self,
         chain: Rc<TcpChain>,
         socket: Socket,
         ends: Option<[Option<SocketAddr>; 2]>,
-        (input, eof): (Option<Buffer>, bool),
-    ) {
+        input: Option<Buffer>,
+    ) -> Token {
         self.stats.inc(chain.tcp.stats, TcpStat::DownstreamCxTotal);
         let mut relay = Relay::new(chain.clone(), socket, self.now);
         if !chain.tcp.access_log.is_empty() {
@@ -201,22 +200,15 @@ impl<I: Io> Shard<I> {
             let secured = self.io.secure_server(socket, &context.config, token, input);
             debug_assert!(secured.is_ok(), "a context makes sessions");
             self.io.recv(socket);
-            if eof {
-                self.io.end_input(socket);
-            }
             if let Some(relay) = self.relays.get_mut(key) {
                 let timeout = chain.handshake_timeout.unwrap_or(limits::HANDSHAKE);
                 relay.handshake_until = Some(self.now.instant + timeout);
             }
-        } else {
-            if let Some(input) = input {
-                self.relay_received(key, Way::Up, input);
-            }
-            if eof {
-                self.relay_ended(key, Way::Up);
-            }
+        } else if let Some(input) = input {
+            self.relay_received(key, Way::Up, input);
         }
         self.connect_relay(key);
+        token
     }
 
     fn touch_relay(&mut self, key: RelayKey) {
