@@ -51,6 +51,12 @@ impl ResponseFlags {
         self.0 |= other.0;
     }
 
+    /// These flags and those of `other`.
+    #[must_use]
+    pub const fn and(self, other: ResponseFlags) -> ResponseFlags {
+        ResponseFlags(self.0 | other.0)
+    }
+
     /// Whether all flags of `other` are set.
     #[must_use]
     pub fn contains(self, other: ResponseFlags) -> bool {
@@ -83,7 +89,10 @@ impl ResponseFlags {
             return;
         }
         let mut first = true;
-        for entry in ResponseFlags::NAMES {
+        let names = ResponseFlags::NAMES;
+        // The first of them is `URX`.
+        let from = usize::from(self.contains(ResponseFlags::IN_ORDER_OF_TCP));
+        for entry in names[from..].iter().chain(&names[..from]) {
             if self.contains(entry.0) {
                 if !first {
                     out.push(b',');
@@ -132,6 +141,9 @@ macro_rules! local_replies {
 }
 
 impl ResponseFlags {
+    /// No flag of its own: `URX` is written last, because `tcp_proxy` finds it last.
+    pub const IN_ORDER_OF_TCP: ResponseFlags = ResponseFlags(1 << 31);
+
     /// No flag.
     pub const NONE: ResponseFlags = ResponseFlags(0);
 

@@ -25,7 +25,9 @@ fn read_with(name: &str, bytes: &[u8], options: &Options) {
     match load(&sources, options) {
         Ok((bootstrap, _)) => {
             for chain in bootstrap.listeners.iter().flat_map(|listener| listener.chains()) {
-                let NetworkFilter::HttpConnectionManager(manager) = &chain.filter;
+                let NetworkFilter::HttpConnectionManager(manager) = &chain.filter else {
+                    continue;
+                };
                 let routes = manager.route_config.clone();
                 drop(RouteTable::compile(routes, |_| Some(ClusterId(0))));
             }

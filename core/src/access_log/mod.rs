@@ -43,6 +43,8 @@ pub struct Record<'a> {
     pub start_unix_us: u64,
     /// From the first byte of the request to the last of the response, in microseconds.
     pub duration_us: u64,
+    /// It is of a connection of `tcp_proxy`: there are no requests.
+    pub is_tcp: bool,
     /// The request's head; `None` when none was readable.
     pub request: Option<&'a RequestHead>,
     /// The response's head, local replies included.
@@ -67,6 +69,8 @@ pub struct Record<'a> {
     pub upstream_cluster: Option<&'a str>,
     /// From the last byte of the request sent upstream to the first of the response.
     pub upstream_service_ms: Option<u64>,
+    /// Why there was no connection to it, where `details` do not say it.
+    pub upstream_failure: Option<&'a str>,
     /// How often the request was sent to an upstream, or would have been.
     pub attempts: u32,
     /// The client.

@@ -202,6 +202,9 @@ impl Operator {
                 return tls.text(record.measured?).map(|text| Cow::Owned(text.into_bytes()));
             }
             Operator::UpstreamFailure => {
+                if let Some(reason) = record.upstream_failure {
+                    return present(reason.as_bytes()).map(Cow::Borrowed);
+                }
                 let (_, reason) = record.details.split_once('|')?;
                 present(reason.strip_suffix('}').unwrap_or(reason).as_bytes())
             }
@@ -221,6 +224,7 @@ impl Operator {
             Operator::EmitTime(format) => {
                 format.write(out, record.start_unix_us + record.duration_us);
             }
+            Operator::Protocol if record.is_tcp => out.extend_from_slice(MISSING),
             Operator::Protocol => {
                 // Of a head that cannot be read Envoy, too, says that it was of HTTP/1.1.
                 let version = record.request.map_or(b"HTTP/1.1".as_slice(), |r| version(r.version));

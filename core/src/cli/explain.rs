@@ -73,7 +73,10 @@ pub fn route(args: &ExplainRouteArgs) -> Result<String, Failure> {
     let index = listener(&bootstrap.listeners, args)?;
     let listener = &bootstrap.listeners[index];
     let (chain, filter) = filter_chain(listener, args)?;
-    let NetworkFilter::HttpConnectionManager(manager) = filter;
+    let NetworkFilter::HttpConnectionManager(manager) = filter else {
+        let text = "that filter chain has a TcpProxy, which takes whole connections: no route";
+        return Err(Failure::Usage(text.to_owned()));
+    };
     let table = RouteTable::compile(manager.route_config.clone(), |_| None);
     let query = RouteQuery { https, ..RouteQuery::new(&head, args.random) };
     let explanation = table.explain(&query);

@@ -3,10 +3,13 @@
 //! What it leaves to others: binding sockets (`control`) and accepting (`shard`).
 
 use super::bootstrap::ClusterNames;
-use super::convert::At;
+use super::convert::{At, is_type};
 use super::support::{SupportedMessage, kept, message, must, only, refused, strict, types, used};
+use super::tcp_proxy::TCP_PROXY;
 use super::tls::{self, DOWNSTREAM_TLS, DownstreamTlsContext, UPSTREAM_TLS};
-use super::{AccessLog, Address, FilterChainMatch, HttpConnectionManager, Metadata, TlsInspector};
+use super::{
+    AccessLog, Address, FilterChainMatch, HttpConnectionManager, Metadata, TcpProxy, TlsInspector,
+};
 use crate::snapshot::FilterChains;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
 use envoy_types::pb::envoy::config::listener::v3 as pb;
@@ -65,6 +68,8 @@ pub struct FilterChain {
 pub enum NetworkFilter {
     /// `envoy.filters.network.http_connection_manager`
     HttpConnectionManager(Arc<HttpConnectionManager>),
+    /// `envoy.filters.network.tcp_proxy`
+    TcpProxy(Arc<TcpProxy>),
 }
 
 const HTTP_CONNECTION_MANAGER: &str =
@@ -136,7 +141,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(RAW_BUFFER, &[]),
     strict(
         "envoy.config.listener.v3.Filter",
-        &[used("name"), types("typed_config", &[HTTP_CONNECTION_MANAGER])],
+        &[used("name"), types("typed_config", &[HTTP_CONNECTION_MANAGER, TCP_PROXY])],
     ),
 ];
 
@@ -261,6 +266,17 @@ impl Listener {
     }
 }
 
+impl NetworkFilter {
+    /// Its access logs.
+    #[must_use]
+    pub fn access_log(&self) -> &[AccessLog] {
+        match self {
+            NetworkFilter::HttpConnectionManager(manager) => &manager.access_log,
+            NetworkFilter::TcpProxy(proxy) => &proxy.access_log,
+        }
+    }
+}
+
 impl FilterChain {
     fn from_proto(
         at: &At<'_>,
@@ -273,12 +289,15 @@ impl FilterChain {
             filters.push(NetworkFilter::from_proto(&at_filters.index(index), filter, clusters));
         }
         if filters.is_empty() {
-            at.missing("filters", Some("a filter chain needs an HttpConnectionManager"));
+            at.missing(
+                "filters",
+                Some("a filter chain needs an HttpConnectionManager or a TcpProxy"),
+            );
         }
         if filters.len() > 1 {
-            at_filters
-                .index(1)
-                .error("an HttpConnectionManager is terminal: it must be the last filter");
+            at_filters.index(1).error(
+                "HttpConnectionManager and TcpProxy are terminal: each must be the last filter",
+            );
         }
         let socket = chain.transport_socket.as_ref();
         let tls =
@@ -310,6 +329,10 @@ impl NetworkFilter {
             return None;
         };
         let at = at.field("typed_config");
+        if is_type(any, TCP_PROXY) {
+            let filter = TcpProxy::from_proto(&at, &at.unpack(any, TCP_PROXY)?, clusters)?;
+            return Some(NetworkFilter::TcpProxy(Arc::new(filter)));
+        }
         let manager = at.unpack(any, HTTP_CONNECTION_MANAGER)?;
         let manager = HttpConnectionManager::from_proto(&at, &manager, clusters)?;
         Some(NetworkFilter::HttpConnectionManager(Arc::new(manager)))

@@ -44,6 +44,7 @@ pub mod stats_config;
 pub mod stats_sink;
 pub mod string_matcher;
 pub mod substitution_format;
+pub mod tcp_proxy;
 pub mod tls;
 pub mod tls_inspector;
 pub mod upstream_options;
@@ -112,6 +113,7 @@ pub use string_matcher::{StringMatcher, StringPattern};
 pub use substitution_format::LogFormat;
 pub use support::{Support, SupportedField, SupportedMessage, supported_messages};
 pub use support_list::{ListedField, ListedMessage, listed};
+pub use tcp_proxy::TcpProxy;
 pub use tls_inspector::TlsInspector;
 pub use upstream_options::{
     RequestServerName, TcpKeepalive, UpstreamConnectionOptions, UpstreamProtocol,

@@ -114,6 +114,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::filter_chain_match::SUPPORTED,
         super::tls_inspector::SUPPORTED,
         super::http_connection_manager::SUPPORTED,
+        super::tcp_proxy::SUPPORTED,
         super::http_filters::SUPPORTED,
         super::grpc_stats::SUPPORTED,
         super::grpc_timeout::SUPPORTED,

@@ -4,7 +4,7 @@
 
 use super::OpenError;
 use crate::access_log::AccessLogger;
-use crate::config::{self, AccessLogSink, Bootstrap, NetworkFilter};
+use crate::config::{self, AccessLogSink, Bootstrap};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -65,8 +65,7 @@ impl AccessLogs {
         let mut errors = Vec::new();
         let chains = listeners.iter().flat_map(|it| it.chains().map(move |chain| (it, chain)));
         for (listener, chain) in chains {
-            let NetworkFilter::HttpConnectionManager(manager) = &chain.filter;
-            for log in &manager.access_log {
+            for log in chain.filter.access_log() {
                 if loggers.iter().any(|logger| logger.config == *log) {
                     continue;
                 }

@@ -11,12 +11,12 @@ use crate::config::{
     self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName, UpstreamProtocol,
 };
 use crate::snapshot::{
-    ChainEntry, ClusterEntry, ClusterId, EndpointSet, FilterChains, Host, HttpEntry, ListenerEntry,
-    ListenerId, ListenerSockets, LocalReplies, RouteTable, SelectionRules,
+    ChainEntry, ClusterEntry, ClusterId, EndpointSet, FilterChains, FilterEntry, Host, HttpEntry,
+    ListenerEntry, ListenerId, ListenerSockets, LocalReplies, RouteTable, SelectionRules, TcpEntry,
 };
 use crate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, SslStat, TlsInspectorStat,
+    Registry, SslStat, TcpStat, TlsInspectorStat,
 };
 use crate::transport::{ClientContext, ServerContext};
 use std::collections::{HashMap, HashSet};
@@ -103,7 +103,7 @@ fn chains(
             id,
             config: config.clone(),
             place,
-            http: http(config, chain, same, prepared, identities, registry),
+            filter: filter(config, chain, same, prepared, identities, registry),
             ssl_stats: tls.is_some().then(|| registry.scope(&prefix(config), SslStat::ALL)),
             tls,
             handshake_timeout: chain.transport_socket_connect_timeout,
@@ -126,7 +126,7 @@ pub fn with_contexts(
             id: chain.id,
             config: chain.config.clone(),
             place: chain.place,
-            http: chain.http.clone(),
+            filter: chain.filter.clone(),
             tls: Some(tls),
             ssl_stats: chain.ssl_stats,
             handshake_timeout: chain.handshake_timeout,
@@ -153,16 +153,69 @@ fn same_context<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
-fn http(
+fn filter(
     listener: &config::Listener,
     chain: &config::FilterChain,
     previous: Option<&Arc<ChainEntry>>,
     prepared: &Prepared,
     identities: &mut Identities,
     registry: &Arc<Registry>,
+) -> FilterEntry {
+    match &chain.filter {
+        NetworkFilter::HttpConnectionManager(config) => {
+            FilterEntry::Http(http(listener, config, previous, prepared, identities, registry))
+        }
+        NetworkFilter::TcpProxy(config) => {
+            let before = previous.map(|entry| &entry.filter);
+            FilterEntry::Tcp(tcp(config, before, prepared, identities, registry))
+        }
+    }
+}
+
+fn tcp(
+    config: &Arc<config::TcpProxy>,
+    before: Option<&FilterEntry>,
+    prepared: &Prepared,
+    identities: &mut Identities,
+    registry: &Registry,
+) -> Arc<TcpEntry> {
+    if let Some(FilterEntry::Tcp(entry)) = before
+        && entry.config == *config
+    {
+        return entry.clone();
+    }
+    let mut total = 0;
+    let clusters = config.clusters.iter().map(|(name, weight)| {
+        total += u64::from(*weight);
+        (total, identities.cluster(name))
+    });
+    let clusters = clusters.collect();
+    let access_log = loggers(prepared, &config.access_log);
+    Arc::new(TcpEntry {
+        clusters,
+        measures: access_log.iter().any(|log| log.measures()),
+        access_log,
+        stats: registry.scope(&format!("tcp.{}", config.stat_prefix), TcpStat::ALL),
+        config: config.clone(),
+    })
+}
+
+fn loggers(prepared: &Prepared, logs: &[config::AccessLog]) -> Vec<Arc<AccessLogger>> {
+    let logger = |log: &config::AccessLog| {
+        prepared.access_logs.iter().find(|logger| logger.config == *log).cloned()
+    };
+    logs.iter().filter_map(logger).collect()
+}
+
+fn http(
+    listener: &config::Listener,
+    config: &Arc<config::HttpConnectionManager>,
+    previous: Option<&Arc<ChainEntry>>,
+    prepared: &Prepared,
+    identities: &mut Identities,
+    registry: &Arc<Registry>,
 ) -> Arc<HttpEntry> {
-    let NetworkFilter::HttpConnectionManager(config) = &chain.filter;
-    let before = previous.map(|entry| &entry.http);
+    let before = previous.and_then(|entry| entry.filter.http());
     let node = &prepared.bootstrap.node;
     let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
     let proxy_name = config.proxy_status.as_ref().map(|status| match &status.name {
@@ -184,10 +237,7 @@ fn http(
         Some(entry) => entry.routes.clone(),
         None => routes(&config.route_config, identities),
     };
-    let logger = |log: &config::AccessLog| {
-        prepared.access_logs.iter().find(|logger| logger.config == *log).cloned()
-    };
-    let access_log: Vec<_> = config.access_log.iter().filter_map(logger).collect();
+    let access_log = loggers(prepared, &config.access_log);
     let local_replies = config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c)));
     let measures = access_log.iter().any(|log| log.measures())
         || routes.measures

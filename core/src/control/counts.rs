@@ -8,7 +8,7 @@ use super::stats::{
     AccessLogStat, ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat,
 };
 use crate::config::{self, Availability};
-use crate::snapshot::{ClusterEntry, ListenerEntry};
+use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
 use crate::stats::{Registry, Scope, ShardStats};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -163,9 +163,12 @@ fn prefixes(
     let clusters = clusters.iter().map(|entry| format!("cluster.{}", entry.config.stat_name));
     let listeners = listeners.iter().flat_map(|entry| {
         let listener = &entry.config.stat_prefix;
-        let of_chains = entry.chains.iter().flat_map(move |chain| {
-            let http = &chain.http.config.stat_prefix;
-            [format!("listener.{listener}.http.{http}"), format!("http.{http}")]
+        let of_chains = entry.chains.iter().flat_map(move |chain| match &chain.filter {
+            FilterEntry::Http(entry) => {
+                let http = &entry.config.stat_prefix;
+                vec![format!("listener.{listener}.http.{http}"), format!("http.{http}")]
+            }
+            FilterEntry::Tcp(entry) => vec![format!("tcp.{}", entry.config.stat_prefix)],
         });
         std::iter::once(format!("listener.{listener}")).chain(of_chains)
     });

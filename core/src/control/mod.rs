@@ -357,7 +357,8 @@ impl Control {
                     log::warning(component, format_args!("{text}"));
                 }
                 Action::Log(_, component, text) => log::info(component, format_args!("{text}")),
-                Action::Publish(snapshot) => {
+                Action::Publish(mut snapshot) => {
+                    snapshot.drain_time = Some(self.options.drain_time);
                     let version = snapshot.version;
                     self.closing.published(&snapshot);
                     self.options.publisher.publish(snapshot);

@@ -319,6 +319,7 @@ impl Resources {
             clusters: self.active.table.clone(),
             draining: self.accepting == Accepting::Draining,
             closing: if self.failing { Closing::All } else { self.drained },
+            drain_time: None,
         }))
     }
 

@@ -13,7 +13,7 @@ use crate::reply::{LocalReply, ResponseFlags};
 use crate::sabotage::Sabotage;
 use crate::shard::{Shard, StreamKey, UpstreamKey, limits};
 use crate::snapshot::{
-    Breakers, ChainEntry, CompiledRetryPolicy, CompiledRoute, CompiledTarget, Permit, RouteId,
+    Breakers, CompiledRetryPolicy, CompiledRoute, CompiledTarget, HttpChain, Permit, RouteId,
 };
 use crate::stats::{ClusterStat, HostStat, Scope};
 use tidegate_http::BodyLength;
@@ -64,7 +64,7 @@ impl Stream {
 }
 
 /// The policy of a stream with this route.
-fn policy_of(listener: &ChainEntry, route: Option<RouteId>) -> &CompiledRetryPolicy {
+fn policy_of(listener: &HttpChain, route: Option<RouteId>) -> &CompiledRetryPolicy {
     match route.and_then(|id| listener.http.routes.get(id).retry_policy()) {
         Some(policy) => policy,
         None => CompiledRetryPolicy::none(),

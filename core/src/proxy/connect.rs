@@ -88,7 +88,10 @@ struct Load {
 struct HostIsFull;
 
 /// Where a connection to this address comes from, and how it is kept.
-fn connect_options(options: &UpstreamConnectionOptions, to: &SocketAddr) -> ConnectOptions {
+pub(super) fn connect_options(
+    options: &UpstreamConnectionOptions,
+    to: &SocketAddr,
+) -> ConnectOptions {
     let same_family = |source: &&SocketAddr| source.is_ipv4() == to.is_ipv4();
     let source = options.sources.iter().find(same_family).or(options.sources.first());
     ConnectOptions {

@@ -11,7 +11,7 @@ use super::stream::{Phase, Stream};
 use crate::access_log::{Measured, Moment};
 use crate::config::{CodecType, HttpConnectionManager};
 use crate::shard::{DownstreamKey, Shard, StreamKey, limits};
-use crate::snapshot::ChainEntry;
+use crate::snapshot::HttpChain;
 use crate::stats::HttpStat;
 use crate::transport::{ConnectionFacts, Session};
 use std::collections::VecDeque;
@@ -72,7 +72,7 @@ impl Codec {
 pub struct Downstream {
     pub(crate) socket: Socket,
     /// Its listener, and the filter chain that it was given, as of the last request.
-    pub(crate) listener: Rc<Arc<ChainEntry>>,
+    pub(crate) listener: Rc<HttpChain>,
     /// The version of the snapshot in which `listener` was looked up.
     pub(super) version: u64,
     /// The listener is gone: this connection closes after its next response.
@@ -116,7 +116,7 @@ pub struct Downstream {
 impl Downstream {
     /// A connection that was just accepted.
     #[must_use]
-    pub fn new(socket: Socket, listener: Rc<Arc<ChainEntry>>, now: Instant) -> Downstream {
+    pub fn new(socket: Socket, listener: Rc<HttpChain>, now: Instant) -> Downstream {
         Downstream {
             socket,
             codec: Codec::Undecided,

@@ -101,7 +101,7 @@ impl<I: Io> Shard<I> {
 }
 
 /// Counts what a handshake came to. That a peer goes away in the middle of it is no error.
-fn count(stats: &ShardStats, scope: Scope, session: &Session) {
+pub(super) fn count(stats: &ShardStats, scope: Scope, session: &Session) {
     let mut inc = |stat| stats.inc(scope, stat);
     if let Some(error) = session.failure() {
         return inc(match HandshakeFailure::of(error) {

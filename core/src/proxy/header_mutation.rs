@@ -112,6 +112,7 @@ impl Stream {
         Record {
             start_unix_us: self.started_unix_us,
             duration_us: duration.as_micros() as u64,
+            is_tcp: false,
             request: Some(&self.request),
             response: self.response_started().then_some(&self.response),
             trailers: self.response_trailers.as_deref(),
@@ -124,6 +125,7 @@ impl Stream {
             upstream_protocol: self.upstream_protocol(),
             upstream_cluster: self.cluster().map(|cluster| cluster.config.name.as_str()),
             upstream_service_ms: self.upstream_service_ms,
+            upstream_failure: None,
             attempts: self.attempts.count,
             downstream_remote_address: self.remote_address.or(peer),
             downstream_direct_address: peer,

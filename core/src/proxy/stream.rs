@@ -29,8 +29,8 @@ use crate::config::UpstreamProtocol;
 use crate::reply::ResponseFlags;
 use crate::sabotage::Sabotage;
 use crate::shard::{DownstreamKey, Shard, StreamKey, UpstreamKey, limits};
-use crate::snapshot::{ChainEntry, CompiledRoute, HttpEntry, RouteId, Snapshot};
 use crate::snapshot::{ClusterEntry, ClusterId};
+use crate::snapshot::{CompiledRoute, HttpChain, HttpEntry, RouteId, Snapshot};
 use crate::stats::HttpStat;
 use crate::upstream::PoolId;
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ pub struct Stream {
     /// The one snapshot that it sees.
     pub snapshot: Rc<Arc<Snapshot>>,
     /// Listener and connection manager.
-    pub listener: Rc<Arc<ChainEntry>>,
+    pub listener: Rc<HttpChain>,
     /// What of it is on that connection, if that speaks HTTP/2.
     pub downstream_http2: Option<Http2Stream>,
     /// The same of its upstream connection.
@@ -163,7 +163,7 @@ impl Stream {
     #[inline]
     pub(super) fn new(
         downstream: DownstreamKey,
-        listener: Rc<Arc<ChainEntry>>,
+        listener: Rc<HttpChain>,
         snapshot: Rc<Arc<Snapshot>>,
         now: Now,
     ) -> Stream {
@@ -334,11 +334,13 @@ impl<I: Io> Shard<I> {
         downstream.version = snapshot.version;
         let newest = snapshot.listeners.iter().find(|entry| entry.id == downstream.listener.id);
         let newest = newest.and_then(|entry| entry.successor(&downstream.listener));
+        let newest = newest.filter(|chain| chain.filter.http().is_some());
         downstream.listener_gone = newest.is_none();
-        if let Some(entry) = newest
-            && !Arc::ptr_eq(entry, &downstream.listener)
+        if let Some(chain) = newest
+            && !Arc::ptr_eq(chain, &downstream.listener.chain)
+            && let Some(chain) = HttpChain::of(chain)
         {
-            downstream.listener = Rc::new(entry.clone());
+            downstream.listener = Rc::new(chain);
         }
     }
 

@@ -13,7 +13,7 @@ use crate::stats::{ListenerStat, TlsInspectorStat};
 use crate::transport::{ClientHello, HelloReader};
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_io::{Buffer, Instant, Io, Outcome, Socket};
+use tidegate_io::{Buffer, Errno, Instant, Io, Outcome, Socket};
 
 pub(crate) type InspectedKey = Key<Inspected>;
 
@@ -25,9 +25,9 @@ pub struct Inspected {
     listener: ListenerKey,
     entry: Rc<Arc<ListenerEntry>>,
     hello: HelloReader,
-    /// What it has sent so far, and whether that is all.
+    /// What it has sent so far, and how that has ended.
     input: Vec<u8>,
-    eof: bool,
+    end: Option<Result<(), Errno>>,
     /// The answer is there: the rest of the turn's input is taken first.
     decided: bool,
     accepted: Instant,
@@ -40,7 +40,7 @@ pub(super) struct Inspection {
     pub server_name: String,
     pub protocols: Vec<Vec<u8>>,
     pub input: Option<Buffer>,
-    pub eof: bool,
+    pub end: Option<Result<(), Errno>>,
 }
 
 impl Inspection {
@@ -50,7 +50,7 @@ impl Inspection {
         server_name: String::new(),
         protocols: Vec::new(),
         input: None,
-        eof: false,
+        end: None,
     };
 }
 
@@ -73,7 +73,7 @@ impl<I: Io> Shard<I> {
             entry,
             hello: HelloReader::default(),
             input: Vec::new(),
-            eof: false,
+            end: None,
             decided: false,
             accepted: self.now.instant,
             alarm: Alarm::default(),
@@ -93,8 +93,12 @@ impl<I: Io> Shard<I> {
         let Some(inspected) = self.inspected.get_mut(key) else { return };
         let stat = match outcome {
             Outcome::Received(buffer) => return self.inspected_received(key, &buffer),
+            Outcome::RecvFailed(errno) if inspected.decided => {
+                inspected.end = Some(Err(errno));
+                return;
+            }
             _ if inspected.decided => {
-                inspected.eof = true;
+                inspected.end = Some(Ok(()));
                 return;
             }
             Outcome::Eof => ListenerStat::DownstreamListenerFilterRemoteClose,
@@ -164,7 +168,7 @@ impl<I: Io> Shard<I> {
         self.stats.dec(inspected.entry.stats, ListenerStat::DownstreamPreCxActive);
         let input = std::mem::take(&mut inspected.input);
         let input = (!input.is_empty()).then(|| Buffer::copy_from(&input));
-        let inspection = Inspection { input, eof: inspected.eof, ..inspection };
+        let inspection = Inspection { input, end: inspected.end, ..inspection };
         // What the listener is by now, unless it is gone.
         let listener = self.listeners.get(inspected.listener).map(|it| it.entry.clone());
         let entry = listener.unwrap_or(inspected.entry);

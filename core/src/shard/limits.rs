@@ -16,6 +16,9 @@ pub const OUTPUT_BYTES_HIGH: usize = 256 * 1024;
 /// A paused sender goes on below this.
 pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
 
+/// The same for a connection of `tcp_proxy`, of which there may be many that are all ahead.
+pub const RELAY_BYTES_HIGH: usize = 128 * 1024;
+
 /// Bodies from this length on are spliced. Below, the additional turns cost what the copies would.
 pub const SPLICE_BODY_BYTES_MIN: u64 = 64 * 1024;
 

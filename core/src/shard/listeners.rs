@@ -5,13 +5,14 @@
 use super::inspection::Inspection;
 use super::{ListenerKey, Owner, Shard, limits};
 use crate::proxy::Downstream;
-use crate::snapshot::{ChainEntry, ChainQuery, ListenerEntry, ListenerId};
+use crate::snapshot::{ChainEntry, ChainQuery, FilterEntry, ListenerEntry, ListenerId};
+use crate::snapshot::{HttpChain, TcpChain};
 use crate::stats::{ListenerStat, ServerStat};
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use tidegate_io::{Completion, Errno, Instant, Io, Outcome, Socket};
+use tidegate_io::{Buffer, Completion, Errno, Instant, Io, Outcome, Socket, Token};
 
 /// The classic BPF instruction that ends a filter; its operand, 0, says that nothing is kept.
 const BPF_RETURN: u16 = 0x06;
@@ -25,9 +26,37 @@ pub struct Listener {
     /// The entry of the adopted snapshot; the last one when the listener is gone.
     pub entry: Rc<Arc<ListenerEntry>>,
     /// Its filter chains, for the connections that are given them.
-    chains: Vec<Rc<Arc<ChainEntry>>>,
+    chains: Vec<Chain>,
     /// When it stops accepting for good.
     closes_at: Option<Instant>,
+}
+
+/// One of its filter chains.
+#[derive(Clone)]
+enum Chain {
+    Http(Rc<HttpChain>),
+    Tcp(Rc<TcpChain>),
+}
+
+impl Chain {
+    fn of(chain: &Arc<ChainEntry>) -> Chain {
+        let entry = chain.clone();
+        match &chain.filter {
+            FilterEntry::Http(http) => {
+                Chain::Http(Rc::new(HttpChain { chain: entry, http: http.clone() }))
+            }
+            FilterEntry::Tcp(tcp) => {
+                Chain::Tcp(Rc::new(TcpChain { chain: entry, tcp: tcp.clone() }))
+            }
+        }
+    }
+
+    fn entry(&self) -> &Arc<ChainEntry> {
+        match self {
+            Chain::Http(chain) => &chain.chain,
+            Chain::Tcp(chain) => &chain.chain,
+        }
+    }
 }
 
 impl Listener {
@@ -37,8 +66,8 @@ impl Listener {
     }
 }
 
-fn chains_of(entry: &ListenerEntry) -> Vec<Rc<Arc<ChainEntry>>> {
-    entry.chains.iter().map(|chain| Rc::new(chain.clone())).collect()
+fn chains_of(entry: &ListenerEntry) -> Vec<Chain> {
+    entry.chains.iter().map(Chain::of).collect()
 }
 
 impl<I: Io> Shard<I> {
@@ -67,16 +96,21 @@ impl<I: Io> Shard<I> {
     /// (all, when it drains) stop accepting.
     pub(super) fn adopt_listeners(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
+        let mut changed = false;
         for key in self.listeners.keys() {
             let Some(listener) = self.listeners.get_mut(key) else { continue };
             match snapshot.listeners.iter().find(|entry| entry.id == listener.entry.id) {
                 Some(entry) if !snapshot.draining => {
                     if !Arc::ptr_eq(entry, &listener.entry) {
                         listener.set_entry(entry);
+                        changed = true;
                     }
                 }
-                _ => self.stop_accepting(key),
+                _ => changed |= self.stop_accepting(key),
             }
+        }
+        if changed && !self.relays.is_empty() {
+            self.follow_relays();
         }
         if snapshot.draining {
             return Ok(());
@@ -95,10 +129,12 @@ impl<I: Io> Shard<I> {
     /// A filter that drops every packet keeps new handshakes out meanwhile, or the last connection
     /// to come before the close would be the one that is reset. Whoever knocks tries again after a
     /// second and is refused, or reaches the listener that took the address over.
-    fn stop_accepting(&mut self, key: ListenerKey) {
-        let Some(listener) = self.listeners.get_mut(key) else { return };
+    ///
+    /// Whether it accepted before.
+    fn stop_accepting(&mut self, key: ListenerKey) -> bool {
+        let Some(listener) = self.listeners.get_mut(key) else { return false };
         if listener.closes_at.is_some() {
-            return;
+            return false;
         }
         let closes_at = self.now.instant + limits::DRAIN_ACCEPT;
         listener.closes_at = Some(closes_at);
@@ -107,6 +143,7 @@ impl<I: Io> Shard<I> {
         let drop_all = socket2::SockFilter::new(BPF_RETURN, 0, 0, 0);
         let _ = socket2::SockRef::from(descriptor).attach_filter(&[drop_all]);
         self.timers.set(closes_at, Owner::Listener(key).token());
+        true
     }
 
     /// Either the time to accept again, or the time to close.
@@ -183,9 +220,9 @@ impl<I: Io> Shard<I> {
             return;
         };
         let of_listener = self.listeners.get(key).and_then(|it| it.chains.get(chain.place));
-        let chain = match of_listener.filter(|it| Arc::ptr_eq(it, chain)) {
+        let chain = match of_listener.filter(|it| Arc::ptr_eq(it.entry(), chain)) {
             Some(shared) => shared.clone(),
-            None => Rc::new(chain.clone()),
+            None => Chain::of(chain),
         };
         self.connected(chain, socket, ends, inspection);
     }
@@ -193,34 +230,52 @@ impl<I: Io> Shard<I> {
     /// A connection has its filter chain: it begins.
     fn connected(
         &mut self,
-        chain: Rc<Arc<ChainEntry>>,
+        chain: Chain,
         socket: Socket,
         ends: Option<[Option<SocketAddr>; 2]>,
         inspection: Inspection,
     ) {
-        self.stats.inc(chain.stats, ListenerStat::DownstreamCxTotal);
-        self.stats.inc(chain.stats, ListenerStat::DownstreamCxActive);
+        let stats = chain.entry().stats;
+        self.stats.inc(stats, ListenerStat::DownstreamCxTotal);
+        self.stats.inc(stats, ListenerStat::DownstreamCxActive);
+        let is_secure = chain.entry().tls.is_some();
+        let token = match chain {
+            Chain::Http(chain) => self.begin_downstream(chain, socket, ends, inspection.input),
+            Chain::Tcp(chain) => self.open_relay(chain, socket, ends, inspection.input),
+        };
+        match inspection.end {
+            None => {}
+            Some(Ok(())) if is_secure => self.io.end_input(socket),
+            // In the next turn, as if it had not come with the rest.
+            Some(end) => {
+                let outcome = end.map_or_else(Outcome::RecvFailed, |()| Outcome::Eof);
+                self.late.push(Completion { token, outcome });
+            }
+        }
+    }
+
+    fn begin_downstream(
+        &mut self,
+        chain: Rc<HttpChain>,
+        socket: Socket,
+        ends: Option<[Option<SocketAddr>; 2]>,
+        input: Option<Buffer>,
+    ) -> Token {
         let is_secure = chain.tls.is_some();
         let mut downstream = Downstream::new(socket, chain, self.now.instant);
         downstream.ends = ends;
         let key = self.downstreams.insert(downstream);
-        self.io.set_token(socket, Owner::Downstream(key).token());
+        let token = Owner::Downstream(key).token();
+        self.io.set_token(socket, token);
         if is_secure {
-            self.begin_handshake(key, inspection.input);
+            self.begin_handshake(key, input);
             self.open_downstream(key);
-            if inspection.eof {
-                self.io.end_input(socket);
+        } else {
+            self.open_downstream(key);
+            if let Some(input) = input {
+                self.downstream_completion(key, Outcome::Received(input));
             }
-            return;
         }
-        self.open_downstream(key);
-        if let Some(input) = inspection.input {
-            self.downstream_completion(key, Outcome::Received(input));
-        }
-        if inspection.eof {
-            // In the next turn, as if it had not come with the rest.
-            let token = Owner::Downstream(key).token();
-            self.late.push(Completion { token, outcome: Outcome::Eof });
-        }
+        token
     }
 }

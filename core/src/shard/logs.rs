@@ -55,7 +55,7 @@ impl ShardLogs {
             let mut loggers = listeners
                 .iter()
                 .flat_map(|listener| &listener.chains)
-                .flat_map(|chain| &chain.http.access_log);
+                .flat_map(|chain| chain.filter.access_log());
             loggers.any(|logger| Arc::ptr_eq(logger, log.logger()))
         });
     }

@@ -7,6 +7,7 @@
 //! What it leaves to others: what the bytes mean (`proxy`), which snapshot there is (`control`).
 
 mod adopt;
+mod date;
 mod inspection;
 pub mod limits;
 mod listeners;
@@ -15,10 +16,11 @@ pub mod slots;
 mod spawn;
 pub mod timers;
 
+pub use date::Date;
 pub use spawn::{ShardHandle, ShardOptions, spawn};
 
 use crate::config::TlsInspector;
-use crate::proxy::{Downstream, GrpcScopes, Moved, MutationScratch, Stream, Upstream};
+use crate::proxy::{Downstream, GrpcScopes, Moved, MutationScratch, Relay, Stream, Upstream};
 use crate::sabotage::Sabotage;
 use crate::snapshot::{Adopted, ClusterEntry, Publisher};
 use crate::stats::{Scope, ServerStat, ShardStats};
@@ -40,6 +42,7 @@ use timers::Timers;
 pub(crate) type DownstreamKey = Key<Downstream>;
 pub(crate) type UpstreamKey = Key<Upstream>;
 pub(crate) type StreamKey = Key<Stream>;
+pub(crate) type RelayKey = Key<Relay>;
 type ListenerKey = Key<Listener>;
 
 /// What a [`Token`] names; the kind is in its high byte, which stays below 128, and the key in the
@@ -50,6 +53,8 @@ pub(crate) enum Owner {
     Downstream(DownstreamKey),
     Upstream(UpstreamKey),
     Inspected(InspectedKey),
+    RelayDownstream(RelayKey),
+    RelayUpstream(RelayKey),
     /// The waker, and the timer of things that concern the whole shard.
     Shard,
 }
@@ -62,6 +67,8 @@ impl Owner {
             Owner::Downstream(key) => (2, key.to_bits()),
             Owner::Upstream(key) => (3, key.to_bits()),
             Owner::Inspected(key) => (4, key.to_bits()),
+            Owner::RelayDownstream(key) => (5, key.to_bits()),
+            Owner::RelayUpstream(key) => (6, key.to_bits()),
         };
         Token(kind << 56 | bits)
     }
@@ -72,6 +79,8 @@ impl Owner {
             2 => Owner::Downstream(Key::from_bits(token.0)),
             3 => Owner::Upstream(Key::from_bits(token.0)),
             4 => Owner::Inspected(Key::from_bits(token.0)),
+            5 => Owner::RelayDownstream(Key::from_bits(token.0)),
+            6 => Owner::RelayUpstream(Key::from_bits(token.0)),
             _ => Owner::Shard,
         }
     }
@@ -108,6 +117,8 @@ pub struct Shard<I: Io> {
     pub(crate) downstreams: Slots<Downstream>,
     pub(crate) upstreams: Slots<Upstream>,
     pub(crate) streams: Slots<Stream>,
+    /// Connections of `tcp_proxy`.
+    pub(crate) relays: Slots<Relay>,
     pub(crate) pools: Pools,
     pub(crate) logs: ShardLogs,
     pub(crate) random: Random,
@@ -115,6 +126,7 @@ pub struct Shard<I: Io> {
     /// Connections with something to flush, close or read on when the batch is applied.
     pub(crate) touched_downstreams: Vec<DownstreamKey>,
     pub(crate) touched_upstreams: Vec<UpstreamKey>,
+    pub(crate) touched_relays: Vec<RelayKey>,
     /// Heads whose memory is reused.
     pub(crate) request_heads: Vec<RequestHead>,
     pub(crate) response_heads: Vec<ResponseHead>,
@@ -177,12 +189,14 @@ impl<I: Io> Shard<I> {
             downstreams: Slots::default(),
             upstreams: Slots::default(),
             streams: Slots::default(),
+            relays: Slots::default(),
             pools: Pools::new(seed),
             logs: ShardLogs::default(),
             random: Random::new(seed),
             date: Date::default(),
             touched_downstreams: Vec::new(),
             touched_upstreams: Vec::new(),
+            touched_relays: Vec::new(),
             request_heads: Vec::new(),
             response_heads: Vec::new(),
             spare_queues: Vec::new(),
@@ -275,6 +289,8 @@ impl<I: Io> Shard<I> {
             (Owner::Downstream(key), outcome) => self.downstream_completion(key, outcome),
             (Owner::Upstream(key), outcome) => self.upstream_completion(key, outcome),
             (Owner::Inspected(key), outcome) => self.inspected_completion(key, outcome),
+            (Owner::RelayDownstream(key), outcome) => self.relay_downstream(key, outcome),
+            (Owner::RelayUpstream(key), outcome) => self.relay_upstream(key, outcome),
             (Owner::Shard, _) => self.woken(),
             (Owner::Listener(_), outcome) => {
                 debug_assert!(false, "a listener completed with {outcome:?}");
@@ -291,6 +307,7 @@ impl<I: Io> Shard<I> {
                 Owner::Downstream(key) => self.downstream_timer(key),
                 Owner::Upstream(key) => self.upstream_timer(key),
                 Owner::Inspected(key) => self.inspected_timer(key),
+                Owner::RelayDownstream(key) | Owner::RelayUpstream(key) => self.relay_timer(key),
                 Owner::Shard => self.retry(),
             }
         }
@@ -307,6 +324,9 @@ impl<I: Io> Shard<I> {
                 self.settle_downstream(key);
             }
         }
+        while let Some(key) = self.touched_relays.pop() {
+            self.settle_relay(key);
+        }
         self.logs.flush(self.now.instant);
         self.report();
     }
@@ -314,7 +334,7 @@ impl<I: Io> Shard<I> {
     /// Tells control, admin and `/stats` where we are; plain stores.
     fn report(&mut self) {
         let state = &self.state;
-        let connections = self.downstreams.len() + self.inspected.len();
+        let connections = self.downstreams.len() + self.inspected.len() + self.relays.len();
         state.connections.store(connections as u64, Ordering::Relaxed);
         let drained =
             self.draining_since.is_some() && connections == 0 && self.listeners.is_empty();
@@ -338,27 +358,29 @@ impl<I: Io> Shard<I> {
     /// Checks what must hold between turns; the simulator calls it after each.
     pub fn assert_invariants(&self) {
         assert!(self.touched_downstreams.is_empty() && self.touched_upstreams.is_empty());
+        assert!(self.touched_relays.is_empty());
         if self.downstreams.is_empty() {
             assert!(self.streams.is_empty());
         }
         self.pools.assert_invariants(&self.upstreams);
     }
 
-    /// How many of each this shard has now: downstream connections, streams, upstream connections,
-    /// timers.
+    /// How many of each this shard has now: downstream connections, streams, upstream connections
+    /// (without those of relays), timers.
     #[must_use]
     pub fn census(&self) -> [usize; 4] {
         [
-            self.downstreams.len() + self.inspected.len(),
+            self.downstreams.len() + self.inspected.len() + self.relays.len(),
             self.streams.len(),
             self.upstreams.len(),
             self.timers.len(),
         ]
     }
 
-    /// Closes every idle upstream connection and hands over what is left of the logs: the end of a
+    /// Closes every relay and every idle upstream connection, and hands over what is left of the logs: the end of a
     /// shard's life.
     pub fn end(&mut self) {
+        self.close_relays();
         // Those too that are in no pool, because their origin allows no stream.
         let is_idle = |key: &UpstreamKey| self.upstreams.get(*key).is_some_and(Upstream::is_idle);
         let idle: Vec<_> = self.upstreams.keys().into_iter().filter(is_idle).collect();
@@ -396,89 +418,9 @@ impl Random {
     }
 }
 
-/// The value of the `date` field, made anew when the second changes (RFC 9110 5.6.7).
-#[derive(Debug, Default)]
-pub struct Date {
-    second: u64,
-    text: [u8; 29],
-}
-
-impl Date {
-    fn update(&mut self, now: Now) {
-        let second = now.unix_us / 1_000_000;
-        if second != self.second {
-            self.second = second;
-            self.text = imf_fixdate(second);
-        }
-    }
-
-    /// The same, to keep.
-    #[must_use]
-    pub fn text(&self) -> &[u8; 29] {
-        &self.text
-    }
-
-    /// For example `Sun, 06 Nov 1994 08:49:37 GMT`.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.text
-    }
-}
-
-/// Seconds since 1970 as IMF-fixdate.
-fn imf_fixdate(second: u64) -> [u8; 29] {
-    const DAYS: &[u8; 21] = b"ThuFriSatSunMonTueWed";
-    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let days = second / 86_400;
-    let (year, month, day) = civil_date(days);
-    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    let weekday = (days % 7) as usize * 3;
-    text[..3].copy_from_slice(&DAYS[weekday..weekday + 3]);
-    let month = (month as usize - 1) * 3;
-    text[8..11].copy_from_slice(&MONTHS[month..month + 3]);
-    let mut two = |at: usize, value: u64| {
-        text[at] = b'0' + (value / 10 % 10) as u8;
-        text[at + 1] = b'0' + (value % 10) as u8;
-    };
-    two(5, day);
-    two(12, year / 100);
-    two(14, year % 100);
-    two(17, second / 3600 % 24);
-    two(20, second / 60 % 60);
-    two(23, second % 60);
-    text
-}
-
-/// Days since 1970 as year, month and day; counts in years that begin on 1 March, so that leap days
-/// come last.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_imf_fixdates() {
-        for (second, text) in [
-            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
-            (1_795_205_703, "Fri, 20 Nov 2026 20:15:03 GMT"),
-        ] {
-            assert_eq!(std::str::from_utf8(&imf_fixdate(second)).unwrap(), text);
-        }
-    }
 
     #[test]
     fn owners_survive_the_way_through_a_token() {

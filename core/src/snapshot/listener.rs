@@ -2,12 +2,13 @@
 //!
 //! What it leaves to others: binding (`control`), accepting (`shard`).
 
-use super::{FilterChains, LocalReplies, RouteTable};
+use super::{ClusterId, FilterChains, LocalReplies, RouteTable};
 use crate::access_log::AccessLogger;
 use crate::config;
 use crate::stats::{Registry, Scope};
 use crate::transport::ServerContext;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +46,8 @@ pub struct ChainEntry {
     pub config: Arc<config::Listener>,
     /// Its place among the listener's chains.
     pub place: usize,
-    /// Its HTTP connection manager.
-    pub http: Arc<HttpEntry>,
+    /// Its terminal filter.
+    pub filter: FilterEntry,
     /// What its connections shake hands with, if they are TLS. New handshakes use the context of
     /// the newest snapshot.
     pub tls: Option<Arc<ServerContext>>,
@@ -58,6 +59,103 @@ pub struct ChainEntry {
     pub name: String,
     /// The listener's stats.
     pub stats: Scope,
+}
+
+/// A compiled terminal filter.
+#[derive(Clone, Debug)]
+pub enum FilterEntry {
+    /// An HTTP connection manager.
+    Http(Arc<HttpEntry>),
+    /// A TCP proxy.
+    Tcp(Arc<TcpEntry>),
+}
+
+impl FilterEntry {
+    /// The HTTP connection manager, if it is one.
+    #[must_use]
+    pub fn http(&self) -> Option<&Arc<HttpEntry>> {
+        match self {
+            FilterEntry::Http(http) => Some(http),
+            FilterEntry::Tcp(_) => None,
+        }
+    }
+
+    /// Its access logs.
+    #[must_use]
+    pub fn access_log(&self) -> &[Arc<AccessLogger>] {
+        match self {
+            FilterEntry::Http(http) => &http.access_log,
+            FilterEntry::Tcp(tcp) => &tcp.access_log,
+        }
+    }
+}
+
+/// A filter chain whose connections speak HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpChain {
+    /// The chain.
+    pub chain: Arc<ChainEntry>,
+    /// Its filter.
+    pub http: Arc<HttpEntry>,
+}
+
+impl HttpChain {
+    /// The chain as one of HTTP, if it is.
+    #[must_use]
+    pub fn of(chain: &Arc<ChainEntry>) -> Option<HttpChain> {
+        Some(HttpChain { http: chain.filter.http()?.clone(), chain: chain.clone() })
+    }
+}
+
+impl Deref for HttpChain {
+    type Target = ChainEntry;
+
+    fn deref(&self) -> &ChainEntry {
+        &self.chain
+    }
+}
+
+/// A filter chain whose connections are passed on unread.
+#[derive(Clone, Debug)]
+pub struct TcpChain {
+    /// The chain.
+    pub chain: Arc<ChainEntry>,
+    /// Its filter.
+    pub tcp: Arc<TcpEntry>,
+}
+
+impl Deref for TcpChain {
+    type Target = ChainEntry;
+
+    fn deref(&self) -> &ChainEntry {
+        &self.chain
+    }
+}
+
+/// A compiled TCP proxy.
+#[derive(Debug)]
+pub struct TcpEntry {
+    /// What was asked for.
+    pub config: Arc<config::TcpProxy>,
+    /// Its clusters with cumulative weights.
+    pub clusters: Vec<(u64, ClusterId)>,
+    /// Its access logs.
+    pub access_log: Vec<Arc<AccessLogger>>,
+    /// Whether what is [`Measured`](crate::access_log::Measured) has a place in what is written.
+    pub measures: bool,
+    /// Its stats, under `tcp.<stat_prefix>`.
+    pub stats: Scope,
+}
+
+impl TcpEntry {
+    /// The cluster of a connection for which `random` was drawn.
+    #[must_use]
+    pub fn choose_cluster(&self, random: u64) -> Option<ClusterId> {
+        let (total, _) = *self.clusters.last()?;
+        let point = random.checked_rem(total)?;
+        let index = self.clusters.partition_point(|(cumulative, _)| *cumulative <= point);
+        self.clusters.get(index).map(|(_, id)| *id)
+    }
 }
 
 impl ListenerEntry {

@@ -20,7 +20,10 @@ pub use cluster::{
     SelectionRules, Source, SourceKind,
 };
 pub use filter_chains::{ChainQuery, FilterChains, Overlap};
-pub use listener::{ChainEntry, HttpEntry, ListenerEntry, ListenerId, ListenerSockets};
+pub use listener::{
+    ChainEntry, FilterEntry, HttpChain, HttpEntry, ListenerEntry, ListenerId, ListenerSockets,
+    TcpChain, TcpEntry,
+};
 pub use local_reply::{Body, LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
 pub use route_table::{
@@ -31,6 +34,7 @@ pub use route_table::{
 };
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything that a request reads.
 #[derive(Debug, Default)]
@@ -45,6 +49,8 @@ pub struct Snapshot {
     pub draining: bool,
     /// Which connections close after their next response.
     pub closing: Closing,
+    /// How long connections that do not end by themselves go on when their listener is gone.
+    pub drain_time: Option<Duration>,
 }
 
 /// Which connections close after their next response, though the process goes on.

@@ -15,7 +15,7 @@ pub mod shard;
 pub use histogram::{Bucket, Histogram};
 pub use names::{
     ClusterStat, GrpcStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat,
-    ListenerStat, ServerStat, SslStat, TlsInspectorStat,
+    ListenerStat, ServerStat, SslStat, TcpStat, TlsInspectorStat,
 };
 pub use registry::{Kind, Registry, Scope, ShownScope, StatTable, Value};
 pub use series::{Column, Sample, columns};

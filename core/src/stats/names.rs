@@ -259,6 +259,24 @@ stats! {
 }
 
 stats! {
+    /// Under `tcp.<stat_prefix>.`
+    TcpStat {
+        DownstreamCxTotal = Counter "downstream_cx_total",
+        DownstreamCxNoRoute = Counter "downstream_cx_no_route",
+        DownstreamCxRxBytesTotal = Counter "downstream_cx_rx_bytes_total",
+        DownstreamCxTxBytesTotal = Counter "downstream_cx_tx_bytes_total",
+        DownstreamFlowControlPausedReadingTotal = Counter
+            "downstream_flow_control_paused_reading_total",
+        DownstreamFlowControlResumedReadingTotal = Counter
+            "downstream_flow_control_resumed_reading_total",
+        IdleTimeout = Counter "idle_timeout",
+        MaxDownstreamConnectionDuration = Counter "max_downstream_connection_duration",
+        UpstreamFlushTotal = Counter "upstream_flush_total",
+        UpstreamFlushActive = Gauge "upstream_flush_active",
+    }
+}
+
+stats! {
     /// Of the HTTP/1 codecs of all listeners, under `http1.`
     Http1Stat {
         DroppedHeadersWithUnderscores = Counter "dropped_headers_with_underscores",
@@ -306,6 +324,7 @@ stats! {
         UpstreamCxActive = Gauge "upstream_cx_active",
         UpstreamCxConnectFail = Counter "upstream_cx_connect_fail",
         UpstreamCxConnectTimeout = Counter "upstream_cx_connect_timeout",
+        UpstreamCxConnectAttemptsExceeded = Counter "upstream_cx_connect_attempts_exceeded",
         UpstreamCxOverflow = Counter "upstream_cx_overflow",
         // Connections for a server name gave way to those for another.
         UpstreamCxPoolOverflow = Counter "upstream_cx_pool_overflow",

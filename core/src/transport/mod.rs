@@ -40,4 +40,5 @@ pub use material::{
 pub use server::{ClientCertificates, ServerContext};
 pub use session::Session;
 pub use sockets::Sockets;
+pub(crate) use sockets::TRUNCATED;
 pub use tickets::TicketKeys;

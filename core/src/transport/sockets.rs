@@ -25,6 +25,8 @@ const SECURED: u64 = 1 << 63;
 const PARTING: Duration = Duration::from_secs(1);
 
 const EPROTO: Errno = Errno(libc::EPROTO);
+/// A host's connection ended without `close_notify`.
+pub(crate) const TRUNCATED: Errno = Errno(libc::ENODATA);
 const ECONNRESET: Errno = Errno(libc::ECONNRESET);
 
 /// A socket that speaks TLS.
@@ -187,7 +189,7 @@ impl<I: Io> Sockets<I> {
                 self.received(key, Buffer::copy_from(b""), out);
             }
             Outcome::Connected(Err(errno)) => secured.tell_handshake(Err(errno), out),
-            Outcome::Eof if secured.session.is_client() => secured.tell_end(Err(ECONNRESET), out),
+            Outcome::Eof if secured.session.is_client() => secured.tell_end(Err(TRUNCATED), out),
             Outcome::Eof => secured.tell_end(Ok(()), out),
             Outcome::RecvFailed(errno) => secured.tell_end(Err(errno), out),
             outcome => debug_assert!(false, "a socket with TLS completed with {outcome:?}"),

@@ -86,6 +86,8 @@ pub struct Pool {
     pub connecting: usize,
     /// All connections: connecting, idle and busy.
     pub open: usize,
+    /// Connections of `tcp_proxy`, which are not among them.
+    pub relays: usize,
     /// Its requests wait for a connection that other shards' connections keep from being made.
     pub starved: bool,
     /// The host left its cluster: connections close when they are idle.
@@ -107,6 +109,7 @@ impl Pool {
             waiting: VecDeque::new(),
             connecting: 0,
             open: 0,
+            relays: 0,
             starved: false,
             gone: false,
             name: None,
@@ -116,12 +119,12 @@ impl Pool {
 
     /// Whether it has nothing but idle connections.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.waiting.is_empty() && self.open == self.idle.len()
+        self.waiting.is_empty() && self.relays == 0 && self.open == self.idle.len()
     }
 
     /// Whether nothing is left in it.
     fn is_empty(&self) -> bool {
-        !self.starved && self.open == 0 && self.waiting.is_empty()
+        !self.starved && self.open == 0 && self.relays == 0 && self.waiting.is_empty()
     }
 
     /// A connection that takes a request now. One of HTTP/2 stays where others find it, too.
@@ -132,7 +135,7 @@ impl Pool {
     /// Requests that this shard has at the host: those under way and those that wait.
     #[must_use]
     pub fn active(&self) -> u32 {
-        (self.active_streams() + self.waiting.len()) as u32
+        (self.active_streams() + self.waiting.len() + self.relays) as u32
     }
 
     /// Requests that have a connection.

@@ -96,9 +96,10 @@ pub fn problems(text: &str) -> Vec<String> {
 
 /// The only HTTP connection manager of a bootstrap.
 pub fn manager(bootstrap: &Bootstrap) -> &tidegate::config::HttpConnectionManager {
-    let tidegate::config::NetworkFilter::HttpConnectionManager(manager) =
-        &bootstrap.listeners[0].filter_chains[0].filter;
-    manager
+    match &bootstrap.listeners[0].filter_chains[0].filter {
+        tidegate::config::NetworkFilter::HttpConnectionManager(manager) => manager,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// The only route of a bootstrap.

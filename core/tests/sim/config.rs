@@ -12,17 +12,17 @@ use tidegate::config::{
     self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
     Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
     LeastRequest, LoadBalancing, NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, Thresholds, TlsInspector,
+    RouteConfiguration, RouteMatch, RouteTarget, TcpProxy, Thresholds, TlsInspector,
     UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ChainEntry, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet,
-    FilterChains, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets, RouteTable,
-    SelectionRules, Snapshot,
+    FilterChains, FilterEntry, Host, HostId, HttpEntry, ListenerEntry, ListenerId, ListenerSockets,
+    RouteTable, SelectionRules, Snapshot, TcpEntry,
 };
 use tidegate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, Scope, TlsInspectorStat,
+    Registry, Scope, TcpStat, TlsInspectorStat,
 };
 use tidegate::transport::{ClientContext, ServerContext};
 use tidegate_io::sim::{Random, World};
@@ -166,7 +166,57 @@ impl Builder {
             (0..CLUSTERS).filter_map(|index| self.cluster_entry(index, shape)).collect::<Vec<_>>(),
         );
         let listeners = vec![Arc::new(self.listener_entry(shape))];
-        Snapshot { version: self.version, listeners, clusters, draining, closing: Closing::None }
+        Snapshot {
+            version: self.version,
+            listeners,
+            clusters,
+            draining,
+            closing: Closing::None,
+            drain_time: None,
+        }
+    }
+
+    /// The same with a TcpProxy in place of the HttpConnectionManager.
+    pub fn build_tcp(&mut self, shape: &Shape, proxy: TcpProxy) -> Snapshot {
+        let mut snapshot = self.build(shape, false);
+        let proxy = Arc::new(proxy);
+        let before = &snapshot.listeners[0];
+        let mut config = (*before.config).clone();
+        config.filter_chains[0].filter = NetworkFilter::TcpProxy(proxy.clone());
+        let config = Arc::new(config);
+        let mut total = 0;
+        let clusters = proxy.clusters.iter().enumerate().map(|(index, (_, weight))| {
+            total += u64::from(*weight);
+            (total, ClusterId(index as u32))
+        });
+        let tcp = TcpEntry {
+            clusters: clusters.collect(),
+            access_log: Vec::new(),
+            measures: false,
+            stats: self.registry.scope("tcp.sim", TcpStat::ALL),
+            config: proxy,
+        };
+        let chain = ChainEntry {
+            id: before.id,
+            config: config.clone(),
+            place: 0,
+            filter: FilterEntry::Tcp(Arc::new(tcp)),
+            tls: None,
+            ssl_stats: None,
+            handshake_timeout: None,
+            name: String::new(),
+            stats: before.stats,
+        };
+        snapshot.listeners = vec![Arc::new(ListenerEntry {
+            id: before.id,
+            config,
+            sockets: before.sockets.clone(),
+            chains: vec![Arc::new(chain)],
+            matching: before.matching.clone(),
+            stats: before.stats,
+            inspector_stats: before.inspector_stats,
+        })];
+        snapshot
     }
 
     /// The entry of a cluster; the same as before when nothing changed.
@@ -252,7 +302,7 @@ impl Builder {
             id: ListenerId(0),
             config: config.clone(),
             place: 0,
-            http: Arc::new(http),
+            filter: FilterEntry::Http(Arc::new(http)),
             tls: self.server_tls.clone(),
             ssl_stats: None,
             handshake_timeout: None,

@@ -27,6 +27,7 @@ mod operator;
 mod origin;
 mod plan;
 mod proxy;
+mod relay;
 #[cfg(debug_assertions)]
 mod sabotage;
 mod script;
@@ -91,6 +92,26 @@ fn every_seed_keeps_its_promises() {
     }
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "{} of {range:?} failed: {seeds:?}", failed.len());
+}
+
+#[test]
+fn every_seed_of_relays_keeps_its_promises() {
+    let (mut failed, mut heard) = (Vec::new(), 0);
+    let trace = std::env::var_os("TIDEGATE_SIM_TRACE").is_some();
+    for seed in seeds() {
+        match catch_unwind(AssertUnwindSafe(|| relay::run(seed, trace))) {
+            Ok((wrong, _)) if !wrong.is_empty() => failed.push((seed, wrong)),
+            Ok((_, bytes)) => heard += bytes,
+            Err(_) => failed.push((seed, vec!["a panic, printed above".into()])),
+        }
+    }
+    for (seed, wrong) in failed.iter().take(5) {
+        eprintln!("seed {seed}:");
+        wrong.iter().take(8).for_each(|text| eprintln!("    {text}"));
+    }
+    let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
+    assert!(failed.is_empty(), "{} worlds of relays failed: {seeds:?}", failed.len());
+    assert!(heard > 1 << 20, "{heard} bytes were heard");
 }
 
 #[test]

@@ -8,6 +8,7 @@ import time
 
 HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+TCP = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 NO_LIMIT = 1 << 20
 
@@ -41,6 +42,19 @@ def listener(port, routes=None, name="main", host="127.0.0.1", virtual_hosts=Non
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager",
             "typed_config": typed}]}],
+    }
+
+
+def tcp_listener(port, name="tcp", **proxy):
+    """A listener with one TcpProxy, to the cluster `origin` unless `proxy` says otherwise."""
+    if "weighted_clusters" not in proxy:
+        proxy = {"cluster": "origin", **proxy}
+    typed = {"@type": f"type.googleapis.com/{TCP}", "stat_prefix": name, **proxy}
+    return {
+        "name": name,
+        "address": address(port),
+        "filter_chains": [{"filters": [{
+            "name": "envoy.filters.network.tcp_proxy", "typed_config": typed}]}],
     }
 
 
