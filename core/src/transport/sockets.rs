@@ -290,11 +290,12 @@ impl<I: Io> Sockets<I> {
 
     fn close_secured(&mut self, key: Key<Secured>) {
         let Some(secured) = self.secured.get_mut(key) else { return };
-        if secured.sending == Some(Sender::Owner) {
+        // What was encrypted and does not go cannot be followed by anything: the peer would find a
+        // record missing.
+        if secured.sending == Some(Sender::Owner) || secured.held.is_some() {
             return self.drop_socket(key);
         }
         secured.session.close();
-        secured.held = None;
         secured.parting = true;
         self.io.pause(secured.socket);
         self.parting.push_back((self.now + PARTING, key));
