@@ -6,6 +6,7 @@
 //! What it leaves to others: when a stream is over (`proxy`).
 
 mod address;
+mod entry;
 pub mod filter;
 pub mod format;
 mod json;
@@ -13,15 +14,19 @@ mod measured;
 mod operator;
 mod parse;
 mod query;
+pub mod service;
+mod service_stream;
 pub mod shard_log;
 mod sizes;
 mod time;
 mod tls;
+mod wire;
 pub mod writer;
 
 pub use filter::Filter;
 pub use format::{DEFAULT_FORMAT, Format, FormatError};
 pub use measured::{Measured, Moment, WireCount};
+pub use service::{ServiceLog, Services};
 pub use shard_log::ShardLog;
 pub use time::iso_8601_ms;
 pub use writer::LogWriter;
@@ -89,13 +94,22 @@ pub struct Record<'a> {
     pub listener_metadata: Option<&'a Metadata>,
     /// The filter chain's name.
     pub filter_chain_name: Option<&'a str>,
-    /// What was measured, if a format asks for it.
+    /// What was measured, if a format asks for it, or a service gets it.
     pub measured: Option<&'a Measured>,
     /// The body of a local reply, while it is written anew.
     pub local_reply_body: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
+    /// Why there was no connection to an upstream, if that is so.
+    fn upstream_failure(&self) -> Option<&'a str> {
+        if self.upstream_failure.is_some() {
+            return self.upstream_failure;
+        }
+        let (_, reason) = self.details.split_once('|')?;
+        Some(reason.strip_suffix('}').unwrap_or(reason))
+    }
+
     /// What is known when no request could be read and this is the answer.
     #[must_use]
     pub fn of_reply(reply: &LocalReply, start_unix_us: u64) -> Record<'a> {
@@ -114,10 +128,17 @@ impl<'a> Record<'a> {
 pub struct AccessLogger {
     /// What was asked for.
     pub config: config::AccessLog,
-    format: Format,
     filter: Option<Filter>,
-    sink: Arc<Sink>,
-    writer: LogWriter,
+    destination: Destination,
+}
+
+/// Where it goes, and as what.
+#[derive(Debug)]
+enum Destination {
+    /// Lines of this format, to a file.
+    Lines { format: Format, sink: Arc<Sink>, writer: LogWriter },
+    /// Entries, to a gRPC service.
+    Service(ServiceLog),
 }
 
 impl AccessLogger {
@@ -144,13 +165,35 @@ impl AccessLogger {
         let format = format.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let sink = Arc::new(Sink::open(config.sink.clone())?);
         let filter = config.filter.as_ref().map(Filter::new);
-        Ok(AccessLogger { config, format, filter, sink, writer })
+        Ok(AccessLogger {
+            config,
+            filter,
+            destination: Destination::Lines { format, sink, writer },
+        })
+    }
+
+    /// Begins the log of a gRPC service.
+    ///
+    /// # Errors
+    ///
+    /// When there is no thread left to send it.
+    pub fn with_service(
+        config: config::AccessLog,
+        service: config::GrpcAccessLog,
+        services: &Services,
+    ) -> io::Result<AccessLogger> {
+        let filter = config.filter.as_ref().map(Filter::new);
+        let destination = Destination::Service(ServiceLog::start(service, services)?);
+        Ok(AccessLogger { config, filter, destination })
     }
 
     /// Whether its lines have what is [`Measured`].
     #[must_use]
     pub fn measures(&self) -> bool {
-        self.format.measures()
+        match &self.destination {
+            Destination::Lines { format, .. } => format.measures(),
+            Destination::Service(_) => true,
+        }
     }
 
     /// Whether a stream gets a line here.
@@ -161,26 +204,47 @@ impl AccessLogger {
 
     /// Has the file opened anew, by its name, before the next line: after it was moved away.
     pub fn reopen(&self) {
-        self.writer.reopen(&self.sink);
+        if let Destination::Lines { sink, writer, .. } = &self.destination {
+            writer.reopen(sink);
+        }
     }
 
     /// Waits until everything that shards handed over is written, but not longer than `timeout`.
     /// Says whether it is.
     #[must_use]
     pub fn sync(&self, timeout: Duration) -> bool {
-        self.writer.sync(timeout)
+        match &self.destination {
+            Destination::Lines { writer, .. } => writer.sync(timeout),
+            Destination::Service(service) => service.sync(timeout),
+        }
     }
 
     /// Lines that were dropped because the writer could not keep up.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.sink.dropped.load(Ordering::Relaxed)
+        self.sink().map_or(0, |sink| sink.dropped.load(Ordering::Relaxed))
     }
 
     /// Lines that could not be written, in whole or in part: a full disk, a closed pipe.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.sink.failed.load(Ordering::Relaxed)
+        self.sink().map_or(0, |sink| sink.failed.load(Ordering::Relaxed))
+    }
+
+    /// Entries that a gRPC service was sent, and that were dropped.
+    #[must_use]
+    pub fn entries(&self) -> (u64, u64) {
+        match &self.destination {
+            Destination::Lines { .. } => (0, 0),
+            Destination::Service(service) => service.counts(),
+        }
+    }
+
+    fn sink(&self) -> Option<&Arc<Sink>> {
+        match &self.destination {
+            Destination::Lines { sink, .. } => Some(sink),
+            Destination::Service(_) => None,
+        }
     }
 }
 

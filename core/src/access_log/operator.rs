@@ -201,13 +201,7 @@ impl Operator {
             Operator::Tls(tls) => {
                 return tls.text(record.measured?).map(|text| Cow::Owned(text.into_bytes()));
             }
-            Operator::UpstreamFailure => {
-                if let Some(reason) = record.upstream_failure {
-                    return present(reason.as_bytes()).map(Cow::Borrowed);
-                }
-                let (_, reason) = record.details.split_once('|')?;
-                present(reason.strip_suffix('}').unwrap_or(reason).as_bytes())
-            }
+            Operator::UpstreamFailure => present(record.upstream_failure()?.as_bytes()),
             Operator::RouteName => present(record.route_name?.as_bytes()),
             Operator::FilterChainName => present(record.filter_chain_name?.as_bytes()),
             _ => None,

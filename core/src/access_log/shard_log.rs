@@ -4,7 +4,7 @@
 //! (`shard`).
 
 use super::writer::Lines;
-use super::{AccessLogger, Record};
+use super::{AccessLogger, Destination, Record, entry};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,22 +53,41 @@ impl ShardLog {
         &self.logger
     }
 
-    /// Adds the line of a stream; hands over when the buffer is full. Never waits.
+    /// Adds the line or the entry of a stream; hands over when the buffer is full. Never waits.
     pub fn record(&mut self, record: &Record<'_>) {
-        self.logger.format.write(&mut self.buffer, record);
+        match &self.logger.destination {
+            Destination::Lines { format, .. } => format.write(&mut self.buffer, record),
+            Destination::Service(service) => {
+                entry::write(&mut self.buffer, &service.config, record)
+            }
+        }
         self.lines += 1;
-        if self.buffer.len() >= HAND_OVER_BYTES {
+        if self.buffer.len() >= self.buffer_bytes() {
             self.hand_over();
         }
     }
 
-    /// Once per turn: hands over what waits for longer than 100 ms.
+    fn buffer_bytes(&self) -> usize {
+        match &self.logger.destination {
+            Destination::Lines { .. } => HAND_OVER_BYTES,
+            Destination::Service(service) => service.config.buffer_size_bytes,
+        }
+    }
+
+    fn age_max(&self) -> Duration {
+        match &self.logger.destination {
+            Destination::Lines { .. } => AGE_MAX,
+            Destination::Service(service) => service.config.flush_interval,
+        }
+    }
+
+    /// Once per turn: hands over what waits for longer than 100 ms, or the service's interval.
     pub fn flush(&mut self, now: Instant) {
         if self.lines == 0 {
             return;
         }
         let since = *self.since.get_or_insert(now);
-        if now.since(since) >= AGE_MAX {
+        if now.since(since) >= self.age_max() {
             self.hand_over();
         }
     }
@@ -77,7 +96,7 @@ impl ShardLog {
     /// `flush`.
     #[must_use]
     pub fn next_flush(&self) -> Option<Instant> {
-        self.since.map(|since| since + AGE_MAX)
+        self.since.map(|since| since + self.age_max())
     }
 
     /// Hands over what there is, whatever its size and age: when a shard ends, or stops serving
@@ -87,13 +106,15 @@ impl ShardLog {
         if self.lines == 0 {
             return;
         }
-        let lines = Lines {
-            sink: self.logger.sink.clone(),
-            bytes: mem::take(&mut self.buffer),
-            count: self.lines,
-            back: self.back.clone(),
+        let bytes = mem::take(&mut self.buffer);
+        let (count, back) = (self.lines, self.back.clone());
+        let result = match &self.logger.destination {
+            Destination::Lines { sink, writer, .. } => {
+                writer.hand_over(Lines { sink: sink.clone(), bytes, count, back })
+            }
+            Destination::Service(service) => service.hand_over(bytes, count),
         };
-        match self.logger.writer.hand_over(lines) {
+        match result {
             Ok(()) => {
                 self.buffer = self.spare.try_recv().unwrap_or_default();
                 self.lines = 0;
@@ -101,11 +122,21 @@ impl ShardLog {
             Err(bytes) => {
                 self.buffer = bytes;
                 if self.buffer.len() >= KEPT_BYTES_MAX {
-                    self.logger.sink.dropped.fetch_add(self.lines, Ordering::Relaxed);
+                    self.lose();
                     self.buffer.clear();
                     self.lines = 0;
                 }
             }
+        }
+    }
+
+    /// Counts what is in the buffer as dropped.
+    fn lose(&self) {
+        match &self.logger.destination {
+            Destination::Lines { sink, .. } => {
+                sink.dropped.fetch_add(self.lines, Ordering::Relaxed);
+            }
+            Destination::Service(service) => service.drop_entries(self.lines),
         }
     }
 }
@@ -114,6 +145,6 @@ impl Drop for ShardLog {
     /// What cannot be handed over now is lost, and counted.
     fn drop(&mut self) {
         self.hand_over();
-        self.logger.sink.dropped.fetch_add(self.lines, Ordering::Relaxed);
+        self.lose();
     }
 }

@@ -188,5 +188,6 @@ fn open(target: &AccessLogSink) -> io::Result<File> {
         AccessLogSink::File(path) => OpenOptions::new().append(true).create(true).open(path),
         AccessLogSink::Stdout => Ok(io::stdout().as_fd().try_clone_to_owned()?.into()),
         AccessLogSink::Stderr => Ok(io::stderr().as_fd().try_clone_to_owned()?.into()),
+        AccessLogSink::Service(_) => Err(ErrorKind::InvalidInput.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Access logs (`config.accesslog.v3.AccessLog` with the file, stdout and stderr loggers).
+//! Access logs (`config.accesslog.v3.AccessLog` with the file, stdout, stderr and gRPC loggers).
 //!
 //! What it leaves to others: formatting and writing (`crate::access_log`).
 
@@ -6,6 +6,7 @@
 
 use super::access_log_filter::AccessLogFilter;
 use super::convert::{At, is_type};
+use super::grpc_access_log::{GrpcAccessLog, HTTP_GRPC, TCP_GRPC};
 use super::substitution_format::{LogFormat, Use};
 use super::support::{SupportedMessage, message, types, used};
 use envoy_types::pb::envoy::config::accesslog::v3 as pb;
@@ -33,6 +34,8 @@ pub enum AccessLogSink {
     Stdout,
     /// `StderrAccessLog`.
     Stderr,
+    /// `HttpGrpcAccessLogConfig` and `TcpGrpcAccessLogConfig`: entries, not lines.
+    Service(GrpcAccessLog),
 }
 
 const FILE: &str = "envoy.extensions.access_loggers.file.v3.FileAccessLog";
@@ -43,7 +46,11 @@ const STDERR: &str = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
 pub(super) const SUPPORTED: &[SupportedMessage] = &[
     message(
         "envoy.config.accesslog.v3.AccessLog",
-        &[used("name"), used("filter"), types("typed_config", &[FILE, STDOUT, STDERR])],
+        &[
+            used("name"),
+            used("filter"),
+            types("typed_config", &[FILE, STDOUT, STDERR, HTTP_GRPC, TCP_GRPC]),
+        ],
     ),
     message(FILE, &[used("path"), used("format"), used("log_format")]),
     message(STDOUT, &[used("log_format")]),
@@ -102,6 +109,15 @@ impl AccessLog {
                 format: log_format(&at, format)?,
                 filter: None,
             });
+        }
+        let service = |log: Option<GrpcAccessLog>| {
+            Some(AccessLog { sink: AccessLogSink::Service(log?), format: None, filter: None })
+        };
+        if is_type(any, HTTP_GRPC) {
+            return service(GrpcAccessLog::from_http(&at, &at.unpack(any, HTTP_GRPC)?));
+        }
+        if is_type(any, TCP_GRPC) {
+            return service(GrpcAccessLog::from_tcp(&at, &at.unpack(any, TCP_GRPC)?));
         }
         AccessLog::from_file(&at, &at.unpack(any, FILE)?)
     }

@@ -69,6 +69,8 @@ pub struct Node {
     pub cluster: String,
     /// The whole node as JSON, for `/server_info`.
     pub json: serde_json::Value,
+    /// The message as it was received.
+    pub encoded: Vec<u8>,
 }
 
 /// What the command line says of the node, for what the configuration does not say.
@@ -271,7 +273,12 @@ fn made_up_name(address: &SocketAddr, names: &HashSet<String>) -> String {
 
 impl Node {
     fn from_proto(node: &core::Node) -> Node {
-        Node { id: node.id.clone(), cluster: node.cluster.clone(), json: node_json(node) }
+        Node {
+            id: node.id.clone(),
+            cluster: node.cluster.clone(),
+            json: node_json(node),
+            encoded: node.encode_to_vec(),
+        }
     }
 }
 

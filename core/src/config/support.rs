@@ -143,6 +143,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::address::SUPPORTED,
         super::access_log::SUPPORTED,
         super::access_log_filter::SUPPORTED,
+        super::grpc_access_log::SUPPORTED,
         super::substitution_format::SUPPORTED,
         super::local_reply::SUPPORTED,
         super::data_source::SUPPORTED,

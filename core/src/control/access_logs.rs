@@ -3,7 +3,7 @@
 //! What it leaves to others: formats and writing (`access_log`).
 
 use super::OpenError;
-use crate::access_log::AccessLogger;
+use crate::access_log::{AccessLogger, Services};
 use crate::config::{self, AccessLogSink, Bootstrap};
 use std::fmt;
 use std::io;
@@ -29,6 +29,7 @@ impl fmt::Display for LogError {
             AccessLogSink::File(path) => write!(f, "{}: {cause}", path.display()),
             AccessLogSink::Stdout => write!(f, "stdout: {cause}"),
             AccessLogSink::Stderr => write!(f, "stderr: {cause}"),
+            AccessLogSink::Service(log) => write!(f, "the cluster `{}`: {cause}", log.cluster),
         }
     }
 }
@@ -49,9 +50,19 @@ pub struct AccessLogs {
     current: Vec<Arc<AccessLogger>>,
     /// Lines dropped, and lines not written, by logs that are gone.
     lost_before: (u64, u64),
+    /// The same of entries: those sent, and those dropped.
+    entries_before: (u64, u64),
+    /// Where gRPC services are found; without, their logs are not begun.
+    services: Option<Services>,
 }
 
 impl AccessLogs {
+    /// No logs yet.
+    #[must_use]
+    pub fn new(services: Services) -> AccessLogs {
+        AccessLogs { services: Some(services), ..AccessLogs::default() }
+    }
+
     /// Loggers for all of `listeners`: those that are open already, new ones for the others.
     ///
     /// # Errors
@@ -72,7 +83,14 @@ impl AccessLogs {
                 let open = self.current.iter().find(|logger| logger.config == *log);
                 let logger = match open {
                     Some(logger) => Ok(logger.clone()),
-                    None => AccessLogger::new(log.clone()).map(Arc::new),
+                    None => match (&log.sink, &self.services) {
+                        (AccessLogSink::Service(_), None) => continue,
+                        (AccessLogSink::Service(service), Some(services)) => {
+                            AccessLogger::with_service(log.clone(), service.clone(), services)
+                        }
+                        _ => AccessLogger::new(log.clone()),
+                    }
+                    .map(Arc::new),
                 };
                 match logger {
                     Ok(logger) => loggers.push(logger),
@@ -94,6 +112,9 @@ impl AccessLogs {
             if !loggers.iter().any(|logger| Arc::ptr_eq(logger, gone)) {
                 self.lost_before.0 += gone.dropped();
                 self.lost_before.1 += gone.failed();
+                let (written, dropped) = gone.entries();
+                self.entries_before.0 += written;
+                self.entries_before.1 += dropped;
             }
         }
         self.current = loggers;
@@ -106,8 +127,15 @@ impl AccessLogs {
 
     /// Waits until what shards handed over is written, but not longer than `timeout`.
     pub fn sync(&self, timeout: Duration) -> bool {
-        // One thread writes all logs, so waiting for one waits for all.
-        self.current.first().is_none_or(|logger| logger.sync(timeout))
+        // One thread writes all files, so that all but the first are synced at once.
+        self.current.iter().all(|logger| logger.sync(timeout))
+    }
+
+    /// Entries that gRPC services were sent, and that were dropped.
+    #[must_use]
+    pub fn entries(&self) -> (u64, u64) {
+        let entries = self.current.iter().map(|logger| logger.entries());
+        entries.fold(self.entries_before, |sum, each| (sum.0 + each.0, sum.1 + each.1))
     }
 
     /// Lines that were dropped because the writer could not keep up, and lines that could not be

@@ -5,7 +5,8 @@
 use super::changes::Changes;
 use super::names::Change;
 use super::stats::{
-    AccessLogStat, ClusterManagerStat, ListenerManagerStat, MembershipStat, ReloadStat,
+    AccessLogStat, ClusterManagerStat, GrpcAccessLogStat, ListenerManagerStat, MembershipStat,
+    ReloadStat,
 };
 use crate::config::{self, Availability};
 use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
@@ -131,6 +132,16 @@ impl Counts {
         let scope = self.registry.scope("access_log", AccessLogStat::ALL);
         self.cells.set(scope, AccessLogStat::LinesDropped, dropped);
         self.cells.set(scope, AccessLogStat::LinesFailed, failed);
+    }
+
+    /// Entries that gRPC services of access logs were sent, and that were dropped, since the start.
+    pub fn log_entries(&self, (written, dropped): (u64, u64)) {
+        if (written, dropped) == (0, 0) {
+            return;
+        }
+        let scope = self.registry.scope("access_logs.grpc_access_log", GrpcAccessLogStat::ALL);
+        self.cells.set(scope, GrpcAccessLogStat::LogsWritten, written);
+        self.cells.set(scope, GrpcAccessLogStat::LogsDropped, dropped);
     }
 
     /// Listeners that could not be opened.

@@ -32,6 +32,7 @@ pub use signals::Signals;
 pub use source::{ConfigSource, Refused};
 pub use state::{ServerState, State};
 
+use crate::access_log::Services;
 use crate::config::{Admin, Bootstrap, StatsConfig, StatsFlush, StatsSink};
 use crate::log::{self, Component, Level};
 use crate::shard::ShardState;
@@ -161,7 +162,7 @@ impl Control {
             resources: Resources::new(options.registry.clone(), seed),
             counts: Counts::new(options.registry.clone()),
             shards: Vec::new(),
-            access_logs: AccessLogs::default(),
+            access_logs: AccessLogs::new(Services::new(&options.publisher, &bootstrap.node)),
             closing: Closing::default(),
             secrets: Secrets::default(),
             admin: bootstrap.admin.clone(),
@@ -232,6 +233,7 @@ impl Control {
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
+                    self.counts.log_entries(self.access_logs.entries());
                     if let Some(ending) = self.dead_shard() {
                         return ending;
                     }

@@ -86,6 +86,14 @@ control_stats! {
 }
 
 control_stats! {
+    /// Under `access_logs.grpc_access_log.`
+    GrpcAccessLogStat {
+        LogsWritten = Counter "logs_written",
+        LogsDropped = Counter "logs_dropped",
+    }
+}
+
+control_stats! {
     /// Under `server.`: configuration files that were read again.
     ReloadStat {
         ReloadSuccess = Counter "reload_success",

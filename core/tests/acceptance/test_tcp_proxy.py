@@ -202,7 +202,7 @@ def closed_at_once(port):
 def test_without_a_host_the_connection_is_closed(rig):
     """Refused by the host, as often as it is tried; no host; no cluster; a limit reached."""
     nobody = rig.port()
-    origin = rig.raw_origin(echo)
+    origin = rig.raw_origin(echo, timeout=120)
     log, lines = access_log(
         rig, "%UPSTREAM_CLUSTER% %RESPONSE_FLAGS% %UPSTREAM_REQUEST_ATTEMPT_COUNT% "
         "%UPSTREAM_TRANSPORT_FAILURE_REASON%")

@@ -17,6 +17,7 @@ mod old_configurations;
 mod places;
 mod scale;
 mod support;
+mod tcp_proxy;
 
 use tidegate::config::{Bootstrap, ConfigError, ConfigErrors, Options, Source, load};
 

@@ -303,7 +303,9 @@ impl Text {
     }
 
     fn fault(&self, text: &str) -> Option<String> {
-        let least = |range: &Option<Range<u64>>| range.and_then(|range| range.at_least);
+        let least = |range: &Option<Range<u64>>| {
+            range.and_then(|range| range.at_least).filter(|least| *least > 0)
+        };
         if text.is_empty() && (least(&self.length).is_some() || least(&self.bytes).is_some()) {
             return Some("not be empty".to_owned());
         }

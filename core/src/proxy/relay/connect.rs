@@ -172,8 +172,9 @@ impl<I: Io> Shard<I> {
         for stat in [HostStat::RqTotal, HostStat::RqActive] {
             self.stats.inc(host_stats, stat);
         }
-        if let Some(session) = self.io.session(upstream.socket) {
-            upstream.cluster.ssl_stats.map(|scope| handshake::count(&self.stats, scope, session));
+        let session = self.io.session(upstream.socket);
+        if let (Some(scope), Some(session)) = (upstream.cluster.ssl_stats, session) {
+            handshake::count(&self.stats, scope, session);
         }
         if relay.chain.tcp.measures {
             relay.seen.upstream_local_address = self.io.local_address(upstream.socket);
