@@ -45,8 +45,8 @@ impl ServiceStream {
             let socket = TcpStream::connect(host.address).await.ok()?;
             socket.set_nodelay(true).ok()?;
             let Some(tls) = &cluster.tls else { return begin(socket, "http", authority).await };
-            let name = tls.names.choose(None, &host.hostname, host.address.ip());
-            let connector = TlsConnector::from(tls.config(true).clone());
+            let (config, name) = tls.handshake(true, None, &host.hostname, host.address.ip());
+            let connector = TlsConnector::from(config);
             begin(connector.connect(name, socket).await.ok()?, "https", authority).await
         };
         timeout(cluster.config.connect_timeout, connect).await.ok()?

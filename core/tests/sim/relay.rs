@@ -25,6 +25,7 @@ use super::ledger::{Book, Ledger};
 use super::operator::ShardActor;
 use super::plan::Weather;
 use super::script::{Script, Step};
+use super::tls_sockets::PeerIo;
 
 const LISTENER: Token = Token(0);
 const HEADER_BYTES: usize = 4;
@@ -61,7 +62,7 @@ fn said(number: usize, range: std::ops::Range<usize>) -> Vec<u8> {
 
 /// Clients that connect one after the other, or an origin.
 struct Talker {
-    io: SimIo,
+    io: PeerIo,
     records: Records,
     wrong: Rc<RefCell<Vec<String>>>,
     talks: BTreeMap<u64, Talk>,
@@ -87,7 +88,7 @@ impl Talker {
     fn new(io: SimIo, world: &TcpWorld, random: &mut Random) -> Talker {
         Talker {
             now: io.now().instant,
-            io,
+            io: PeerIo::new(io, None),
             records: world.records.clone(),
             wrong: world.wrong.clone(),
             talks: BTreeMap::new(),
@@ -257,7 +258,7 @@ struct TcpWorld {
 impl TcpWorld {
     fn new(seed: u64, random: &mut Random) -> TcpWorld {
         let kind = random.below(3);
-        let mut weather = Weather::new(random);
+        let mut weather = Weather::new(seed, random);
         weather.faults = match kind {
             0 => Faults::none(),
             1 => Faults::lossless(random),
@@ -269,6 +270,7 @@ impl TcpWorld {
         weather.faults.latency_us.1 = weather.faults.latency_us.1.min(2_000);
         (weather.lossy, weather.shards) = (kind == 2, 1);
         (weather.versions.upstream, weather.host_limit) = (Default::default(), None);
+        weather.secrecy = Default::default();
         let world = World::new(seed, weather.faults.clone());
         let book: Book = Rc::new(RefCell::new(Ledger::new(weather.clone())));
         let mut builder = Builder::new(&world, &weather, random);

@@ -22,7 +22,7 @@ use tidegate_io::sim::{Random, SimIo};
 use super::tls_sockets::{PeerIo, Side};
 
 /// Which sides of a world speak TLS, and how.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Secrecy {
     pub downstream: bool,
     pub upstream: bool,
