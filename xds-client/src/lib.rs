@@ -13,9 +13,10 @@
 //!    Dropping it ends the stream. Streams are made anew for ever, with back-off; nothing that was
 //!    received is lost by it.
 //! 2. `Handle::set_interest` says what is wanted of a type: `Interest::Wildcard` for LDS and CDS,
-//!    names for all else, always the full set; an empty one ends the subscription. It takes effect
-//!    in the order of calls: want endpoints before you accept the clusters that need them, and
-//!    requests go out as Envoy's do. A name that was given up and is wanted again is asked for
+//!    names for all else, always the full set; an empty one ends the subscription.
+//!    `Handle::change_interest` says it by what changes, which is cheap among many names. Both take
+//!    effect in the order of calls: want endpoints before you accept the clusters that need them,
+//!    and requests go out as Envoy's do. A name that was given up and is wanted again is asked for
 //!    anew.
 //! 3. `Handle::event` tells what happened. An `Event::Response` is answered exactly once by
 //!    `Handle::answer`, at any time, also after later responses or a reconnect

@@ -127,7 +127,7 @@ async fn a_server_that_dies_is_found_again_with_all_that_is_wanted() {
     let address = server.stop().await;
     drop(stream);
     let first = disconnected(event(&mut handle).await);
-    assert!(!first.failed, "{first:?}");
+    assert!(!first.failed && !first.warn && first.text.contains("closed: 13, "), "{first:?}");
     // Nobody listens now.
     let mut tries = 0;
     for _ in 0..5 {
@@ -161,7 +161,9 @@ async fn a_server_that_never_answers_lets_the_first_fetch_time_out() {
     assert_eq!(event(&mut handle).await, timed_out);
     // Pings notice that it is dead.
     let end = disconnected(event(&mut handle).await);
-    assert!(end.failed, "{end:?}");
+    let text = "closed: 14, upstream connect error or disconnect/reset before headers. \
+                reset reason: connection termination, transport failure reason: ";
+    assert!(end.failed && end.text.contains(text), "{end:?}");
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
+/// Envoy's words for what fails before a response has begun.
+const BEFORE: &str = "upstream connect error or disconnect/reset before headers. reset reason:";
+
 /// One of `grpc_services`.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -164,7 +167,7 @@ impl Stream<'_> {
             tokio::select! {
                 opened = &mut opening, if streaming.is_none() => match opened {
                     Ok(response) => streaming = Some(response.into_inner()),
-                    Err(status) => return end_of(&status),
+                    Err(status) => return end_of(&status, false),
                 },
                 message = read(&mut streaming), if streaming.is_some() && readable => {
                     if let Err(end) = self.receive(message) {
@@ -192,7 +195,7 @@ impl Stream<'_> {
         let bytes = match message {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(End { code: 0, message: String::new() }),
-            Err(status) => return Err(end_of(&status)),
+            Err(status) => return Err(end_of(&status, true)),
         };
         let handled = self.shared.client().handle_message(&bytes, now());
         self.answered |= handled.is_ok();
@@ -201,8 +204,6 @@ impl Stream<'_> {
     }
 
     async fn connect(&self) -> Result<Grpc<Http2>, End> {
-        const BEFORE: &str = "upstream connect error or disconnect/reset before headers. \
-                              reset reason:";
         let failed = |error: &dyn std::fmt::Display| {
             let cause = "remote connection failure, transport failure reason";
             End::unavailable(format!("{BEFORE} {cause}: {error}"))
@@ -252,8 +253,19 @@ impl Stream<'_> {
     }
 }
 
-fn end_of(status: &Status) -> End {
-    End { code: status.code() as i32, message: status.message().to_owned() }
+/// How a stream failed; by what the server said, or, where a status has a cause, by a connection
+/// that broke: for that Envoy's codes are 14 before the response's head and 13 after it.
+fn end_of(status: &Status, opened: bool) -> End {
+    let (code, message) = (status.code() as i32, status.message().to_owned());
+    let broke = std::error::Error::source(status).is_some();
+    match (broke, opened) {
+        (false, _) => End { code, message },
+        (true, true) => End { code: tonic::Code::Internal as i32, message },
+        (true, false) => {
+            let reason = "connection termination, transport failure reason";
+            End::unavailable(format!("{BEFORE} {reason}: {message}"))
+        }
+    }
 }
 
 async fn read(streaming: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {
