@@ -1,6 +1,6 @@
 //! Access logs that a gRPC service gets (`access_loggers.grpc.v3`).
 //!
-//! What it leaves to others: entries (`access_log::entry`) and sending them (`access_log::service`).
+//! What it leaves to others: entries (`access_log::entry`), sending them (`access_log::service`).
 
 use super::convert::At;
 use super::support::{SupportedMessage, kept, message, only, refused, used};

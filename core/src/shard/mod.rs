@@ -364,8 +364,8 @@ impl<I: Io> Shard<I> {
         ]
     }
 
-    /// Closes every relay and every idle upstream connection, and hands over what is left of the logs: the end of a
-    /// shard's life.
+    /// Closes every relay and every idle upstream connection, and hands over what is left of the
+    /// logs: the end of a shard's life.
     pub fn end(&mut self) {
         self.close_relays();
         // Those too that are in no pool, because their origin allows no stream.
