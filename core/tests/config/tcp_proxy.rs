@@ -88,7 +88,7 @@ fn a_log_of_a_grpc_service() {
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig
               common_config:
-                log_name: n
+                log_name: named
                 transport_api_version: V3
                 grpc_service: {{ envoy_grpc: {{ cluster_name: c }} }}
                 {fields}"#
@@ -99,7 +99,7 @@ fn a_log_of_a_grpc_service() {
     };
     let expected = GrpcAccessLog {
         is_tcp: true,
-        log_name: "n".into(),
+        log_name: "named".into(),
         cluster: "c".into(),
         authority: "c".into(),
         flush_interval: Duration::from_secs(1),
