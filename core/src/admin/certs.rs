@@ -28,6 +28,23 @@ pub(super) fn page(admin: &Admin, _: &Query) -> Reply {
     Reply::json(&json!({ "certificates": shown }))
 }
 
+/// Whole days until the first of all certificates in use expires; Envoy's number where there is
+/// none.
+pub(super) fn days_until_first_expires(admin: &Admin) -> u64 {
+    let snapshot = admin.publisher.load();
+    let now = i64::try_from(tidegate_io::Now::read().unix_us / 1_000_000).unwrap_or(i64::MAX);
+    let chains = snapshot.listeners.iter().flat_map(|entry| &entry.chains);
+    let of_servers = chains.filter_map(|chain| chain.tls.as_ref()).flat_map(|tls| {
+        let leaves = tls.certificates.iter().filter_map(|chain| chain.first());
+        tls.authorities.first().into_iter().chain(leaves)
+    });
+    let of_clients = snapshot.clusters.iter().filter_map(|entry| entry.tls.as_ref());
+    let of_clients = of_clients
+        .flat_map(|tls| tls.authorities.first().into_iter().chain(tls.certificate.first()));
+    let first = of_servers.chain(of_clients).map(|one| one.not_after).min();
+    first.map_or(u64::from(u32::MAX), |end| ((end - now).max(0) / SECONDS) as u64)
+}
+
 fn context<'a>(
     authorities: &[CertificateInfo],
     leaves: impl IntoIterator<Item = &'a CertificateInfo>,

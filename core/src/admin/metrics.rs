@@ -388,8 +388,7 @@ fn server(admin: &Admin, connections: u64) -> Vec<(&'static str, u64)> {
     let memory = super::memory::read();
     vec![
         ("concurrency", admin.concurrency as u64),
-        // Envoy's number where there is no certificate.
-        ("days_until_first_cert_expiring", u64::from(u32::MAX)),
+        ("days_until_first_cert_expiring", super::certs::days_until_first_expires(admin)),
         ("hot_restart_epoch", 0),
         ("hot_restart_generation", 1),
         ("live", u64::from(state == State::Live)),

@@ -215,7 +215,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("max_requests"),
             used("max_retries"),
             used("retry_budget"),
-            kept("max_connection_pools", "there is one pool per endpoint and shard"),
+            kept("max_connection_pools", "pools are few: by endpoint, shard, and 256 server names"),
             only("track_remaining", &["false"]),
         ],
     ),

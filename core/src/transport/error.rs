@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: where in a file it was asked for (`config`).
 
+use crate::config::tls::TlsSource;
 use std::fmt;
 
 /// Why a context cannot be built: what is wrong where, and what to do.
@@ -19,6 +20,14 @@ impl TlsError {
     /// Of a field without a hint.
     pub(super) fn new(path: impl Into<String>, reason: impl Into<String>) -> TlsError {
         TlsError { path: path.into(), reason: reason.into(), hint: None }
+    }
+
+    /// With the file that was read, if it was one: a configuration may leave many to one secret.
+    pub(super) fn within(self, source: &TlsSource) -> TlsError {
+        match source.file() {
+            Some(path) => TlsError { reason: format!("`{path}`: {}", self.reason), ..self },
+            None => self,
+        }
     }
 
     /// With what to do.

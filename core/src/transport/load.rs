@@ -25,19 +25,23 @@ impl Loaded {
         provider: &CryptoProvider,
     ) -> Result<Loaded, TlsError> {
         let place = |field: &str| format!("{}.{field}", material.config.place);
-        let certificates = certificates(&material.chain.0, &place("certificate_chain"))?;
-        let key = private_key(&material.key.0, &place("private_key"))?;
-        let path = material.config.certificate_chain.path();
+        let (of_chain, of_key) = (&material.config.certificate_chain, &material.config.private_key);
+        let certificates = certificates(&material.chain.0, &place("certificate_chain"))
+            .map_err(|error| error.within(of_chain))?;
+        let key = private_key(&material.key.0, &place("private_key"))
+            .map_err(|error| error.within(of_key))?;
+        let path = of_chain.path();
         let mut chain = Vec::new();
         for (index, der) in certificates.iter().enumerate() {
             chain.push(CertificateInfo::of(der, path).ok_or_else(|| {
                 let reason = format!("certificate {} is not well-formed", index + 1);
-                TlsError::new(place("certificate_chain"), reason)
+                TlsError::new(place("certificate_chain"), reason).within(of_chain)
             })?);
         }
         let key = provider.key_provider.load_private_key(key).map_err(|error| {
             let reason = format!("the private key cannot be used: {error}");
             TlsError::new(place("private_key"), reason)
+                .within(of_key)
                 .hint("RSA of 2048 to 8192 bits, ECDSA of P-256, P-384 or P-521, or Ed25519")
         })?;
         if let Some(public) = key.public_key() {
@@ -56,7 +60,8 @@ impl Loaded {
                     }
                 };
                 let reason = "the private key does not match the certificate";
-                return Err(TlsError::new(place("private_key"), reason).hint(hint));
+                let error = TlsError::new(place("private_key"), reason).within(of_key);
+                return Err(error.hint(hint));
             }
         }
         Ok(Loaded { key: Arc::new(CertifiedKey::new(certificates, key)), chain })

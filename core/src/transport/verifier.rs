@@ -12,7 +12,7 @@ use super::digest::sha256;
 use super::error::TlsError;
 use super::material::ValidationMaterial;
 use super::names::{NameMatcher, has_server_name};
-use crate::config::tls::Sha256;
+use crate::config::tls::{Sha256, TlsSource};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
@@ -45,21 +45,29 @@ impl Verifier {
     pub fn of(material: &ValidationMaterial) -> Result<Verifier, TlsError> {
         let config = &material.config;
         let place = |field: &str| format!("{}.{field}", config.place);
-        let mut trust = match &material.trusted_ca {
-            Some(pem) => Some(Trust::of(&pem.0, &place("trusted_ca"))?),
-            None => None,
+        let within = |source: &Option<TlsSource>| {
+            let source = source.clone();
+            move |error: TlsError| match &source {
+                Some(source) => error.within(source),
+                None => error,
+            }
         };
+        let trust = material.trusted_ca.as_ref();
+        let trust = trust.map(|pem| Trust::of(&pem.0, &place("trusted_ca"))).transpose();
+        let mut trust = trust.map_err(within(&config.trusted_ca))?;
         let mut domains = Vec::new();
         let spiffe = config.spiffe.iter().flat_map(|spiffe| &spiffe.trust_domains);
         for (index, (domain, bundle)) in spiffe.zip(&material.trust_bundles).enumerate() {
             let field = "custom_validator_config.typed_config.trust_domains";
             let place = place(&format!("{field}[{index}].trust_bundle"));
-            domains.push((domain.name.clone(), Trust::of(&bundle.0, &place)?));
+            let trust = Trust::of(&bundle.0, &place);
+            let trust = trust.map_err(|error| error.within(&domain.trust_bundle))?;
+            domains.push((domain.name.clone(), trust));
         }
         if let Some(crl) = &material.crl {
             let all = trust.iter_mut().chain(domains.iter_mut().map(|(_, trust)| trust));
             for trust in all {
-                trust.revoke(&crl.0, &place("crl"))?;
+                trust.revoke(&crl.0, &place("crl")).map_err(within(&config.crl))?;
             }
         }
         if trust.is_none() && domains.is_empty() && !config.subject_alt_names.is_empty() {

@@ -88,8 +88,8 @@ def test_ciphers_and_curves(rig):
 
 
 def test_alpn(rig):
-    """The server's order decides. A client that offers none, or none of ours, is of the protocol that
-    its bytes are of."""
+    """The server's order decides. A client that offers none, or none of ours, is of the protocol
+    that its bytes are of."""
     _, port = front(rig, rig.origin().port, {"alpn_protocols": BOTH})
     for offered, wanted in [(["h2", "http/1.1"], "h2"), (["http/1.1", "h2"], "h2"),
                             (["http/1.1"], "http/1.1"), (["h2"], "h2"), (["spdy/3"], None),

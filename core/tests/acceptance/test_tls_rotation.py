@@ -4,6 +4,7 @@ What it leaves to others: how contexts are built again (`core/src/control`).
 """
 import json
 import re
+import shutil
 import threading
 import time
 
@@ -157,3 +158,66 @@ def test_running_connections_stay(rig):
         wait_until(lambda: shown(port) == second.der(), 5, lambda: "it is not shown")
         answer = client.ask()
         assert answer.status == 200 and "close" not in answer.tokens("connection")
+
+
+class Mounted:
+    """A volume as Kubernetes mounts it: `tls.crt` leads to `..data/tls.crt`, and `..data` to the
+    directory of a version, by links of which one rename changes all."""
+
+    def __init__(self, directory, certificate):
+        self.directory, self.count = directory / "volume", 0
+        self.directory.mkdir()
+        self.put(certificate)
+        for name in ("tls.crt", "tls.key"):
+            (self.directory / name).symlink_to(f"..data/{name}")
+
+    def put(self, certificate):
+        """The next version."""
+        self.count += 1
+        version = self.directory / f"..{self.count}"
+        version.mkdir()
+        (version / "tls.crt").write_bytes(pem(certificate.certificate))
+        (version / "tls.key").write_bytes(pem(certificate.key))
+        link = self.directory / "..data_tmp"
+        link.symlink_to(version.name)
+        link.rename(self.directory / "..data")
+        for old in [one for one in self.directory.glob("..[0-9]*") if one != version]:
+            shutil.rmtree(old)
+
+    def certificate(self):
+        """A `TlsCertificate` that watches it."""
+        return {"certificate_chain": {"filename": str(self.directory / "tls.crt")},
+                "private_key": {"filename": str(self.directory / "tls.key")},
+                "watched_directory": {"path": str(self.directory)}}
+
+
+@limit(60)
+def test_a_volume_of_links(rig):
+    """The links of a Kubernetes volume change with one rename: each version is shown, whole."""
+    root = Authority(rig.tmp)
+    issued = [root.issue() for _ in range(10)]
+    volume = Mounted(rig.tmp, issued[0])
+    secret = rig.tmp / "secret.yaml"
+    secret.write_text(json.dumps({"resources": [{
+        "@type": TLS + "Secret", "name": "server", "tls_certificate": volume.certificate()}]}))
+    common = {"tls_certificates": [], "tls_certificate_sds_secret_configs": [{
+        "name": "server", "sds_config": {"path_config_source": {"path": str(secret)},
+                                         "resource_api_version": "V3"}}]}
+    port = rig.port()
+    made = secured(listener(port), downstream_tls([], common=common))
+    proxy = rig.proxy(bootstrap([made], [cluster(rig.origin().port)], rig.port()))
+    assert shown(port) == issued[0].der()
+    # 30 days, less what has passed; Envoy looks every 5 s.
+    proxy.wait_stat("server.days_until_first_cert_expiring", 29, 8)
+    for certificate in issued[1:]:
+        volume.put(certificate)
+        wait_until(lambda certificate=certificate: shown(port) == certificate.der(), 5,
+                   lambda: f"it is not shown: {proxy.log()[-2000:]}")
+    with rig.case("a version that is broken names its file"):
+        before = len(proxy.log())
+        broken = root.issue()
+        broken.certificate = type("Broken", (), {"public_bytes": lambda *_: b"nothing"})()
+        volume.put(broken)
+        wait_until(lambda: len(proxy.log()) > before, 5, lambda: "nothing is said of it")
+        assert "tls.crt" in proxy.log()[before:], proxy.log()[before:]
+        assert shown(port) == issued[-1].der()

@@ -22,19 +22,22 @@ pub struct TlsCertificate {
 impl TlsCertificate {
     /// Converts a certificate; what is wrong is reported.
     pub(super) fn from_proto(at: &At<'_>, certificate: &pb::TlsCertificate) -> Option<Self> {
-        if certificate.certificate_chain.is_none() {
+        // Which would have both of them.
+        let has_bundle = certificate.pkcs12.is_some();
+        if certificate.certificate_chain.is_none() && !has_bundle {
             let hint = "a file or text with the PEM blocks of the certificate and its issuers";
             at.missing("certificate_chain", Some(hint));
         }
-        if certificate.private_key.is_none() {
+        if certificate.private_key.is_none() && !has_bundle {
             at.missing("private_key", Some("the PEM of the key that belongs to the certificate"));
         }
         if certificate.password.is_some() {
             let hint = "decrypt the key: `openssl pkey -in KEY -out DECRYPTED`";
             at.field("password").error_hint("encrypted keys are not implemented", hint);
         }
-        if certificate.pkcs12.is_some() {
-            let hint = "`openssl pkcs12 -in FILE -nodes` writes PEM";
+        if has_bundle {
+            let hint = "`openssl pkcs12 -in FILE -nodes -out PEM` writes what `certificate_chain` \
+                        and `private_key` take";
             at.field("pkcs12").error_hint("PKCS #12 is not implemented", hint);
         }
         let source = |name: &str, source: &Option<_>| {
