@@ -39,7 +39,8 @@ impl<'a> Steps<'a> {
 
     /// Names, one letter each.
     fn names(&mut self) -> Vec<String> {
-        let letter = |byte: &u8| if byte.is_multiple_of(9) { '*' } else { char::from(b'a' + byte % 9) };
+        let letter =
+            |byte: &u8| if byte.is_multiple_of(9) { '*' } else { char::from(b'a' + byte % 9) };
         self.bytes().iter().map(|byte| letter(byte).to_string()).collect()
     }
 
