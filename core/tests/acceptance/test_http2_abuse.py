@@ -23,6 +23,9 @@ from rig.proxy import wait_until
 from rig.tools import run
 
 MEMORY_KB = 1024
+# The first time, when there may be more than one connection of it: one that is closed lives on for
+# a moment, longer when something else has the machine.
+FIRST_KB = 4 * 1024
 ATTEMPTS = 3
 # Of all floods together: buffers that the kernel has were filled, and the allocator keeps a part.
 KEPT_KB = 2 * 1024
@@ -204,7 +207,7 @@ def first_time(proxy, port, parts, reads):
     time.sleep(0.3)
     attack.stop()
     grown = memory.peak()
-    assert grown <= MEMORY_KB, f"memory grew by {grown} KiB the first time"
+    assert grown <= FIRST_KB, f"memory grew by {grown} KiB the first time"
 
 
 def honest(port, seconds=SECONDS):
