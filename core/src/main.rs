@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tidegate::admin::{self, Admin, StatsSettings};
 use tidegate::cli::explain::{self, Explain};
 use tidegate::cli::{
-    Command, CommandLine, Failure, explain_support, limits, options, reverse_proxy, version,
+    Command, CommandLine, Failure, doctor, explain_support, limits, options, reverse_proxy, version,
 };
 use tidegate::config::{Bootstrap, ConfigError, StatsFlush};
 use tidegate::control::{
@@ -52,6 +52,11 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
         };
         say(text.trim_end());
         return Ok(());
+    }
+    if let Some(Command::Doctor(args)) = &line.command {
+        let (text, verdict) = doctor::doctor(args, &line.server);
+        say(text.trim_end());
+        return verdict;
     }
     let source = line.source()?;
     let (bootstrap, warnings) = source.load().map_err(Failure::Configuration)?;

@@ -22,6 +22,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
     let config = Arc::new(Cluster {
         name: version.to_string(),
         stat_name: String::new(),
+        added_via_api: false,
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),

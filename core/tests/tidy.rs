@@ -25,6 +25,7 @@ const PACKAGE_EDGES: &[(&str, &[&str])] = &[
     ("core/io", &[]),
     ("xds-client", &[]),
     ("core", &["tidegate-io", "tidegate-http", "tidegate-xds"]),
+    ("loadtest", &["tidegate-io", "tidegate-http"]),
 ];
 
 /// Folders of `core/src` and words that must not stand in them, with the reason.
@@ -223,7 +224,12 @@ fn unsafe_stands_only_in_core_io_with_its_reason() {
             }
         }
     }
-    for name in ["core/src/lib.rs", "proto-http/src/lib.rs", "xds-client/src/lib.rs"] {
+    for name in [
+        "core/src/lib.rs",
+        "loadtest/src/main.rs",
+        "proto-http/src/lib.rs",
+        "xds-client/src/lib.rs",
+    ] {
         let text = fs::read_to_string(root().join(name)).unwrap();
         if !text.contains("#![forbid(unsafe_code)]") {
             findings.push(format!("{name}: does not forbid unsafe_code"));
@@ -469,9 +475,17 @@ fn the_map_is_true() {
     let mut findings = Vec::new();
     for word in map.split(|c: char| c.is_whitespace() || "`(),;".contains(c)) {
         let word = word.trim_end_matches(['.', ':']);
-        let is_path = ["core/", "proto-http/", "xds-client/", "scripts/", "tuning/", "examples/"]
-            .iter()
-            .any(|prefix| word.starts_with(prefix) && word.len() > prefix.len());
+        let folders = [
+            "core/",
+            "loadtest/",
+            "proto-http/",
+            "xds-client/",
+            "scripts/",
+            "tuning/",
+            "examples/",
+        ];
+        let is_path =
+            folders.iter().any(|prefix| word.starts_with(prefix) && word.len() > prefix.len());
         if is_path && !word.contains(['*', '<', '{']) && !root().join(word).exists() {
             findings.push(format!("ARCHITECTURE.md names {word}, which is not there"));
         }

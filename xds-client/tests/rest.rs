@@ -175,7 +175,13 @@ async fn new_names_are_polled_for_at_once() {
     handle.answer(assignments.id, accepted(&[]));
     let second = server.poll().await;
     assert_eq!(second.body["resource_names"], json!(["a", "b"]));
-    assert_eq!(second.body["version_info"], "e1");
+    // To the server a version stands for all names: `b` is not among what `e1` held.
+    assert_eq!(second.body.get("version_info"), None);
+    second.gets(200, &json!({"version_info": "e1"}));
+    let assignments = response(&mut handle).await;
+    handle.answer(assignments.id, accepted(&[]));
+    handle.set_interest(EDS, names(&["a"]), TIMEOUT);
+    assert_eq!(server.poll().await.body["version_info"], "e1");
 }
 
 #[tokio::test]

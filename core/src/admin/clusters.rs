@@ -88,7 +88,7 @@ fn cluster_lines(out: &mut String, entry: &ClusterEntry) -> std::fmt::Result {
             writeln!(out, "{name}::{priority}_priority::{limit}::{value}")?;
         }
     }
-    writeln!(out, "{name}::added_via_api::false")
+    writeln!(out, "{name}::added_via_api::{}", entry.config.added_via_api)
 }
 
 fn text_host(

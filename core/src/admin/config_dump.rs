@@ -4,7 +4,7 @@
 
 use super::pieces::Pieces;
 use super::query::Query;
-use super::{Admin, Reply, endpoints_dump, info};
+use super::{Admin, Reply, dynamic_dump, endpoints_dump, info};
 use crate::config::received::with_type;
 use crate::config::{Dumped, Section};
 use regex::Regex;
@@ -16,44 +16,52 @@ const DUMPS: &[(&str, &[List])] = &[
         "ClustersConfigDump",
         &[
             list("static_clusters", "ClustersConfigDump.StaticCluster"),
-            never("dynamic_active_clusters"),
-            never("dynamic_warming_clusters"),
+            list("dynamic_active_clusters", "ClustersConfigDump.DynamicCluster"),
+            list("dynamic_warming_clusters", "ClustersConfigDump.DynamicCluster"),
         ],
     ),
     (
         "EndpointsConfigDump",
         &[
             list("static_endpoint_configs", "EndpointsConfigDump.StaticEndpointConfig"),
-            never("dynamic_endpoint_configs"),
+            list("dynamic_endpoint_configs", "EndpointsConfigDump.DynamicEndpointConfig"),
         ],
     ),
     (
         "ListenersConfigDump",
         &[
             list("static_listeners", "ListenersConfigDump.StaticListener"),
-            never("dynamic_listeners"),
+            list("dynamic_listeners", "ListenersConfigDump.DynamicListener"),
         ],
     ),
     (
         "ScopedRoutesConfigDump",
-        &[never("inline_scoped_route_configs"), never("dynamic_scoped_route_configs")],
+        &[
+            never("inline_scoped_route_configs"),
+            list(
+                "dynamic_scoped_route_configs",
+                "ScopedRoutesConfigDump.DynamicScopedRouteConfigs",
+            ),
+        ],
     ),
     (
         "RoutesConfigDump",
         &[
             list("static_route_configs", "RoutesConfigDump.StaticRouteConfig"),
-            never("dynamic_route_configs"),
+            list("dynamic_route_configs", "RoutesConfigDump.DynamicRouteConfig"),
         ],
     ),
     (
         "SecretsConfigDump",
         &[
             list("static_secrets", "SecretsConfigDump.StaticSecret"),
-            never("dynamic_active_secrets"),
+            list("dynamic_active_secrets", "SecretsConfigDump.DynamicSecret"),
             never("dynamic_warming_secrets"),
         ],
     ),
 ];
+
+const STATIC_ENDPOINTS: &str = "static_endpoint_configs";
 
 /// A list of resources in a dump.
 struct List {
@@ -114,8 +122,10 @@ fn one_list(admin: &Admin, resource: &str, asked: &Asked) -> Reply {
         return refused(404, format!("{resource} not found in config dump"));
     };
     let Some(items) = items(admin, list, asked) else { return Reply::json(&json!({})) };
+    let dynamic = ["version_info", "error_state", "warming_state", "name"];
     let known = ["last_updated", content_of(list.field)];
-    if let Some(path) = asked.mask.iter().find(|path| !known.contains(&path[0].as_str())) {
+    let known = || known.iter().chain(dynamic.iter().filter(|_| list.field.starts_with("dynamic")));
+    if let Some(path) = asked.mask.iter().find(|path| !known().any(|it| path[0] == *it)) {
         let path = path.join(".");
         let text = format!("FieldMask paths: \"{path}\" could not be successfully used.");
         return refused(400, text);
@@ -139,6 +149,11 @@ fn content_of(list: &str) -> &'static str {
         "static_endpoint_configs" => "endpoint_config",
         "static_listeners" => "listener",
         "static_route_configs" => "route_config",
+        "dynamic_active_clusters" | "dynamic_warming_clusters" => "cluster",
+        "dynamic_endpoint_configs" => "endpoint_config",
+        "dynamic_listeners" => "active_state",
+        "dynamic_scoped_route_configs" => "scoped_route_configs",
+        "dynamic_route_configs" => "route_config",
         _ => "secret",
     }
 }
@@ -148,6 +163,11 @@ type Items = Box<dyn Iterator<Item = Value> + Send>;
 /// The items of a list, as far as their names are asked for; `None` for a list that is always
 /// empty.
 fn items(admin: &Admin, list: &List, asked: &Asked) -> Option<Items> {
+    let name = asked.name.clone();
+    let wanted = move |item: &Dumped| name.as_ref().is_none_or(|name| name.is_match(&item.name));
+    if let Some(items) = dynamic_dump::items(&admin.state, list.field) {
+        return Some(Box::new(items.filter(wanted).map(|item| item.json)));
+    }
     let shown = admin.state.shown();
     let (resources, message): (Box<dyn Iterator<Item = Dumped> + Send>, _) = match list.field {
         "static_clusters" => {
@@ -163,16 +183,16 @@ fn items(admin: &Admin, list: &List, asked: &Asked) -> Option<Items> {
             shown.received.resources(Section::Secrets),
             "extensions.transport_sockets.tls.v3.Secret",
         ),
-        "static_endpoint_configs" => (
-            Box::new(endpoints_dump::all(&admin.publisher.load())),
+        STATIC_ENDPOINTS | "dynamic_endpoint_configs" => (
+            Box::new(endpoints_dump::all(&admin.publisher.load(), list.field != STATIC_ENDPOINTS)),
             "config.endpoint.v3.ClusterLoadAssignment",
         ),
         _ => return None,
     };
-    let (content, is_endpoint) = (content_of(list.field), list.field == "static_endpoint_configs");
-    let (name, updated) = (asked.name.clone(), shown.updated.clone());
+    let (content, is_endpoint) =
+        (content_of(list.field), list.field.ends_with("_endpoint_configs"));
+    let updated = shown.updated.clone();
     let message = format!("envoy.{message}");
-    let wanted = move |item: &Dumped| name.as_ref().is_none_or(|name| name.is_match(&item.name));
     Some(Box::new(resources.filter(wanted).map(move |item| {
         let mut object = Map::new();
         object.insert(content.to_owned(), with_type(&message, item.json));
@@ -196,6 +216,11 @@ fn everything(admin: &Admin, asked: &Asked) -> Reply {
             continue;
         }
         let mut begin = format!("  {{\n   \"@type\": \"{}\"", type_url(message));
+        let kind = dynamic_dump::versioned(message).filter(|_| asked.mask.is_empty());
+        let version = kind.map(|kind| admin.state.book.shelf(kind).version.clone());
+        if let Some(version) = version.filter(|version| !version.is_empty()) {
+            begin.push_str(&format!(",\n   \"version_info\": {}", json!(version)));
+        }
         for list in lists.iter().filter(|list| covers(list.field)) {
             let Some(items) = items(admin, list, asked) else { continue };
             let mut items = items.peekable();
@@ -348,14 +373,15 @@ fn keep(value: Value, paths: &[&[String]]) -> Value {
     Value::Object(kept)
 }
 
-/// Only the newest configuration is there, and nothing of it warms unseen.
+/// `/init_dump`: what is not there yet, and what it waits for.
 pub(super) fn init_dump(admin: &Admin, _: &Query) -> Reply {
     let warming = admin.state.warming();
-    if warming.is_empty() {
+    let target = |name: &String| json!({ "name": format!("init manager Server"), "target_names": [format!("target cluster {name}")] });
+    let dumps = warming.iter().map(target).chain(dynamic_dump::waiting(&admin.state));
+    let dumps: Vec<_> = dumps.collect();
+    if dumps.is_empty() {
         return Reply::json(&json!({}));
     }
-    let target = |name: &String| json!({ "name": format!("init manager Server"), "target_names": [format!("target cluster {name}")] });
-    let dumps: Vec<_> = warming.iter().map(target).collect();
     Reply::json(&json!({ "unready_targets_dumps": dumps }))
 }
 

@@ -4,14 +4,20 @@
 //! What it leaves to others: the page (`config_dump`).
 
 use super::info::socket_address;
-use crate::config::{Dumped, HealthStatus};
+use crate::config::{Discovery, Dumped, HealthStatus};
 use crate::snapshot::{ClusterEntry, Host, Snapshot};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// One `ClusterLoadAssignment` for each cluster.
-pub(super) fn all(snapshot: &Snapshot) -> impl Iterator<Item = Dumped> + Send + use<> {
-    let clusters: Vec<Arc<ClusterEntry>> = snapshot.clusters.iter().cloned().collect();
+/// One `ClusterLoadAssignment` for each cluster whose endpoints come by EDS, or for each other one.
+pub(super) fn all(
+    snapshot: &Snapshot,
+    by_eds: bool,
+) -> impl Iterator<Item = Dumped> + Send + use<> {
+    let is_asked =
+        |entry: &&Arc<ClusterEntry>| matches!(entry.config.discovery, Discovery::Eds(_)) == by_eds;
+    let clusters: Vec<Arc<ClusterEntry>> =
+        snapshot.clusters.iter().filter(is_asked).cloned().collect();
     clusters
         .into_iter()
         .map(|entry| Dumped { name: entry.config.name.clone(), json: assignment(&entry) })

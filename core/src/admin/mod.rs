@@ -9,6 +9,7 @@
 mod certs;
 mod clusters;
 mod config_dump;
+mod dynamic_dump;
 mod endpoints;
 mod endpoints_dump;
 mod home;

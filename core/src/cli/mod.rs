@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: reading configuration (`config`), doing what was asked for (main).
 
+pub mod doctor;
 pub mod explain;
 pub mod explain_support;
 pub mod failure;
@@ -51,7 +52,8 @@ Exit codes:
   0  done, or drained
   1  failed while running
   2  the configuration or the command line is invalid
-  3  the machine does not allow it: a port in use or privileged, no descriptors, no I/O backend";
+  3  the machine does not allow it: a port in use or privileged, no descriptors, no I/O backend;
+     and from `doctor`: something that matters is lacking";
 
 /// The whole command line.
 #[derive(Parser, Debug)]
@@ -163,6 +165,8 @@ pub enum Command {
     /// Say what would become of a request, without serving anything
     #[command(subcommand)]
     Explain(explain::Explain),
+    /// Say what this machine lacks, and the commands that mend it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Where the configuration comes from.

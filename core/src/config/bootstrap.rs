@@ -9,8 +9,11 @@ use super::address::Address;
 use super::convert::At;
 use super::descriptors;
 use super::support::{SupportedMessage, kept, message, reported, used};
-use super::tls::static_secrets;
-use super::{AccessLog, Cluster, Listener, Overrides, Received, Runtime, StatsConfig, StatsSink};
+use super::tls::{Secret, static_secrets};
+use super::{
+    AccessLog, ApiConfigSource, Cluster, ConfigPlace, ConfigSource, Listener, Received, Runtime,
+    RuntimeValues, StatsConfig, StatsSink,
+};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use prost::Message;
@@ -32,6 +35,10 @@ pub struct Bootstrap {
     pub listeners: Vec<Arc<Listener>>,
     /// `static_resources.clusters`, names unique.
     pub clusters: Vec<Arc<Cluster>>,
+    /// `static_resources.secrets`
+    pub secrets: Vec<Secret>,
+    /// `dynamic_resources`
+    pub dynamic: DynamicResources,
     /// `stats_config`
     pub stats: StatsConfig,
     /// `stats_sinks`
@@ -42,6 +49,17 @@ pub struct Bootstrap {
     pub runtime: Arc<Runtime>,
     /// What was received, for `/config_dump`.
     pub received: Arc<Received>,
+}
+
+/// `config.bootstrap.v3.Bootstrap.DynamicResources`
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct DynamicResources {
+    /// `ads_config`
+    pub ads: Option<ApiConfigSource>,
+    /// `cds_config`
+    pub clusters: Option<ConfigSource>,
+    /// `lds_config`
+    pub listeners: Option<ConfigSource>,
 }
 
 /// When stats are sent to sinks.
@@ -121,6 +139,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             kept("node", "all of it is shown by /server_info"),
             used("static_resources"),
+            used("dynamic_resources"),
             used("admin"),
             kept("flags_path", "there is no flags file"),
             used("stats_flush_interval"),
@@ -134,6 +153,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             reported("bootstrap_extensions", "no bootstrap extension is implemented"),
             kept("use_tcp_for_dns_lookups", "the resolver chooses"),
         ],
+    ),
+    message(
+        "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
+        &[used("lds_config"), used("cds_config"), used("ads_config")],
     ),
     message(
         "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
@@ -160,17 +183,18 @@ impl Bootstrap {
     pub(super) fn from_proto(
         at: &At<'_>,
         bootstrap: &pb::Bootstrap,
-        overrides: &Overrides,
+        values: &RuntimeValues,
         received: Arc<Received>,
     ) -> Option<Bootstrap> {
         let at_runtime = at.field("layered_runtime");
         let runtime = bootstrap.layered_runtime.as_ref();
-        let runtime = Runtime::from_proto(&at_runtime, runtime, overrides);
+        let runtime = Runtime::from_proto(&at_runtime, runtime, values);
         at.set_runtime(runtime.clone());
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let admin = bootstrap.admin.as_ref();
         let at_resources = at.field("static_resources");
-        at.set_secrets(static_secrets(&at_resources.field("secrets"), &resources.secrets));
+        let secrets = static_secrets(&at_resources.field("secrets"), &resources.secrets);
+        at.set_secrets(secrets.clone());
         let converted = Bootstrap {
             node: bootstrap.node.as_ref().map(Node::from_proto).unwrap_or_default(),
             admin: admin.and_then(|admin| {
@@ -183,6 +207,11 @@ impl Bootstrap {
             }),
             listeners: listeners(&at_resources, &resources),
             clusters: clusters(&at_resources, &resources),
+            secrets,
+            dynamic: DynamicResources::from_proto(
+                &at.field("dynamic_resources"),
+                &bootstrap.dynamic_resources.clone().unwrap_or_default(),
+            ),
             stats: StatsConfig::from_proto(
                 &at.field("stats_config"),
                 bootstrap.stats_config.as_ref(),
@@ -196,6 +225,30 @@ impl Bootstrap {
             at_runtime.warning(format!("nothing reads the runtime key `{key}`"));
         }
         Some(converted)
+    }
+}
+
+impl DynamicResources {
+    fn from_proto(at: &At<'_>, dynamic: &pb::bootstrap::DynamicResources) -> DynamicResources {
+        let source = |name: &str, source: Option<&core::ConfigSource>| {
+            let at = at.field(name);
+            source.and_then(|source| at.converted(ConfigSource::from_proto(&at, source)))
+        };
+        let at_ads = at.field("ads_config");
+        let ads = dynamic.ads_config.as_ref();
+        let converted = DynamicResources {
+            ads: ads.and_then(|ads| at_ads.converted(ApiConfigSource::from_proto(&at_ads, ads))),
+            clusters: source("cds_config", dynamic.cds_config.as_ref()),
+            listeners: source("lds_config", dynamic.lds_config.as_ref()),
+        };
+        let sources = [("cds_config", &converted.clusters), ("lds_config", &converted.listeners)];
+        for (name, source) in sources {
+            let by_ads = source.as_ref().is_some_and(|it| it.place == ConfigPlace::Ads);
+            if by_ads && dynamic.ads_config.is_none() {
+                at.field(name).error_hint("`ads` without an `ads_config`", "add `ads_config`");
+            }
+        }
+        converted
     }
 }
 

@@ -4,6 +4,7 @@
 
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
+use super::config_source::ConfigSource;
 use super::convert::At;
 use super::dns::DNS_CLUSTER;
 use super::dns::DnsResolution;
@@ -31,6 +32,8 @@ use std::time::Duration;
 pub struct Cluster {
     /// `name`
     pub name: String,
+    /// A management server has sent it.
+    pub added_via_api: bool,
     /// `alt_stat_name`, or the name; `:` is replaced by `_` when stats are named, as in Envoy.
     pub stat_name: String,
     /// `type`
@@ -82,6 +85,17 @@ pub enum Discovery {
     /// `LOGICAL_DNS`: one endpoint; new connections go to the first address of the last answer, and
     /// those that there are stay.
     LogicalDns(DnsResolution),
+    /// `EDS`: endpoints come from somewhere else, and the cluster has none until then.
+    Eds(EdsClusterConfig),
+}
+
+/// `config.cluster.v3.Cluster.EdsClusterConfig`
+#[derive(Clone, PartialEq, Debug)]
+pub struct EdsClusterConfig {
+    /// `eds_config`
+    pub source: ConfigSource,
+    /// `service_name`; the cluster's name if there is none.
+    pub service_name: String,
 }
 
 /// `config.cluster.v3.CircuitBreakers`
@@ -141,7 +155,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("name"),
             used("alt_stat_name"),
-            must("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS"]),
+            must("type", &["STATIC", "STRICT_DNS", "LOGICAL_DNS", "EDS"]),
             used("cluster_type"),
             used("connect_timeout"),
             used("preconnect_policy"),
@@ -181,7 +195,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             kept("cleanup_interval", "it concerns ORIGINAL_DST only"),
             kept("ignore_health_on_host_removal", "there are no active health checks"),
             kept("close_connections_on_host_health_failure", "there are no active health checks"),
-            refused("eds_cluster_config"),
+            used("eds_cluster_config"),
             used("upstream_http_protocol_options"),
             refused("transport_socket_matches"),
             refused("transport_socket_matcher"),
@@ -193,6 +207,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             only("connection_pool_per_downstream_connection", &["false"]),
             only("track_timeout_budgets", &["false"]),
         ],
+    ),
+    message(
+        "envoy.config.cluster.v3.Cluster.EdsClusterConfig",
+        &[used("eds_config"), used("service_name")],
     ),
     message(
         "envoy.config.cluster.v3.TrackClusterStats",
@@ -240,6 +258,10 @@ impl Cluster {
             &load_assignment,
             discovery.as_ref(),
         );
+        let load_assignment = match discovery {
+            Some(Discovery::Eds(_)) => ClusterLoadAssignment::default(),
+            _ => load_assignment,
+        };
         let socket = cluster.transport_socket.as_ref();
         let tls = tls::transport_socket(at, socket, UPSTREAM_TLS, UpstreamTlsContext::from_proto);
         let load_balancing = LoadBalancing::from_proto(at, cluster);
@@ -264,6 +286,7 @@ impl Cluster {
         };
         Some(Cluster {
             name: cluster.name.clone(),
+            added_via_api: false,
             stat_name: stat_name.to_owned(),
             discovery: discovery?,
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
@@ -294,7 +317,7 @@ impl Discovery {
     #[must_use]
     pub fn dns(&self) -> Option<&DnsResolution> {
         match self {
-            Discovery::Static => None,
+            Discovery::Static | Discovery::Eds(_) => None,
             Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => Some(dns),
         }
     }
@@ -318,8 +341,9 @@ impl Discovery {
             DiscoveryType::LogicalDns => {
                 Some(Discovery::LogicalDns(DnsResolution::from_cluster(at, cluster)))
             }
+            DiscoveryType::Eds => EdsClusterConfig::from_proto(at, cluster).map(Discovery::Eds),
             // Refused by name.
-            DiscoveryType::Eds | DiscoveryType::OriginalDst => None,
+            DiscoveryType::OriginalDst => None,
         }
     }
 
@@ -363,6 +387,30 @@ impl Discovery {
                 "for several names set `type: STRICT_DNS`",
             );
         }
+    }
+}
+
+impl EdsClusterConfig {
+    fn from_proto(at: &At<'_>, cluster: &pb::Cluster) -> Option<EdsClusterConfig> {
+        // The reader says that it is needed.
+        let config = cluster.eds_cluster_config.as_ref()?;
+        if cluster.load_assignment.is_some() {
+            let reason = "no effect: the endpoints of a cluster of type EDS come from `eds_config`";
+            at.field("load_assignment").warning(reason);
+        }
+        let at = at.field("eds_cluster_config");
+        let Some(source) = config.eds_config.as_ref() else {
+            at.missing("eds_config", Some("`ads: {}` for example"));
+            return None;
+        };
+        let at = at.field("eds_config");
+        Some(EdsClusterConfig {
+            source: at.converted(ConfigSource::from_proto(&at, source))?,
+            service_name: match config.service_name.as_str() {
+                "" => cluster.name.clone(),
+                name => name.to_owned(),
+            },
+        })
     }
 }
 

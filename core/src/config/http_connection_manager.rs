@@ -5,6 +5,7 @@
 use super::bootstrap::ClusterNames;
 use super::client_address::ClientAddress;
 use super::client_certificate::ForwardClientCert;
+use super::config_source::ConfigSource;
 use super::convert::At;
 use super::grpc_stats::GrpcStats;
 pub(super) use super::http_filters::upgrade_type;
@@ -13,7 +14,8 @@ use super::http1::{CommonOptions, DEFAULT_IDLE_TIMEOUT, Http1Options, Underscore
 use super::http2::{Http2Options, PrematureResets};
 use super::local_reply::LocalReplyConfig;
 use super::normalization::Normalization;
-use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
+use super::scoped_routes::ScopedRoutes;
+use super::support::{SupportedMessage, kept, message, must, only, types, used};
 use super::{AccessLog, ProxyStatus, RouteConfiguration};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
@@ -28,6 +30,10 @@ pub struct HttpConnectionManager {
     pub stat_prefix: String,
     /// `route_config`
     pub route_config: Arc<RouteConfiguration>,
+    /// `rds`: where `route_config` comes from, which is empty until then.
+    pub rds: Option<Rds>,
+    /// `scoped_routes`: `route_config` is empty, and each request has the routes of its scope.
+    pub scoped_routes: Option<ScopedRoutes>,
     /// `codec_type`
     pub codec_type: CodecType,
     /// `http_protocol_options` and what else belongs to the HTTP/1 codec.
@@ -103,6 +109,15 @@ pub struct HttpConnectionManager {
     pub local_reply: Option<LocalReplyConfig>,
 }
 
+/// `Rds`
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rds {
+    /// `config_source`
+    pub source: ConfigSource,
+    /// `route_config_name`
+    pub name: String,
+}
+
 /// `codec_type`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum CodecType {
@@ -142,8 +157,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             must("codec_type", &["AUTO", "HTTP1", "HTTP2"]),
             used("stat_prefix"),
             used("route_config"),
-            refused("rds"),
-            refused("scoped_routes"),
+            used("rds"),
+            used("scoped_routes"),
             used("http_filters"),
             used("http_protocol_options"),
             used("http2_protocol_options"),
@@ -191,6 +206,10 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         ],
     ),
     message(
+        "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+        &[used("config_source"), used("route_config_name")],
+    ),
+    message(
         "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension",
         &[types("typed_config", &[UUID_REQUEST_ID])],
     ),
@@ -209,6 +228,8 @@ impl Default for HttpConnectionManager {
         HttpConnectionManager {
             stat_prefix: String::new(),
             route_config: Arc::default(),
+            rds: None,
+            scoped_routes: None,
             codec_type: CodecType::default(),
             http1: Http1Options::default(),
             http2: Http2Options::default(),
@@ -261,8 +282,9 @@ impl HttpConnectionManager {
         let common = CommonOptions::from_proto(&at_common, &common);
         let router = Router::from_filters(at, &manager.http_filters);
         let codecs = Codecs::from_proto(at, manager);
-        let route_config = route_config(at, manager, clusters);
+        let routes = routes(at, manager, clusters);
         let timeouts = Timeouts::from_proto(at, manager);
+        let Routes { route_config, rds, scoped_routes } = routes?;
         Some(HttpConnectionManager {
             stat_prefix: manager.stat_prefix.clone(),
             codec_type: codecs.kind,
@@ -306,7 +328,9 @@ impl HttpConnectionManager {
             local_reply: manager.local_reply_config.as_ref().map(|config| {
                 LocalReplyConfig::from_proto(&at.field("local_reply_config"), config)
             }),
-            route_config: Arc::new(route_config?),
+            route_config: Arc::new(route_config),
+            rds,
+            scoped_routes,
         })
     }
 }
@@ -398,17 +422,56 @@ impl Timeouts {
     }
 }
 
-fn route_config(
+/// What `route_specifier` says.
+#[derive(Default)]
+struct Routes {
+    route_config: RouteConfiguration,
+    rds: Option<Rds>,
+    scoped_routes: Option<ScopedRoutes>,
+}
+
+fn routes(
     at: &At<'_>,
     manager: &pb::HttpConnectionManager,
     clusters: &ClusterNames<'_>,
-) -> Option<RouteConfiguration> {
+) -> Option<Routes> {
     match &manager.route_specifier {
         Some(RouteSpecifier::RouteConfig(config)) => {
-            RouteConfiguration::from_proto(&at.field("route_config"), config, clusters)
+            let at = at.field("route_config");
+            if config.vhds.is_some() {
+                let hint = "`rds`, or a scope, can name routes that have it";
+                at.field("vhds").error_hint("only routes that come by RDS can have it", hint);
+            }
+            let route_config = RouteConfiguration::from_proto(&at, config, clusters)?;
+            Some(Routes { route_config, ..Default::default() })
         }
-        // The reader has refused the others by name, or has reported that there is none.
-        Some(RouteSpecifier::Rds(_) | RouteSpecifier::ScopedRoutes(_)) | None => None,
+        Some(RouteSpecifier::Rds(rds)) => {
+            let rds = Rds::from_proto(&at.field("rds"), rds)?;
+            let route_config = RouteConfiguration { name: rds.name.clone(), ..Default::default() };
+            Some(Routes { route_config, rds: Some(rds), ..Default::default() })
+        }
+        Some(RouteSpecifier::ScopedRoutes(scoped)) => {
+            let at = at.field("scoped_routes");
+            let scoped_routes = Some(at.converted(ScopedRoutes::from_proto(&at, scoped))?);
+            Some(Routes { scoped_routes, ..Default::default() })
+        }
+        // The reader has reported it.
+        None => None,
+    }
+}
+
+impl Rds {
+    fn from_proto(at: &At<'_>, rds: &pb::Rds) -> Option<Rds> {
+        if rds.route_config_name.is_empty() {
+            at.missing("route_config_name", None);
+        }
+        let Some(source) = &rds.config_source else {
+            at.missing("config_source", Some("`ads: {}` for example"));
+            return None;
+        };
+        let at = at.field("config_source");
+        let source = at.converted(ConfigSource::from_proto(&at, source))?;
+        Some(Rds { source, name: rds.route_config_name.clone() })
     }
 }
 

@@ -145,6 +145,20 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
     ),
 ];
 
+impl NetworkFilter {
+    /// The clusters that it names, its routes included.
+    pub fn cluster_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        match self {
+            NetworkFilter::TcpProxy(tcp) => Box::new(tcp.clusters.iter().map(|(name, _)| &**name)),
+            NetworkFilter::HttpConnectionManager(manager) => {
+                let scoped = manager.scoped_routes.iter().flat_map(|scoped| &scoped.scopes);
+                let scoped = scoped.flat_map(|scope| scope.routes.cluster_names());
+                Box::new(manager.route_config.cluster_names().chain(scoped))
+            }
+        }
+    }
+}
+
 impl Listener {
     /// Converts a listener; what is wrong is reported. An absent name stays empty.
     pub(super) fn from_proto(

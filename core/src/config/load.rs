@@ -8,7 +8,7 @@ use super::convert::{At, Conversion};
 use super::reader::Reader;
 use super::report::Report;
 use super::{
-    Bootstrap, ConfigError, ConfigErrors, Overrides, Position, Received, Severity, descriptors,
+    Bootstrap, ConfigError, ConfigErrors, Position, Received, RuntimeValues, Severity, descriptors,
     json, protobuf, yaml,
 };
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
@@ -102,7 +102,7 @@ pub fn read_bytes(name: String, bytes: Vec<u8>) -> Result<Source, ConfigErrors> 
         return Err(of_file(&name, None, reason, None));
     }
     if name.ends_with(".pb") {
-        return match protobuf::to_json(bytes.into()) {
+        return match protobuf::to_json(protobuf::BOOTSTRAP, bytes.into()) {
             Ok(text) => Ok(Source { name: format!("{name} (as JSON)"), text }),
             Err(reason) => {
                 let hint = "it must be an encoded envoy.config.bootstrap.v3.Bootstrap".to_owned();
@@ -174,7 +174,7 @@ fn read(roots: &[Node], options: &Options, report: &mut Report<'_>) -> Option<Bo
     let parts: Vec<&Node> = roots.iter().collect();
     let message = Reader::new(pool, options, report).read(&parts, &descriptor);
     let received = Arc::new(Received::new(message.encode_to_vec()));
-    convert(received, roots, &Overrides::new(), report)
+    convert(received, roots, &RuntimeValues::default(), report)
 }
 
 /// Reads one message that is not a bootstrap, and what it means.
@@ -207,7 +207,7 @@ pub(super) fn read_message<M: Message + Default, T>(
 pub(super) fn convert(
     received: Arc<Received>,
     roots: &[Node],
-    overrides: &Overrides,
+    values: &RuntimeValues,
     report: &mut Report<'_>,
 ) -> Option<Bootstrap> {
     let bootstrap = match pb::Bootstrap::decode(received.bytes()) {
@@ -223,5 +223,5 @@ pub(super) fn convert(
         }
     };
     let conversion = Conversion::new(roots, report);
-    conversion.run(report, |at| Bootstrap::from_proto(at, &bootstrap, overrides, received))
+    conversion.run(report, |at| Bootstrap::from_proto(at, &bootstrap, values, received))
 }

@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod client_address;
 pub mod client_certificate;
 pub mod cluster;
+pub mod config_source;
 pub mod dns;
 pub mod endpoint;
 pub mod error;
@@ -36,11 +37,13 @@ pub mod proxy_status;
 pub mod received;
 pub mod redirect;
 pub mod regex_rewrite;
+pub mod resource;
 pub mod retry_policy;
 pub mod route;
 pub mod route_action;
 pub mod route_match;
 pub mod runtime;
+pub mod scoped_routes;
 pub mod stats_config;
 pub mod stats_sink;
 pub mod string_matcher;
@@ -74,7 +77,11 @@ pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node, NodeDefaults, StatsFlush};
 pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
 pub use client_certificate::{ClientCertDetails, ForwardClientCert};
-pub use cluster::{CircuitBreakers, Cluster, Discovery, RetryBudget, Thresholds};
+pub use cluster::{CircuitBreakers, Cluster, Discovery, EdsClusterConfig, RetryBudget, Thresholds};
+pub use config_source::{
+    ApiConfigSource, ApiProtocol, ConfigPlace, ConfigSource, GrpcService, PathConfigSource,
+    RateLimitSettings,
+};
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
 pub use endpoint::{Availability, ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
@@ -83,7 +90,7 @@ pub use grpc_access_log::GrpcAccessLog;
 pub use grpc_stats::{GrpcMethods, GrpcStats};
 pub use grpc_timeout::GrpcTimeout;
 pub use header_mutation::{AppendAction, HeaderMutations, HeaderValueOption, LevelMutations};
-pub use http_connection_manager::{CodecType, HttpConnectionManager, ServerHeader};
+pub use http_connection_manager::{CodecType, HttpConnectionManager, Rds, ServerHeader};
 pub use http_filters::Router;
 pub use http1::{HeaderKeyFormat, Http1Options, UnderscoresAction};
 pub use http2::{Http2Keepalive, Http2Options, PrematureResets};
@@ -101,6 +108,10 @@ pub use received::{Dumped, Received, Section};
 pub use redirect::{DirectResponse, RedirectAction, RedirectPath};
 pub use regex_rewrite::{RegexRewrite, SubstitutionPart};
 pub use render::{render, render_one};
+pub use resource::{
+    Resource, ResourceContext, ResourceKind, decode_response, name_of as resource_name,
+    read_response,
+};
 pub use retry_policy::{RateLimitedBackOff, ResetHeader, RetryBackOff, RetryOn, RetryPolicy};
 pub use route::{BodyLimit, Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
 pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
@@ -108,7 +119,11 @@ pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,
 };
-pub use runtime::{Overrides, Runtime, RuntimeLayer};
+pub use runtime::{Overrides, Rtds, Runtime, RuntimeLayer, RuntimeValues};
+pub use scoped_routes::{
+    FRAGMENTS_MAX, HeaderValueExtractor, Scope, ScopeRoutes, ScopeSource, ScopedRouteConfiguration,
+    ScopedRoutes,
+};
 pub use stats_config::{DefaultTags, StatsConfig, StatsMatcher, StatsTag, TagSource};
 pub use stats_sink::{SinkTarget, StatsSink};
 pub use string_matcher::{StringMatcher, StringPattern};

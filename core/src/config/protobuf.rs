@@ -12,15 +12,17 @@ use serde_json::Serializer;
 /// How deep an extension can stand in extensions. A real configuration has about five levels.
 const MAX_EXTENSION_DEPTH: usize = 20;
 
-/// The JSON of an encoded bootstrap, with line breaks.
+pub(super) const BOOTSTRAP: &str = "envoy.config.bootstrap.v3.Bootstrap";
+
+/// The JSON of an encoded message, with line breaks.
 ///
 /// # Errors
 ///
-/// Why the bytes are no bootstrap: one sentence, that begins with the field.
-pub(super) fn to_json(bytes: Bytes) -> Result<String, String> {
+/// Why the bytes are no such message: one sentence, that begins with the field.
+pub(super) fn to_json(name: &str, bytes: Bytes) -> Result<String, String> {
     let pool = descriptors::pool().map_err(|e| format!("the descriptors are broken: {e}"))?;
-    let descriptor = pool.get_message_by_name("envoy.config.bootstrap.v3.Bootstrap");
-    let descriptor = descriptor.ok_or("the descriptors lack the bootstrap")?;
+    let descriptor = pool.get_message_by_name(name);
+    let descriptor = descriptor.ok_or_else(|| format!("{name} is no message of Envoy's"))?;
     let message = decode(descriptor, bytes, &Path::Root)?;
     check(&message, &Path::Root, 0)?;
     let mut json = Vec::new();
@@ -136,7 +138,7 @@ mod tests {
         let text = include_str!("../../../examples/front-proxy.yaml");
         let yaml = Source { name: "a.yaml".into(), text: text.into() };
         let (from_yaml, _) = load(&[yaml], &Options::default()).unwrap();
-        let json = to_json(Bytes::copy_from_slice(from_yaml.received.bytes())).unwrap();
+        let json = to_json(BOOTSTRAP, Bytes::copy_from_slice(from_yaml.received.bytes())).unwrap();
         let json = Source { name: "a.pb".into(), text: json };
         let (from_bytes, _) = load(&[json], &Options::default()).unwrap();
         assert_eq!(from_bytes, from_yaml);
@@ -145,15 +147,15 @@ mod tests {
     #[test]
     fn what_envoy_does_not_know_is_named() {
         assert_eq!(
-            to_json(Bytes::from_static(b"\xfa\x3f\x00")).unwrap_err(),
+            to_json(BOOTSTRAP, Bytes::from_static(b"\xfa\x3f\x00")).unwrap_err(),
             "envoy.config.bootstrap.v3.Bootstrap has no field 1023"
         );
         let unknown = with_extension(&any(b"", "envoy.Nothing"));
         assert_eq!(
-            to_json(unknown).unwrap_err(),
+            to_json(BOOTSTRAP, unknown).unwrap_err(),
             "bootstrap_extensions.typed_config: Envoy has no message `envoy.Nothing`"
         );
-        assert!(to_json(Bytes::from_static(b"static_resources: {}")).is_err());
+        assert!(to_json(BOOTSTRAP, Bytes::from_static(b"static_resources: {}")).is_err());
     }
 
     #[test]
@@ -162,7 +164,7 @@ mod tests {
         for _ in 0..100_000 / inner.len() {
             inner = any(&inner, "google.protobuf.Any");
         }
-        let error = to_json(with_extension(&inner)).unwrap_err();
+        let error = to_json(BOOTSTRAP, with_extension(&inner)).unwrap_err();
         assert!(error.ends_with("more than 20 extensions in each other"), "{error}");
     }
 
@@ -194,7 +196,7 @@ mod tests {
         prost::encoding::bytes::encode(3, &metadata, &mut node);
         let mut bootstrap = Vec::new();
         prost::encoding::bytes::encode(1, &node, &mut bootstrap);
-        let error = to_json(bootstrap.into()).unwrap_err();
+        let error = to_json(BOOTSTRAP, bootstrap.into()).unwrap_err();
         assert!(error.contains("recursion limit reached"), "{error}");
     }
 }

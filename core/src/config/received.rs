@@ -5,7 +5,7 @@
 //!
 //! What it leaves to others: what is made of the messages (`load`), the page (`admin`).
 
-use super::{Bootstrap, ConfigErrors, Overrides, Severity, descriptors, load, report};
+use super::{Bootstrap, ConfigErrors, RuntimeValues, Severity, descriptors, load, report};
 use base64::Engine;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use prost_reflect::{DynamicMessage, ExtensionDescriptor, ReflectMessage, SerializeOptions, Value};
@@ -64,9 +64,12 @@ impl Received {
     /// # Errors
     ///
     /// What is wrong with these values.
-    pub fn convert(self: &Arc<Received>, overrides: &Overrides) -> Result<Bootstrap, ConfigErrors> {
+    pub fn convert(
+        self: &Arc<Received>,
+        values: &RuntimeValues,
+    ) -> Result<Bootstrap, ConfigErrors> {
         let mut report = report::Report::new(&[]);
-        let converted = load::convert(self.clone(), &[], overrides, &mut report);
+        let converted = load::convert(self.clone(), &[], values, &mut report);
         let found = report.finish();
         match converted {
             Some(bootstrap) if found.iter().all(|one| one.severity == Severity::Warning) => {
@@ -83,7 +86,7 @@ impl Received {
             .filter(|field| field.number != STATIC_RESOURCES)
             .flat_map(|field| self.0[field.whole].iter().copied())
             .collect();
-        match to_json("envoy.config.bootstrap.v3.Bootstrap", &rest) {
+        match json_of("envoy.config.bootstrap.v3.Bootstrap", &rest) {
             Some(Json::Object(map)) => map,
             _ => Map::new(),
         }
@@ -104,7 +107,7 @@ impl Received {
         let places = self.places(number);
         let received = self.clone();
         let jsons =
-            places.into_iter().filter_map(move |place| to_json(message, &received.0[place]));
+            places.into_iter().filter_map(move |place| json_of(message, &received.0[place]));
         match section {
             Section::Listeners | Section::Clusters | Section::Secrets => {
                 Box::new(jsons.map(dumped))
@@ -183,7 +186,8 @@ fn fields(bytes: &[u8]) -> impl Iterator<Item = Field> {
 }
 
 /// A message as JSON, without its secrets.
-fn to_json(message: &str, bytes: &[u8]) -> Option<Json> {
+#[must_use]
+pub fn json_of(message: &str, bytes: &[u8]) -> Option<Json> {
     let pool = descriptors::pool().ok()?;
     let mut decoded = DynamicMessage::decode(pool.get_message_by_name(message)?, bytes).ok()?;
     if let Some(sensitive) = pool.get_extension_by_name("udpa.annotations.sensitive") {
@@ -322,11 +326,11 @@ mod tests {
             DynamicMessage::deserialize(pool.get_message_by_name(name).unwrap(), json).unwrap()
         };
         let bytes = |message| prost::Message::encode_to_vec(&message);
-        let shown = to_json(secret, &bytes(read(secret, text.clone()))).unwrap();
+        let shown = json_of(secret, &bytes(read(secret, text.clone()))).unwrap();
         assert_eq!(shown["generic_secret"]["secret"]["inline_string"], REDACTED);
         let extension = "envoy.config.core.v3.TypedExtensionConfig";
         let inside = json!({ "name": "x", "typed_config": with_type(secret, text) });
-        let shown = to_json(extension, &bytes(read(extension, inside))).unwrap();
+        let shown = json_of(extension, &bytes(read(extension, inside))).unwrap();
         assert_eq!(shown["typed_config"]["generic_secret"]["secret"]["inline_string"], REDACTED);
     }
 }

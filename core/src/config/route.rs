@@ -4,6 +4,7 @@
 //! (`route_action`, `redirect`), and compiling it all (`snapshot::RouteTable`).
 
 use super::bootstrap::ClusterNames;
+use super::config_source::ConfigSource;
 use super::convert::At;
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::matcher::{Matcher, MatcherReader};
@@ -37,6 +38,8 @@ pub struct RouteConfiguration {
     pub ignore_port_in_host_matching: bool,
     /// `ignore_path_parameters_in_path_matching`: paths are matched up to their first `;`.
     pub ignore_path_parameters_in_path_matching: bool,
+    /// `vhds.config_source`: more virtual hosts come from there.
+    pub vhds: Option<ConfigSource>,
 }
 
 /// `config.route.v3.VirtualHost`
@@ -136,9 +139,11 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("most_specific_header_mutations_wins"),
             used("ignore_port_in_host_matching"),
             used("ignore_path_parameters_in_path_matching"),
+            used("vhds"),
             kept("metadata", "nothing reads a route configuration's metadata"),
         ],
     ),
+    message("envoy.config.route.v3.Vhds", &[used("config_source")]),
     message(
         "envoy.config.route.v3.VirtualHost",
         &[
@@ -201,6 +206,11 @@ impl RouteConfiguration {
                 .map_or(DEFAULT_MAX_BODY_BYTES, |limit| limit.value),
         };
         let mutations = level_mutations!(at, config);
+        let vhds = config.vhds.as_ref().and_then(|vhds| {
+            let at = at.field("vhds");
+            let at = at.field("config_source");
+            at.converted(ConfigSource::from_proto(&at, vhds.config_source.as_ref()?))
+        });
         let at = at.field("virtual_hosts");
         let mut names = HashSet::new();
         let mut domains = HashSet::new();
@@ -227,7 +237,34 @@ impl RouteConfiguration {
             most_specific_header_mutations_wins: config.most_specific_header_mutations_wins,
             ignore_port_in_host_matching: config.ignore_port_in_host_matching,
             ignore_path_parameters_in_path_matching: config.ignore_path_parameters_in_path_matching,
+            vhds,
         })
+    }
+
+    /// The clusters that its routes name.
+    pub fn cluster_names(&self) -> impl Iterator<Item = &str> {
+        let routes = self.virtual_hosts.iter().flat_map(|host| &host.routes);
+        let actions = routes.filter_map(|route| match &route.target {
+            RouteTarget::Forward(action) => Some(action),
+            RouteTarget::Redirect(_) | RouteTarget::DirectResponse(_) => None,
+        });
+        let clusters = actions.flat_map(|action| &action.clusters);
+        clusters.filter(|it| it.cluster_header.is_none()).map(|it| it.name.as_str())
+    }
+
+    /// The same with more virtual hosts. `Err`: a domain that would be there twice.
+    pub fn with_virtual_hosts<'h>(
+        &self,
+        hosts: impl Iterator<Item = &'h VirtualHost>,
+    ) -> Result<RouteConfiguration, String> {
+        let mut all = self.clone();
+        all.virtual_hosts.extend(hosts.cloned());
+        let mut seen = HashSet::new();
+        let mut domains = all.virtual_hosts.iter().flat_map(|host| &host.domains);
+        match domains.find(|domain| !seen.insert(domain.as_str())) {
+            Some(twice) => Err(twice.clone()),
+            None => Ok(all),
+        }
     }
 }
 
@@ -244,7 +281,7 @@ fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
     for (index, domain) in domains.iter().enumerate() {
         let at = at.index(index);
         if domain.is_empty() {
-            at.error_hint("a domain must not be empty", "`*` matches every host");
+            at.warning("an empty domain is no host's: `*` matches every host");
         } else if !seen.insert(domain.clone()) {
             let reason = match domain.as_str() {
                 "*" => "only one `*` can be in a route configuration".to_owned(),
@@ -270,6 +307,14 @@ macro_rules! body_limit {
 }
 
 impl VirtualHost {
+    /// Converts one that comes by itself.
+    pub(super) fn alone_from_proto(at: &At<'_>, host: &pb::VirtualHost) -> VirtualHost {
+        let context = RouteContext { clusters: None, max_body_bytes: DEFAULT_MAX_BODY_BYTES };
+        let converted = VirtualHost::from_proto(at, host, &context);
+        check_domains(at, &converted.domains, &mut HashSet::new());
+        converted
+    }
+
     fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
         use pb::virtual_host::TlsRequirementType as Tls;
         let mutations = level_mutations!(at, host);

@@ -2,19 +2,47 @@
 //! configuration elsewhere can ask for by that key.
 //!
 //! They are looked up while a configuration is converted, so that a request never is. A value that
-//! changes while the process runs (`/runtime_modify`) converts the configuration again.
+//! changes while the process runs (`/runtime_modify`, RTDS) converts the configuration again.
 //!
 //! What it leaves to others: which keys there are (each noun), `/runtime` (`admin`).
 
+use super::config_source::ConfigSource;
 use super::convert::At;
 use super::support::{SupportedMessage, message, refused, used};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
+use envoy_types::pb::envoy::service::runtime::v3 as service;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values that were set while the process runs, by key.
 pub type Overrides = BTreeMap<String, String>;
+
+/// Values of layers that the bootstrap does not have.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RuntimeValues {
+    /// Of the admin layer.
+    pub admin: Overrides,
+    /// Of layers by RTDS, by the names of their resources.
+    pub rtds: BTreeMap<String, Overrides>,
+}
+
+impl RuntimeValues {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.admin.is_empty() && self.rtds.is_empty()
+    }
+}
+
+/// `RuntimeLayer.RtdsLayer`
+#[derive(Clone, PartialEq, Debug)]
+pub struct Rtds {
+    /// `name`, or the layer's: of the resource.
+    pub name: String,
+    /// `rtds_config`
+    pub source: ConfigSource,
+}
 
 /// All layers; a later one counts before an earlier one.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -30,6 +58,8 @@ pub struct RuntimeLayer {
     pub name: String,
     /// The layer that `/runtime_modify` writes to.
     pub is_admin: bool,
+    /// A layer whose values come from a management server.
+    pub rtds: Option<Rtds>,
     /// Its values as texts, by key.
     pub values: BTreeMap<String, String>,
 }
@@ -44,10 +74,15 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("static_layer"),
             used("admin_layer"),
             refused("disk_layer"),
-            refused("rtds_layer"),
+            used("rtds_layer"),
         ],
     ),
     message("envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer", &[]),
+    message(
+        "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer",
+        &[used("name"), used("rtds_config")],
+    ),
+    message("envoy.service.runtime.v3.Runtime", &[used("name"), used("layer")]),
 ];
 
 impl Runtime {
@@ -55,7 +90,7 @@ impl Runtime {
     pub(super) fn from_proto(
         at: &At<'_>,
         runtime: Option<&pb::LayeredRuntime>,
-        overrides: &Overrides,
+        given: &RuntimeValues,
     ) -> Runtime {
         use pb::runtime_layer::LayerSpecifier;
         let at = at.field("layers");
@@ -75,7 +110,23 @@ impl Runtime {
                         at.field("admin_layer").error("there can be one `admin_layer` only");
                     }
                     converted.is_admin = true;
-                    converted.values = overrides.clone();
+                    converted.values = given.admin.clone();
+                }
+                Some(LayerSpecifier::RtdsLayer(rtds)) => {
+                    let at = at.field("rtds_layer");
+                    let name = match rtds.name.as_str() {
+                        "" => layer.name.clone(),
+                        name => name.to_owned(),
+                    };
+                    let Some(source) = &rtds.rtds_config else {
+                        at.missing("rtds_config", Some("`ads: {}` for example"));
+                        continue;
+                    };
+                    let at = at.field("rtds_config");
+                    converted.values = given.rtds.get(&name).cloned().unwrap_or_default();
+                    converted.rtds = at
+                        .converted(ConfigSource::from_proto(&at, source))
+                        .map(|source| Rtds { name, source });
                 }
                 // The reader has refused the others by name, and says that one is required.
                 _ => continue,
@@ -102,6 +153,15 @@ impl Runtime {
         };
         keys.into_iter().map(|key| (key, of(key))).collect()
     }
+}
+
+/// The values of a resource by RTDS.
+pub(super) fn values_of(at: &At<'_>, runtime: &service::Runtime) -> Overrides {
+    let mut values = Overrides::new();
+    if let Some(layer) = &runtime.layer {
+        flatten(&at.field("layer"), "", layer, &mut values);
+    }
+    values
 }
 
 /// Adds the values of a structure under dotted keys.
@@ -204,7 +264,8 @@ impl Lookups {
     /// The keys of static layers that nothing has asked for.
     pub fn unread(&self) -> Vec<String> {
         let asked = self.asked.borrow();
-        let layers = self.runtime.layers.iter().filter(|layer| !layer.is_admin);
+        let is_static = |layer: &&RuntimeLayer| !layer.is_admin && layer.rtds.is_none();
+        let layers = self.runtime.layers.iter().filter(is_static);
         let keys: BTreeSet<&String> = layers.flat_map(|layer| layer.values.keys()).collect();
         keys.into_iter().filter(|key| !asked.contains(*key)).cloned().collect()
     }
@@ -222,7 +283,7 @@ mod tests {
 
     fn layer(is_admin: bool, values: &[(&str, &str)]) -> RuntimeLayer {
         let values = values.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        RuntimeLayer { name: "l".into(), is_admin, values }
+        RuntimeLayer { name: "l".into(), is_admin, values, rtds: None }
     }
 
     #[test]

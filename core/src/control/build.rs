@@ -12,7 +12,8 @@ use crate::config::{
 };
 use crate::snapshot::{
     ChainEntry, ClusterEntry, ClusterId, EndpointSet, FilterChains, FilterEntry, Host, HttpEntry,
-    ListenerEntry, ListenerId, ListenerSockets, LocalReplies, RouteTable, SelectionRules, TcpEntry,
+    ListenerEntry, ListenerId, ListenerSockets, LocalReplies, RouteScopes, RouteTable,
+    SelectionRules, TcpEntry,
 };
 use crate::stats::{
     ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
@@ -52,7 +53,7 @@ pub fn listeners(
         let id = identities.listener(key);
         let before = old.get(&id).copied();
         let is_same = |entry: &ListenerEntry| {
-            entry.config == *config
+            super::changes::same(&entry.config, config)
                 && Arc::ptr_eq(&entry.sockets, sockets)
                 && entry.chains.iter().all(|chain| {
                     let tls = prepared.tls.servers.get(&chain_key(config, chain.place));
@@ -163,7 +164,12 @@ fn filter(
 ) -> FilterEntry {
     match &chain.filter {
         NetworkFilter::HttpConnectionManager(config) => {
-            FilterEntry::Http(http(listener, config, previous, prepared, identities, registry))
+            let before = previous.and_then(|entry| entry.filter.http());
+            let prefix = previous.map(|entry| &entry.config.stat_prefix);
+            let moved = prefix.is_some_and(|prefix| *prefix != listener.stat_prefix);
+            let build = HttpBuild { listener, prepared, registry };
+            let before = before.filter(|_| !moved);
+            FilterEntry::Http(build.entry(config, before, identities))
         }
         NetworkFilter::TcpProxy(config) => {
             let before = previous.map(|entry| &entry.filter);
@@ -207,59 +213,85 @@ fn loggers(prepared: &Prepared, logs: &[config::AccessLog]) -> Vec<Arc<AccessLog
     logs.iter().filter_map(logger).collect()
 }
 
-fn http(
-    listener: &config::Listener,
-    config: &Arc<config::HttpConnectionManager>,
-    previous: Option<&Arc<ChainEntry>>,
-    prepared: &Prepared,
-    identities: &mut Identities,
-    registry: &Arc<Registry>,
-) -> Arc<HttpEntry> {
-    let before = previous.and_then(|entry| entry.filter.http());
-    let node = &prepared.bootstrap.node;
-    let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
-    let proxy_name = config.proxy_status.as_ref().map(|status| match &status.name {
-        ProxyName::Server => config.server_name.clone(),
-        ProxyName::NodeId => node.id.clone(),
-        ProxyName::Literal(name) => name.clone(),
-    });
-    let prefix = previous.map(|entry| &entry.config.stat_prefix);
-    let is_same = |entry: &&Arc<HttpEntry>| {
-        entry.config == *config
-            && entry.user_agent == user_agent
-            && entry.proxy_name == proxy_name
-            && prefix == Some(&listener.stat_prefix)
-    };
-    if let Some(entry) = before.filter(is_same) {
-        return entry.clone();
+/// What entries of connection managers need beside their configuration.
+struct HttpBuild<'b> {
+    listener: &'b config::Listener,
+    prepared: &'b Prepared,
+    registry: &'b Arc<Registry>,
+}
+
+impl HttpBuild<'_> {
+    fn entry(
+        &self,
+        config: &Arc<config::HttpConnectionManager>,
+        before: Option<&Arc<HttpEntry>>,
+        identities: &mut Identities,
+    ) -> Arc<HttpEntry> {
+        let HttpBuild { listener, prepared, registry } = *self;
+        let node = &prepared.bootstrap.node;
+        let user_agent = config.add_user_agent.then(|| (node.cluster.clone(), node.id.clone()));
+        let proxy_name = config.proxy_status.as_ref().map(|status| match &status.name {
+            ProxyName::Server => config.server_name.clone(),
+            ProxyName::NodeId => node.id.clone(),
+            ProxyName::Literal(name) => name.clone(),
+        });
+        let is_same = |entry: &&Arc<HttpEntry>| {
+            entry.config == *config
+                && entry.user_agent == user_agent
+                && entry.proxy_name == proxy_name
+        };
+        if let Some(entry) = before.filter(is_same) {
+            return entry.clone();
+        }
+        let scopes = self.scopes(config, before, identities);
+        let routes = match before.filter(|entry| entry.routes.config == config.route_config) {
+            Some(entry) => entry.routes.clone(),
+            None => routes(&config.route_config, identities),
+        };
+        let access_log = loggers(prepared, &config.access_log);
+        let local_replies = config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c)));
+        let measures = access_log.iter().any(|log| log.measures())
+            || routes.measures
+            || local_replies.as_ref().is_some_and(|replies| replies.measures());
+        Arc::new(HttpEntry {
+            config: config.clone(),
+            routes,
+            scopes,
+            access_log,
+            proxy_name,
+            measures,
+            stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
+            listener_stats: registry.scope(
+                &format!("listener.{}.http.{}", listener.stat_prefix, config.stat_prefix),
+                ListenerHttpStat::ALL,
+            ),
+            local_replies,
+            grpc_stats: config.grpc_stats.is_some().then(|| registry.clone()),
+            codec_stats: registry.scope("http1", Http1Stat::ALL),
+            http2_stats: registry.scope("", Http2Stat::ALL),
+            host_address: tidegate_io::host_address(),
+            user_agent,
+        })
     }
-    let routes = match before.filter(|entry| entry.routes.config == config.route_config) {
-        Some(entry) => entry.routes.clone(),
-        None => routes(&config.route_config, identities),
-    };
-    let access_log = loggers(prepared, &config.access_log);
-    let local_replies = config.local_reply.as_ref().map(|c| Box::new(LocalReplies::new(c)));
-    let measures = access_log.iter().any(|log| log.measures())
-        || routes.measures
-        || local_replies.as_ref().is_some_and(|replies| replies.measures());
-    Arc::new(HttpEntry {
-        config: config.clone(),
-        routes,
-        access_log,
-        proxy_name,
-        measures,
-        stats: registry.scope(&format!("http.{}", config.stat_prefix), HttpStat::ALL),
-        listener_stats: registry.scope(
-            &format!("listener.{}.http.{}", listener.stat_prefix, config.stat_prefix),
-            ListenerHttpStat::ALL,
-        ),
-        local_replies,
-        grpc_stats: config.grpc_stats.is_some().then(|| registry.clone()),
-        codec_stats: registry.scope("http1", Http1Stat::ALL),
-        http2_stats: registry.scope("", Http2Stat::ALL),
-        host_address: tidegate_io::host_address(),
-        user_agent,
-    })
+
+    /// The same connection manager with the routes of each scope.
+    fn scopes(
+        &self,
+        config: &config::HttpConnectionManager,
+        before: Option<&Arc<HttpEntry>>,
+        identities: &mut Identities,
+    ) -> Option<Box<RouteScopes>> {
+        let scoped = config.scoped_routes.as_ref()?;
+        let old = before.and_then(|entry| entry.scopes.as_ref());
+        let entries = scoped.scopes.iter().map(|scope| {
+            let mut alone = config.clone();
+            (alone.route_config, alone.scoped_routes) = (scope.routes.clone(), None);
+            let before = old.and_then(|old| old.with_key(&scope.key));
+            (scope.key.clone(), self.entry(&Arc::new(alone), before, identities))
+        });
+        let entries = entries.collect();
+        Some(Box::new(RouteScopes::new(scoped.key_builder.clone(), entries)))
+    }
 }
 
 fn routes(
@@ -285,7 +317,7 @@ pub fn cluster(
     let id = identities.cluster(&config.name);
     let endpoints = endpoints(id, config, previous, names, identities, registry);
     if let Some(entry) = previous
-        && entry.config == *config
+        && super::changes::same(&entry.config, config)
         && Arc::ptr_eq(&entry.endpoints, &endpoints)
         && same_context(entry.tls.as_ref(), tls)
     {

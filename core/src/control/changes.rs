@@ -23,15 +23,15 @@ pub struct Difference {
 
 impl Difference {
     fn between<'a, T: PartialEq + 'a>(
-        old: impl Iterator<Item = (&'a str, &'a T)>,
-        new: impl Iterator<Item = (&'a str, &'a T)>,
+        old: impl Iterator<Item = (&'a str, &'a Arc<T>)>,
+        new: impl Iterator<Item = (&'a str, &'a Arc<T>)>,
     ) -> Difference {
         let mut old: BTreeMap<_, _> = old.collect();
         let mut difference = Difference::default();
         for (name, value) in new {
             match old.remove(name) {
                 None => difference.added.push(name.to_owned()),
-                Some(before) if before != value => difference.modified.push(name.to_owned()),
+                Some(before) if !same(before, value) => difference.modified.push(name.to_owned()),
                 Some(_) => {}
             }
         }
@@ -42,6 +42,11 @@ impl Difference {
     fn is_empty(&self) -> bool {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
+}
+
+/// Mostly it is the same allocation.
+pub(super) fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }
 
 /// What an update changes.
@@ -71,9 +76,17 @@ impl Changes {
     }
 }
 
+impl Changes {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.listeners.is_empty()
+    }
+}
+
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.clusters.is_empty() && self.listeners.is_empty() {
+        if self.is_empty() {
             return f.write_str("nothing changed");
         }
         let mut first = true;
@@ -108,7 +121,11 @@ fn listed(names: &[String]) -> String {
 mod tests {
     use super::*;
 
-    fn difference(old: &[(&str, i32)], new: &[(&str, i32)]) -> Difference {
+    fn difference(old: &[(&'static str, i32)], new: &[(&'static str, i32)]) -> Difference {
+        let shared = |of: &[(&'static str, i32)]| -> Vec<_> {
+            of.iter().map(|(name, value)| (*name, Arc::new(*value))).collect()
+        };
+        let (old, new) = (shared(old), shared(new));
         Difference::between(
             old.iter().map(|(name, value)| (*name, value)),
             new.iter().map(|(name, value)| (*name, value)),

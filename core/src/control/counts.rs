@@ -5,8 +5,8 @@
 use super::changes::Changes;
 use super::names::Change;
 use super::stats::{
-    AccessLogStat, ClusterManagerStat, GrpcAccessLogStat, ListenerManagerStat, MembershipStat,
-    ReloadStat,
+    AccessLogStat, ClusterManagerStat, ControlPlaneStat, GrpcAccessLogStat, ListenerManagerStat,
+    MembershipStat, ReloadStat, SubscriptionStat,
 };
 use crate::config::{self, Availability};
 use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
@@ -142,6 +142,24 @@ impl Counts {
         let scope = self.registry.scope("access_logs.grpc_access_log", GrpcAccessLogStat::ALL);
         self.cells.set(scope, GrpcAccessLogStat::LogsWritten, written);
         self.cells.set(scope, GrpcAccessLogStat::LogsDropped, dropped);
+    }
+
+    /// Something has become of a subscription.
+    pub fn subscription(&self, prefix: &str, stat: SubscriptionStat) {
+        self.cells.inc(self.registry.scope(prefix, SubscriptionStat::ALL), stat);
+    }
+
+    /// The same for the assignment of a cluster.
+    pub fn assignment(&self, cluster: &config::Cluster, stat: MembershipStat) {
+        self.cells.inc(self.membership(cluster), stat);
+    }
+
+    /// How streams to management servers are doing.
+    pub fn control_plane(&self, connected: bool, pending: u64, enforced: u64) {
+        let scope = self.registry.scope("control_plane", ControlPlaneStat::ALL);
+        self.cells.set(scope, ControlPlaneStat::ConnectedState, u64::from(connected));
+        self.cells.set(scope, ControlPlaneStat::PendingRequests, pending);
+        self.cells.set(scope, ControlPlaneStat::RateLimitEnforced, enforced);
     }
 
     /// Listeners that could not be opened.

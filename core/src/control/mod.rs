@@ -4,17 +4,24 @@
 //! What it leaves to others: deciding (`resources`, pure), serving (`shard`), telling (`admin`).
 
 pub mod access_logs;
+pub mod book;
 pub mod build;
 pub mod changes;
 mod closing;
 pub mod command;
 pub mod counts;
+mod discovery;
 pub mod dns;
+pub mod dynamic;
+mod files;
+mod first_of;
 pub mod identity;
 pub mod listeners;
 mod members;
 pub mod names;
 mod open_error;
+mod pending;
+mod reload;
 pub mod resources;
 mod secrets;
 pub mod shards;
@@ -22,8 +29,10 @@ pub mod signals;
 pub mod source;
 pub mod state;
 pub mod stats;
+mod subscriptions;
 pub mod tls;
 mod watch;
+mod xds;
 
 pub use access_logs::open_access_logs;
 pub use command::{Command, Commands, DrainListeners};
@@ -42,6 +51,7 @@ use access_logs::AccessLogs;
 use build::Prepared;
 use closing::Closing;
 use counts::Counts;
+use discovery::Discovery;
 use dns::Dns;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
@@ -57,6 +67,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use xds::Xds;
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
 const ANSWERS_MAX: usize = 256;
@@ -140,6 +151,7 @@ pub struct Control {
     access_logs: AccessLogs,
     closing: Closing,
     secrets: Secrets,
+    discovery: Discovery,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     /// The same is true of these.
@@ -158,6 +170,7 @@ impl Control {
     pub fn new(options: ControlOptions, bootstrap: Bootstrap) -> Result<Control, Vec<OpenError>> {
         let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
         let seed = RandomState::new().build_hasher().finish();
+        let xds = Xds::new(options.publisher.clone(), &bootstrap, seed);
         let mut control = Control {
             resources: Resources::new(options.registry.clone(), seed),
             counts: Counts::new(options.registry.clone()),
@@ -165,6 +178,7 @@ impl Control {
             access_logs: AccessLogs::new(Services::new(&options.publisher, &bootstrap.node)),
             closing: Closing::default(),
             secrets: Secrets::default(),
+            discovery: Discovery::new(bootstrap.clone(), xds),
             admin: bootstrap.admin.clone(),
             stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
@@ -172,7 +186,7 @@ impl Control {
             command_sender,
             options,
         };
-        control.apply(bootstrap)?;
+        control.apply_whole()?;
         Ok(control)
     }
 
@@ -192,9 +206,12 @@ impl Control {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<(DnsName, Answer)> = Vec::new();
         let mut listeners_end: Option<(Instant, bool)> = None;
+        self.carry_out(&mut dns);
+        self.ask();
         loop {
             self.carry_out(&mut dns);
             let due = self.resources.poll_timeout().map(|at| self.instant(at));
+            let discovery_due = self.discovery.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
                 received = signals.next() => match received {
                     Received::Reload => self.reload(),
@@ -230,10 +247,18 @@ impl Control {
                         self.stop_listeners(inbound_only);
                     }
                 },
+                (index, contents) = self.discovery.files.changed() => {
+                    self.handle_file(index, &contents);
+                }
+                () = at(discovery_due) => self.handle_discovery_timeout(),
+                (stream, event) = self.discovery.xds.event() => {
+                    self.handle_discovery(stream, event);
+                }
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
                     self.counts.access_logs(self.access_logs.lost());
                     self.counts.log_entries(self.access_logs.entries());
+                    self.count_streams();
                     if let Some(ending) = self.dead_shard() {
                         return ending;
                     }
@@ -274,79 +299,13 @@ impl Control {
         Ok(changes)
     }
 
-    /// Runtime values have changed: what is configured is read with them.
-    fn change_runtime(&mut self) {
-        let received = self.options.state.shown().received.clone();
-        let converted = received.convert(&self.options.state.overrides());
-        match converted.map(|bootstrap| self.apply(bootstrap)) {
-            Ok(Ok(_)) => log::info(Component::Config, format_args!("runtime values have changed")),
-            Ok(Err(errors)) => {
-                errors.iter().for_each(|e| log::error(Component::Config, format_args!("{e}")));
-            }
-            Err(errors) => {
-                errors.0.iter().for_each(|e| log::error(Component::Config, format_args!("{e}")));
-            }
-        }
-    }
-
-    /// Reads the configuration again. A configuration that is not valid, or a listener that cannot
-    /// be opened, changes nothing.
-    fn reload(&mut self) {
-        let name = self.options.source.name();
-        let overrides = self.options.state.overrides();
-        let loaded = self.options.source.load().and_then(|(bootstrap, warnings)| {
-            let admin_layer = |errors| Refused { errors, sources: Vec::new() };
-            let bootstrap = match overrides.is_empty() {
-                true => bootstrap,
-                false => bootstrap.received.convert(&overrides).map_err(admin_layer)?,
-            };
-            Ok((bootstrap, warnings))
-        });
-        let taken = match loaded {
-            Ok((bootstrap, warnings)) => {
-                for warning in warnings {
-                    log::warning(Component::Config, format_args!("{warning}"));
-                }
-                self.warn_of_start_only(&bootstrap);
-                match self.apply(bootstrap) {
-                    Ok(changes) => {
-                        log::info(Component::Config, format_args!("reloaded {name}: {changes}"));
-                        true
-                    }
-                    Err(errors) => {
-                        for error in errors {
-                            log::error(Component::Config, format_args!("{error}"));
-                        }
-                        false
-                    }
-                }
-            }
-            Err(refused) => {
-                for error in refused.errors.0 {
-                    log::error(Component::Config, format_args!("{error}"));
-                }
-                false
-            }
-        };
-        self.counts.reload(taken);
-        if !taken {
-            let text = "was not taken; the configuration before it stays in use";
-            log::error(Component::Config, format_args!("{name} {text}"));
-        }
-    }
-
-    fn warn_of_start_only(&self, bootstrap: &Bootstrap) {
-        let address = |admin: &Option<Admin>| admin.as_ref().map(|admin| admin.address);
-        let (stats, sinks, flush) = &self.stats;
-        for (changed, name) in [
-            (address(&self.admin) != address(&bootstrap.admin), "admin.address"),
-            (*stats != bootstrap.stats, "stats_config"),
-            (*sinks != bootstrap.sinks || *flush != bootstrap.flush, "stats_sinks"),
-        ] {
-            if changed {
-                let text = format_args!("a change of `{name}` takes effect at the next start");
-                log::warning(Component::Config, text);
-            }
+    /// Says that we serve, once the first configuration is whole.
+    fn become_live(&mut self) {
+        let is_published = self.options.publisher.load().version > 0;
+        let state = &self.options.state;
+        if state.is_initializing() && is_published && self.discovery.is_initialized() {
+            state.enter(State::Live);
+            log::info(Component::Main, format_args!("all clusters are warm, serving"));
         }
     }
 
@@ -366,11 +325,7 @@ impl Control {
                     self.options.publisher.publish(snapshot);
                     self.options.state.set_warming(self.resources.warming_names());
                     self.shards.iter().for_each(|shard| (shard.wake)());
-                    if self.options.state.is_initializing() {
-                        self.options.state.enter(State::Live);
-                        let text = "all clusters are warm, serving";
-                        log::info(Component::Main, format_args!("{text}"));
-                    }
+                    self.become_live();
                     log::debug(Component::Config, format_args!("published snapshot {version}"));
                 }
             }

@@ -5,6 +5,7 @@
 use super::access_logs::LogError;
 use super::listeners::BindError;
 use super::tls;
+use crate::config::ResourceKind;
 use std::fmt;
 
 /// Something that a configuration needs and that could not be opened.
@@ -16,6 +17,18 @@ pub enum OpenError {
     AccessLog(LogError),
     /// A TLS context.
     Tls(tls::Unusable),
+}
+
+impl OpenError {
+    /// Which resource needs it.
+    #[must_use]
+    pub fn owner(&self) -> (ResourceKind, &str) {
+        match self {
+            OpenError::Listener(error) => (ResourceKind::Listener, &error.listener),
+            OpenError::AccessLog(error) => (ResourceKind::Listener, &error.listener),
+            OpenError::Tls(error) => (error.kind, &error.name),
+        }
+    }
 }
 
 impl fmt::Display for OpenError {

@@ -10,11 +10,12 @@
 //! (`control`).
 
 use super::build::{self, Prepared};
-use super::changes::Changes;
+use super::changes::{Changes, same};
 use super::counts::Counts;
 use super::identity::{Identities, ListenerKey};
 use super::members::{Users, by_name, changed_priorities, names_of, users_of};
 use super::names::{Answer, Change, DnsName, Names, Refresh};
+use super::pending::{Clients, Pending};
 use super::tls::{TlsContexts, chain_key};
 use crate::config;
 use crate::log::{Component, Level};
@@ -66,9 +67,6 @@ impl Accepting {
     }
 }
 
-/// Contexts of clusters by name.
-type Clients = BTreeMap<String, Arc<ClientContext>>;
-
 /// A whole configuration that is warm.
 #[derive(Debug, Default)]
 struct Generation {
@@ -80,18 +78,6 @@ struct Generation {
     table: ClusterTable,
     users: Users,
     tls: Clients,
-}
-
-/// A whole configuration that waits for its clusters.
-#[derive(Debug)]
-struct Pending {
-    listeners: Vec<Arc<ListenerEntry>>,
-    clusters: Vec<Arc<config::Cluster>>,
-    users: Users,
-    tls: Clients,
-    /// Names that no answer has come for.
-    cold: BTreeSet<DnsName>,
-    deadline: Instant,
 }
 
 /// Everything that is configured.
@@ -162,13 +148,15 @@ impl Resources {
             Accepting::Stopped | Accepting::Draining => Vec::new(),
         };
         let users = users_of(&clusters);
-        let cold = clusters
+        let cold: BTreeSet<DnsName> = clusters
             .iter()
             .filter(|config| config.discovery.dns().is_some_and(|dns| dns.waits_for_warm))
             .flat_map(|config| names_of(config).map(|(name, _)| name))
             .filter(|name| !self.names.answered(name))
             .collect();
-        let deadline = now + WARMING_MAX;
+        // A name that does not resolve must not hold up one update after the other.
+        let before = self.pending.as_ref().filter(|before| !before.cold.is_disjoint(&cold));
+        let deadline = before.map_or(now + WARMING_MAX, |before| before.deadline);
         let tls = prepared.tls.clients.clone();
         self.pending = Some(Pending { listeners, clusters, users, tls, cold, deadline });
         self.want_names(now);
@@ -200,6 +188,20 @@ impl Resources {
             Change::Failed(reason) => self.tell_failure(name, &reason),
         }
         self.advance(now);
+    }
+
+    /// Clusters that serve have other endpoints; all else of them is as it was.
+    pub fn handle_assignments(&mut self, clusters: &[Arc<config::Cluster>]) {
+        for config in clusters {
+            let pending = self.pending.iter_mut().flat_map(|pending| &mut pending.clusters);
+            for waiting in pending.filter(|waiting| waiting.name == config.name) {
+                *waiting = config.clone();
+            }
+            let mut active = self.active.clusters.iter();
+            if let Some(index) = active.position(|entry| entry.config.name == config.name) {
+                self.replace_cluster(index, config);
+            }
+        }
     }
 
     /// Certificates and the like have changed: new handshakes use these contexts. All else stays.
@@ -334,7 +336,7 @@ impl Resources {
     fn shared(&self, clusters: &[Arc<config::Cluster>]) -> Vec<Arc<config::Cluster>> {
         let active = by_name(&self.active.clusters);
         let share = |config: &Arc<config::Cluster>| match active.get(config.name.as_str()) {
-            Some(entry) if entry.config == *config => entry.config.clone(),
+            Some(entry) if same(&entry.config, config) => entry.config.clone(),
             _ => config.clone(),
         };
         clusters.iter().map(share).collect()
@@ -424,24 +426,32 @@ impl Resources {
     fn refresh_endpoints(&mut self, name: &DnsName) {
         let users = self.active.users.get(name).cloned().unwrap_or_default();
         for index in users {
-            let previous = self.active.clusters[index].clone();
-            let new = self.cluster(&previous.config, Some(&previous), previous.tls.as_ref());
-            if Arc::ptr_eq(&new, &previous) {
-                continue;
-            }
-            let changed = changed_priorities(Some(&previous), &new);
-            // A logical host whose address changed is the same host.
-            if changed > 0 {
-                let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
+            let config = self.active.clusters[index].config.clone();
+            self.replace_cluster(index, &config);
+        }
+    }
+
+    /// Makes the entry of an active cluster anew.
+    fn replace_cluster(&mut self, index: usize, config: &Arc<config::Cluster>) {
+        let previous = self.active.clusters[index].clone();
+        let new = self.cluster(config, Some(&previous), previous.tls.as_ref());
+        if Arc::ptr_eq(&new, &previous) {
+            return;
+        }
+        let changed = changed_priorities(Some(&previous), &new);
+        // A logical host whose address changed is the same host.
+        if changed > 0 {
+            let (before, after) = (previous.endpoints.hosts.len(), new.endpoints.hosts.len());
+            if config.discovery.dns().is_some() {
                 let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
                 self.log(Level::Info, Component::Upstream, text);
-                self.counts.membership_change(&new.config, changed);
-                self.counts.members(&new);
             }
-            self.active.table.insert(new.clone());
-            self.active.clusters[index] = new;
-            self.stale = true;
+            self.counts.membership_change(&new.config, changed);
+            self.counts.members(&new);
         }
+        self.active.table.insert(new.clone());
+        self.active.clusters[index] = new;
+        self.stale = true;
     }
 
     fn tell_failure(&mut self, name: &DnsName, reason: &str) {
@@ -466,14 +476,5 @@ impl Resources {
 
     fn log(&mut self, level: Level, component: Component, text: String) {
         self.actions.push_back(Action::Log(level, component, text));
-    }
-}
-
-impl Pending {
-    fn cold_clusters(&self) -> impl Iterator<Item = &Arc<config::Cluster>> {
-        let cold = |config: &&Arc<config::Cluster>| {
-            !self.cold.is_empty() && names_of(config).any(|(name, _)| self.cold.contains(&name))
-        };
-        self.clusters.iter().filter(cold)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! What it leaves to others: contexts (`tls`), directories (`watch`), snapshots (`resources`).
 
-use super::tls::{Tls, TlsContexts};
+use super::tls::{self, Tls, TlsContexts, Unusable};
 use super::watch::{Changed, Watch};
+use crate::config::tls::SentSecrets;
 use crate::log::{self, Component};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,6 +33,13 @@ impl Secrets {
     pub fn replace(&mut self, contexts: TlsContexts) {
         self.tls.replace(contexts);
         self.unwatched = true;
+    }
+
+    /// Secrets that servers have sent; see [`Tls::handle_sent`].
+    pub fn handle_sent(&mut self, sent: SentSecrets) -> Result<TlsContexts, Vec<Unusable>> {
+        let renewed = self.tls.handle_sent(sent)?;
+        self.unwatched = true;
+        Ok(renewed)
     }
 
     /// Waits until there are contexts to take the place of those in use. Can be dropped and called
@@ -74,7 +82,8 @@ impl Secrets {
     /// Reads what has changed, if its time has come.
     fn refresh(&mut self) -> Option<TlsContexts> {
         let (_, directories) = self.changed.take_if(|(due, _)| *due <= Instant::now())?;
-        let (renewed, errors) = self.tls.refresh(directories.as_ref());
+        let what = directories.as_ref().map_or(tls::Changed::All, tls::Changed::Directories);
+        let (renewed, errors) = self.tls.refresh(&what);
         for error in errors {
             let text = format_args!("{error}; what was in use before stays in use");
             log::warning(Component::Config, text);

@@ -2,8 +2,10 @@
 //!
 //! What it leaves to others: what follows from it.
 
-use crate::config::{Bootstrap, Overrides, Received, Runtime};
+use super::book::Book;
+use crate::config::{Bootstrap, Overrides, Received, Runtime, RuntimeValues};
 use arc_swap::ArcSwap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -54,10 +56,12 @@ pub struct ServerState {
     /// `/healthcheck/fail` was asked for.
     health_failed: AtomicBool,
     shown: ArcSwap<Shown>,
-    /// What `/runtime_modify` has set.
-    overrides: Mutex<Overrides>,
+    /// What `/runtime_modify` has set, and RTDS.
+    runtime: Mutex<RuntimeValues>,
     /// Clusters that an update waits for.
     warming: Mutex<Vec<String>>,
+    /// Dynamic resources as they came.
+    pub book: Book,
 }
 
 impl Default for ServerState {
@@ -67,8 +71,9 @@ impl Default for ServerState {
             state: AtomicU8::new(State::PreInitializing as u8),
             health_failed: AtomicBool::new(false),
             shown: ArcSwap::default(),
-            overrides: Mutex::default(),
+            runtime: Mutex::default(),
             warming: Mutex::default(),
+            book: Book::default(),
         }
     }
 }
@@ -102,7 +107,7 @@ impl ServerState {
 
     /// Sets runtime values; an empty one takes an earlier one back.
     pub fn override_runtime(&self, values: impl Iterator<Item = (String, String)>) {
-        let mut overrides = lock(&self.overrides);
+        let overrides = &mut lock(&self.runtime).admin;
         for (key, value) in values {
             match value.is_empty() {
                 true => overrides.remove(&key),
@@ -114,7 +119,18 @@ impl ServerState {
     /// What [`ServerState::override_runtime`] has set.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        lock(&self.overrides).clone()
+        lock(&self.runtime).admin.clone()
+    }
+
+    /// Sets the values of layers by RTDS, by the names of their resources.
+    pub fn set_rtds(&self, values: BTreeMap<String, Overrides>) {
+        lock(&self.runtime).rtds = values;
+    }
+
+    /// All values that the bootstrap does not have.
+    #[must_use]
+    pub fn runtime_values(&self) -> RuntimeValues {
+        lock(&self.runtime).clone()
     }
 
     /// An update waits for these clusters.

@@ -74,6 +74,30 @@ control_stats! {
         UpdateFailure = Counter "update_failure",
         UpdateEmpty = Counter "update_empty",
         UpdateNoRebuild = Counter "update_no_rebuild",
+        UpdateRejected = Counter "update_rejected",
+        InitFetchTimeout = Counter "init_fetch_timeout",
+    }
+}
+
+control_stats! {
+    /// Under `cluster_manager.cds.`, `listener_manager.lds.`, `http.<prefix>.rds.<name>.` and
+    /// `sds.<name>.`: what a subscription did.
+    SubscriptionStat {
+        ConfigReload = Counter "config_reload",
+        InitFetchTimeout = Counter "init_fetch_timeout",
+        UpdateAttempt = Counter "update_attempt",
+        UpdateSuccess = Counter "update_success",
+        UpdateFailure = Counter "update_failure",
+        UpdateRejected = Counter "update_rejected",
+    }
+}
+
+control_stats! {
+    /// Under `control_plane.`
+    ControlPlaneStat {
+        ConnectedState = Gauge "connected_state",
+        PendingRequests = Gauge "pending_requests",
+        RateLimitEnforced = Counter "rate_limit_enforced",
     }
 }
 

@@ -3,8 +3,10 @@
 //!
 //! What it leaves to others: noticing changes (`watch`), snapshots (`resources`).
 
-use crate::config::tls::{DownstreamTlsContext, SecretRef, TlsSource, UpstreamTlsContext};
-use crate::config::{Bootstrap, Cluster, Listener, RequestServerName};
+use crate::config::tls::{
+    DownstreamTlsContext, SecretRef, SentSecrets, TlsSource, UpstreamTlsContext,
+};
+use crate::config::{Bootstrap, Cluster, Listener, RequestServerName, ResourceKind};
 use crate::transport::{
     CertificateMaterial, ClientContext, ServerContext, TicketKeys, TlsError, ValidationMaterial,
 };
@@ -36,26 +38,38 @@ pub struct TlsContexts {
 pub struct Tls {
     contexts: TlsContexts,
     tickets: Arc<TicketKeys>,
+    /// What management servers have sent.
+    sent: SentSecrets,
 }
 
 /// A context that cannot be built.
 #[derive(Debug)]
 pub struct Unusable {
-    /// `listener` or `cluster`, and its name.
-    pub owner: String,
+    /// Of a listener, or of a cluster.
+    pub kind: ResourceKind,
+    /// Its name.
+    pub name: String,
     /// Why.
     pub error: TlsError,
 }
 
 impl std::fmt::Display for Unusable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: TLS: {}", self.owner, self.error)
+        let noun = match self.kind {
+            ResourceKind::Listener => "listener",
+            _ => "cluster",
+        };
+        write!(f, "{noun} `{}`: TLS: {}", self.name, self.error)
     }
 }
 
 impl Default for Tls {
     fn default() -> Tls {
-        Tls { contexts: TlsContexts::default(), tickets: TicketKeys::new() }
+        Tls {
+            contexts: TlsContexts::default(),
+            tickets: TicketKeys::new(),
+            sent: SentSecrets::new(),
+        }
     }
 }
 
@@ -92,31 +106,57 @@ impl Tls {
         self.contexts = contexts;
     }
 
-    /// Reads again what is in these directories, or everything. Answers the contexts that are now
-    /// other ones, and what cannot be used; what served before goes on serving.
-    pub fn refresh(&mut self, changed: Option<&BTreeSet<PathBuf>>) -> (TlsContexts, Vec<Unusable>) {
-        let concerns = |of: BTreeSet<PathBuf>| changed.is_none_or(|dirs| !dirs.is_disjoint(&of));
+    /// Takes secrets that servers have sent. Answers the contexts that are now other ones.
+    ///
+    /// # Errors
+    ///
+    /// Every context that cannot be built; then nothing of it is taken.
+    pub fn handle_sent(&mut self, sent: SentSecrets) -> Result<TlsContexts, Vec<Unusable>> {
+        let is_new = |name: &String| match (self.sent.get(name), sent.get(name)) {
+            (Some(before), Some(now)) => before != now,
+            (before, now) => before.is_some() || now.is_some(),
+        };
+        let names: BTreeSet<String> = self.sent.keys().chain(sent.keys()).cloned().collect();
+        let names: BTreeSet<String> = names.into_iter().filter(is_new).collect();
+        let (before, contexts) = (std::mem::replace(&mut self.sent, sent), self.contexts.clone());
+        let (renewed, errors) = self.refresh(&Changed::Secrets(&names));
+        if errors.is_empty() {
+            return Ok(renewed);
+        }
+        (self.sent, self.contexts) = (before, contexts);
+        Err(errors)
+    }
+
+    /// Reads again what has changed. Answers the contexts that are now other ones, and what cannot
+    /// be used; what served before goes on serving.
+    pub fn refresh(&mut self, changed: &Changed<'_>) -> (TlsContexts, Vec<Unusable>) {
         let (mut renewed, mut errors) = (TlsContexts::default(), Vec::new());
         for (key, old) in &self.contexts.servers {
-            if !concerns(directories_of_server(old)) {
+            let secrets = old.material.config.secrets();
+            if !changed.concerns(secrets, || directories_of_server(old)) {
                 continue;
             }
-            match self.server(key, &old.material.config) {
+            match self.read_server(key, &old.material.config) {
                 Ok(new) if Arc::ptr_eq(&new, old) => {}
                 Ok(new) => drop(renewed.servers.insert(key.clone(), new)),
                 Err(error) => {
-                    errors.push(Unusable { owner: format!("listener `{}`", key.0), error });
+                    let (kind, name) = (ResourceKind::Listener, key.0.clone());
+                    errors.push(Unusable { kind, name, error });
                 }
             }
         }
         for (name, old) in &self.contexts.clients {
-            if !concerns(directories_of_client(old)) {
+            let secrets = old.material.config.common.secrets();
+            if !changed.concerns(secrets, || directories_of_client(old)) {
                 continue;
             }
-            match self.client(name, &old.material.config, old.material.of_request.as_ref()) {
+            match self.read_client(name, &old.material.config, old.material.of_request.as_ref()) {
                 Ok(new) if Arc::ptr_eq(&new, old) => {}
                 Ok(new) => drop(renewed.clients.insert(name.clone(), new)),
-                Err(error) => errors.push(Unusable { owner: format!("cluster `{name}`"), error }),
+                Err(error) => {
+                    let (kind, name) = (ResourceKind::Cluster, name.clone());
+                    errors.push(Unusable { kind, name, error });
+                }
             }
         }
         self.contexts.servers.extend(renewed.servers.clone());
@@ -137,12 +177,25 @@ impl Tls {
         self.tickets.rotate();
     }
 
+    /// A context that was asked for in the same words stays: what its files hold is watched.
     fn server(
         &self,
         key: &ChainKey,
         config: &Arc<DownstreamTlsContext>,
     ) -> Result<Arc<ServerContext>, TlsError> {
-        let material = config.read()?;
+        let old = self.contexts.servers.get(key);
+        match old.filter(|old| Arc::ptr_eq(&old.material.config, config)) {
+            Some(same) => Ok(same.clone()),
+            None => self.read_server(key, config),
+        }
+    }
+
+    fn read_server(
+        &self,
+        key: &ChainKey,
+        config: &Arc<DownstreamTlsContext>,
+    ) -> Result<Arc<ServerContext>, TlsError> {
+        let material = config.read(&self.sent)?;
         match self.contexts.servers.get(key).filter(|old| old.material == material) {
             Some(same) => Ok(same.clone()),
             None => ServerContext::build(material, &self.tickets, Arc::new(DefaultTimeProvider)),
@@ -155,7 +208,23 @@ impl Tls {
         config: &Arc<UpstreamTlsContext>,
         of_request: Option<&RequestServerName>,
     ) -> Result<Arc<ClientContext>, TlsError> {
-        let material = config.read(of_request)?;
+        let is_same = |old: &&Arc<ClientContext>| {
+            Arc::ptr_eq(&old.material.config, config)
+                && old.material.of_request.as_ref() == of_request
+        };
+        match self.contexts.clients.get(name).filter(is_same) {
+            Some(same) => Ok(same.clone()),
+            None => self.read_client(name, config, of_request),
+        }
+    }
+
+    fn read_client(
+        &self,
+        name: &str,
+        config: &Arc<UpstreamTlsContext>,
+        of_request: Option<&RequestServerName>,
+    ) -> Result<Arc<ClientContext>, TlsError> {
+        let material = config.read(of_request, &self.sent)?;
         match self.contexts.clients.get(name).filter(|old| old.material == material) {
             Some(same) => Ok(same.clone()),
             None => ClientContext::build(material, Arc::new(DefaultTimeProvider)),
@@ -163,12 +232,39 @@ impl Tls {
     }
 }
 
+/// What is to be read again.
+#[derive(Debug)]
+pub enum Changed<'c> {
+    /// Everything.
+    All,
+    /// What is in these directories.
+    Directories(&'c BTreeSet<PathBuf>),
+    /// Secrets of servers, by name.
+    Secrets(&'c BTreeSet<String>),
+}
+
+impl Changed<'_> {
+    fn concerns<'s>(
+        &self,
+        mut secrets: impl Iterator<Item = &'s SecretRef>,
+        directories: impl FnOnce() -> BTreeSet<PathBuf>,
+    ) -> bool {
+        match self {
+            Changed::All => true,
+            Changed::Directories(changed) => !changed.is_disjoint(&directories()),
+            Changed::Secrets(names) => {
+                secrets.any(|secret| secret.file().is_none() && names.contains(&secret.name))
+            }
+        }
+    }
+}
+
 fn of_listener(listener: &Listener, error: TlsError) -> Unusable {
-    Unusable { owner: format!("listener `{}`", listener.name), error }
+    Unusable { kind: ResourceKind::Listener, name: listener.name.clone(), error }
 }
 
 fn of_cluster(cluster: &Cluster, error: TlsError) -> Unusable {
-    Unusable { owner: format!("cluster `{}`", cluster.name), error }
+    Unusable { kind: ResourceKind::Cluster, name: cluster.name.clone(), error }
 }
 
 fn directories_of_server(context: &ServerContext) -> BTreeSet<PathBuf> {
@@ -195,9 +291,9 @@ fn directories(
     validation: Option<&ValidationMaterial>,
 ) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    for secret in secrets {
-        found.insert(directory_of(&secret.path));
-        found.extend(secret.watched_directory.as_ref().map(PathBuf::from));
+    for file in secrets.filter_map(|secret| secret.file()) {
+        found.insert(directory_of(&file.path));
+        found.extend(file.watched_directory.as_ref().map(PathBuf::from));
     }
     let sources = certificates.iter().flat_map(|one| one.config.sources());
     let sources = sources.chain(validation.iter().flat_map(|one| one.config.sources()));

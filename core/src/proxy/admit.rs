@@ -12,15 +12,24 @@ use super::request_id;
 use crate::config::{AddressSource, HttpConnectionManager, UnderscoresAction};
 use crate::reply::LocalReply;
 use crate::shard::{DownstreamKey, Shard, StreamKey};
+use crate::snapshot::HttpChain;
 use crate::stats::{Http1Stat, HttpStat};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use tidegate_http::{Headers, Method, Name, RequestHead, Scheme, Version, h2};
 use tidegate_io::Io;
 
 impl<I: Io> Shard<I> {
     /// Makes a new request ready for routing. False when it was answered instead.
     pub(crate) fn admit(&mut self, key: StreamKey) -> bool {
-        let Some(stream) = self.streams.get(key) else { return false };
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        if let Some(scopes) = &stream.listener.http.scopes
+            && let Some(http) = scopes.find(&stream.request)
+        {
+            // One allocation for each request whose routes are scoped.
+            let (chain, http) = (stream.listener.chain.clone(), http.clone());
+            stream.listener = Rc::new(HttpChain { chain, http });
+        }
         let listener = stream.listener.clone();
         let (downstream, http) = (stream.downstream, &listener.http);
         let config = &*http.config;

@@ -2,7 +2,7 @@
 //!
 //! What it leaves to others: binding (`control`), accepting (`shard`).
 
-use super::{ClusterId, FilterChains, LocalReplies, RouteTable};
+use super::{ClusterId, FilterChains, LocalReplies, RouteScopes, RouteTable};
 use crate::access_log::AccessLogger;
 use crate::config;
 use crate::stats::{Registry, Scope};
@@ -182,6 +182,8 @@ pub struct HttpEntry {
     pub config: Arc<config::HttpConnectionManager>,
     /// Its routes.
     pub routes: Arc<RouteTable>,
+    /// The same with the routes of each scope, if routes are scoped.
+    pub scopes: Option<Box<RouteScopes>>,
     /// Its access logs.
     pub access_log: Vec<Arc<AccessLogger>>,
     /// The proxy's name in `proxy-status`, if answers have that.

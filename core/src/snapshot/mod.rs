@@ -13,6 +13,7 @@ pub mod filter_chains;
 pub mod listener;
 pub mod local_reply;
 pub mod publish;
+pub mod route_scopes;
 pub mod route_table;
 
 pub use cluster::{
@@ -26,6 +27,7 @@ pub use listener::{
 };
 pub use local_reply::{Body, LocalReplies, Mapper};
 pub use publish::{Adopted, Publisher};
+pub use route_scopes::RouteScopes;
 pub use route_table::{
     AddedValue, Addition, ClusterChoice, CompiledHostRewrite, CompiledPathRewrite,
     CompiledRetryPolicy, CompiledRoute, CompiledTarget, Explanation, FieldName, HeaderCondition,

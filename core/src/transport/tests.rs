@@ -3,6 +3,7 @@
 //! What it leaves to others: sockets.
 
 use super::*;
+use crate::config::tls::SentSecrets;
 use crate::config::{Options, Source, load};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -120,9 +121,11 @@ pub(super) fn contexts(
     let source = Source { name: "x".into(), text: yaml(server, client) };
     let (bootstrap, _) =
         load(&[source], &Options::default()).map_err(|errors| errors.to_string())?;
-    let material = bootstrap.listeners[0].filter_chains[0].tls.as_ref().unwrap().read();
+    let material =
+        bootstrap.listeners[0].filter_chains[0].tls.as_ref().unwrap().read(&SentSecrets::new());
     let server = ServerContext::build(material.unwrap(), &TicketKeys::new(), Arc::new(Today));
-    let material = bootstrap.clusters[0].tls.as_ref().unwrap().read(None).unwrap();
+    let material =
+        bootstrap.clusters[0].tls.as_ref().unwrap().read(None, &SentSecrets::new()).unwrap();
     let client = ClientContext::build(material, Arc::new(Today));
     Ok((server.map_err(|e| e.to_string())?, client.map_err(|e| e.to_string())?))
 }

@@ -4,6 +4,7 @@
 //! What it leaves to others: what is done with a bootstrap.
 #![allow(clippy::panic, reason = "a test that fails says why")]
 
+mod envoy_gateway;
 mod envoy_verdicts;
 mod examples;
 mod filter_chains;

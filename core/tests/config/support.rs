@@ -21,7 +21,7 @@ fn what_is_not_implemented_is_refused_by_its_path() {
     let route = format!("{MANAGER}.route_config.virtual_hosts[0].routes[0]");
     let matches = "match: { prefix: \"/\" }";
     let metadata = "match: { prefix: \"/\", dynamic_metadata: [{ filter: f }] }";
-    let bootstrap = "dynamic_resources: `dynamic_resources` of envoy.config.bootstrap.v3.Bootstrap";
+    let bootstrap = "hds_config: `hds_config` of envoy.config.bootstrap.v3.Bootstrap";
     let rows = [
         (
             "{ cluster: c }",
@@ -51,7 +51,7 @@ fn what_is_not_implemented_is_refused_by_its_path() {
         ),
         (
             "static_resources:",
-            "dynamic_resources: {}\nstatic_resources:",
+            "hds_config: {}\nstatic_resources:",
             format!("{bootstrap} is not supported yet"),
         ),
     ];
@@ -89,7 +89,7 @@ fn what_decides_where_requests_go_is_never_ignored() {
     let rows = [
         ("match: { prefix: \"/\" }", "match: { prefix: \"/\", filter_state: [{ key: x }] }"),
         ("    - filters:", "    - filter_chain_match: { suffix_len: 8 }\n      filters:"),
-        ("    type: STATIC", "    type: EDS\n    eds_cluster_config: {}"),
+        ("    type: STATIC", "    type: ORIGINAL_DST\n    lb_policy: CLUSTER_PROVIDED"),
         ("    type: STATIC", "    transport_socket_matches: [{ name: x }]"),
         (
             "envoy.extensions.filters.http.router.v3.Router",

@@ -284,6 +284,7 @@ impl Builder {
         let http = HttpEntry {
             config: manager.clone(),
             routes: Arc::new(RouteTable::compile(routes, known)),
+            scopes: None,
             measures: false,
             proxy_name: None,
             access_log: Vec::new(),
@@ -409,6 +410,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
     Cluster {
         name: String::new(),
         stat_name: String::new(),
+        added_via_api: false,
         discovery: Discovery::Static,
         connect_timeout: Duration::from_secs(3),
         load_balancing: LoadBalancing {

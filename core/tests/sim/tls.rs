@@ -51,7 +51,7 @@ impl Secrecy {
 
     /// What the proxy's listener shakes hands with.
     pub fn server_context(self) -> Option<Arc<ServerContext>> {
-        let material = secrets().server.read().unwrap();
+        let material = secrets().server.read(&tls::SentSecrets::new()).unwrap();
         let context = || ServerContext::build(material, &TicketKeys::new(), Arc::new(Today));
         self.downstream.then(|| context().unwrap())
     }
@@ -68,7 +68,8 @@ impl Secrecy {
     /// What its clusters shake hands with.
     pub fn client_context(self) -> Option<Arc<ClientContext>> {
         let of_request = self.server_name();
-        let material = secrets().client.read(of_request.as_ref()).unwrap();
+        let material =
+            secrets().client.read(of_request.as_ref(), &tls::SentSecrets::new()).unwrap();
         let context = || ClientContext::build(material, Arc::new(Today));
         self.upstream.then(|| context().unwrap())
     }

@@ -66,8 +66,10 @@ pub fn poll(settings: Settings) -> Handle {
 
 async fn run(shared: Arc<Shared>, settings: Settings) {
     let mut random = Random::new(settings.seed);
+    let mut asked = Vec::new();
     loop {
-        let request = next_request(&shared).await;
+        let mut request = next_request(&shared).await;
+        forget_version(&mut request, &mut asked);
         let answer = shared.with_timers(fetch(&settings, &request)).await;
         let retry_in = settings.refresh_delay + random.below(settings.refresh_delay);
         {
@@ -87,6 +89,16 @@ async fn run(shared: Arc<Shared>, settings: Settings) {
         shared.tell();
         wait(&shared, retry_in).await;
     }
+}
+
+/// A new name is asked for without a version: to the server the version stands for all names, and
+/// what we had of it did not hold this one.
+fn forget_version(request: &mut Request, asked: &mut Vec<String>) {
+    let Request::StateOfTheWorld(request) = request else { return };
+    if request.resource_names.iter().any(|name| !asked.contains(name)) {
+        request.version_info.clear();
+    }
+    asked.clone_from(&request.resource_names);
 }
 
 /// Waits until there is something to ask, and nothing to answer.

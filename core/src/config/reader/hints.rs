@@ -13,10 +13,6 @@ use prost_reflect::{FieldDescriptor, MessageDescriptor};
 const BOOTSTRAP_HAS: &str = "a configuration has `static_resources`, `admin`, `node` and more: \
      `tidegate explain support Bootstrap` lists them";
 
-/// What to write instead of a value that is not supported yet.
-const INSTEAD: &[(&str, &str, &str)] =
-    &[("type", "EDS", "`STRICT_DNS` or `STATIC` with a `load_assignment` need no control plane")];
-
 /// Why a field of v3 is refused: the message's name, the field, the reason.
 const REASONS: &[(&str, &str, &str)] = &[
     (
@@ -98,12 +94,6 @@ pub(super) fn untyped_config(
     let name = siblings.iter().find(|sibling| sibling.key == "name")?;
     let Tree::Scalar(name) = &name.value.value else { return None };
     Some((field, type_of_name(descriptor.name(), &name.text)?))
-}
-
-/// What to write instead of this value of a field.
-pub(super) fn instead(field: &str, value: &str) -> Option<&'static str> {
-    let found = INSTEAD.iter().find(|(of, is, _)| *of == field && *is == value);
-    found.map(|(_, _, advice)| *advice)
 }
 
 /// Why this field of v3 is refused.

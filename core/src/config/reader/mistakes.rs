@@ -72,12 +72,13 @@ impl Reader<'_, '_> {
     }
 }
 
-/// There is no TLS yet, so no socket could do it.
+/// Without TLS Envoy refuses it, too.
 fn of_options(written: &[Written<'_>]) -> Option<Mistake> {
     part(written, "auto_config")?;
     Some(Mistake {
         fields: &["auto_config"],
-        reason: "`auto_config` chooses the version by ALPN, which needs a TLS transport socket"
+        reason: "`auto_config` chooses the version by ALPN, which needs a TLS transport socket \
+                 and is not there yet"
             .to_owned(),
         hint: "name the version in `explicit_http_config`",
     })

@@ -6,6 +6,7 @@
 //!
 //! What it leaves to others: what a field means (each noun's `from_proto`).
 
+mod clean;
 mod extension;
 mod hints;
 mod mistakes;
@@ -253,8 +254,7 @@ impl<'r, 's> Reader<'r, 's> {
         let name = written.field.name();
         let reason =
             format!("`{name}: {found}` is not supported yet; supported: {}", expected.join(", "));
-        let hint = hints::instead(name, &found).map(str::to_owned);
-        self.unsupported_hint(node.at, reason, strict, hint);
+        self.unsupported(node.at, reason, strict);
         false
     }
 

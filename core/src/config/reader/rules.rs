@@ -10,14 +10,20 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     OneofDescriptor, ReflectMessage, Value,
 };
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The rules of the messages that were met so far.
+/// Reads the rules of messages.
 pub(super) struct RuleTable {
     of_field: Option<ExtensionDescriptor>,
     of_oneof: Option<ExtensionDescriptor>,
-    messages: HashMap<String, Rc<MessageRules>>,
+}
+
+thread_local! {
+    /// The rules of the messages that were met so far: a server can send thousands of each, and to
+    /// read their rules takes longer than to check them.
+    static RULES: RefCell<HashMap<String, Rc<MessageRules>>> = RefCell::default();
 }
 
 #[derive(Default)]
@@ -86,17 +92,17 @@ impl RuleTable {
         RuleTable {
             of_field: pool.get_extension_by_name("validate.rules"),
             of_oneof: pool.get_extension_by_name("validate.required"),
-            messages: HashMap::new(),
         }
     }
 
-    fn of(&mut self, descriptor: &MessageDescriptor) -> Rc<MessageRules> {
-        if let Some(rules) = self.messages.get(descriptor.full_name()) {
-            return Rc::clone(rules);
-        }
-        let rules = Rc::new(self.read(descriptor));
-        self.messages.insert(descriptor.full_name().to_owned(), Rc::clone(&rules));
-        rules
+    fn of(&self, descriptor: &MessageDescriptor) -> Rc<MessageRules> {
+        let known = RULES.with_borrow(|rules| rules.get(descriptor.full_name()).cloned());
+        known.unwrap_or_else(|| {
+            let rules = Rc::new(self.read(descriptor));
+            let name = descriptor.full_name().to_owned();
+            RULES.with_borrow_mut(|all| all.insert(name, Rc::clone(&rules)));
+            rules
+        })
     }
 
     fn read(&self, descriptor: &MessageDescriptor) -> MessageRules {

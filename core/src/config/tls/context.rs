@@ -6,7 +6,7 @@
 
 use super::certificate::TlsCertificate;
 use super::parameters::TlsParameters;
-use super::secret::{SecretKind, SecretOr, SecretRef, ticket_keys};
+use super::secret::{SecretKind, SecretOr, SecretRef, SentSecrets, ticket_keys};
 use super::source::TlsSource;
 use super::validation::CertificateValidationContext;
 use crate::config::convert::{At, is_type};
@@ -156,7 +156,7 @@ impl CommonTlsContext {
         }
     }
 
-    /// The secrets that files have.
+    /// The secrets that files have, or servers.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         let certificates = self.certificates.iter().filter_map(|one| match one {
             SecretOr::Sds(secret) => Some(secret),
@@ -298,15 +298,19 @@ impl DownstreamTlsContext {
             prefer_client_ciphers: context.prefer_client_ciphers,
         };
         let converted = Arc::new(converted);
+        if converted.secrets().any(|secret| secret.file().is_none()) {
+            // What the server sends is judged when it comes.
+            return Some(converted);
+        }
         check(at, || {
-            let material = converted.read()?;
+            let material = converted.read(&SentSecrets::new())?;
             let context = ServerContext::build(material, &TicketKeys::new(), Arc::new(SystemTime))?;
             Ok(context.certificates.iter().flatten().cloned().collect())
         });
         Some(converted)
     }
 
-    /// The secrets that files have.
+    /// The secrets that files have, or servers.
     pub fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         let keys = match &self.stateless {
             StatelessResumption::Keys(SecretOr::Sds(secret)) => Some(secret),
@@ -372,8 +376,12 @@ impl UpstreamTlsContext {
             max_session_keys: context.max_session_keys.map_or(1, |max| max.value),
         };
         let converted = Arc::new(converted);
+        if converted.common.secrets().any(|secret| secret.file().is_none()) {
+            return Some(converted);
+        }
         check(at, || {
-            let context = ClientContext::build(converted.read(None)?, Arc::new(SystemTime))?;
+            let material = converted.read(None, &SentSecrets::new())?;
+            let context = ClientContext::build(material, Arc::new(SystemTime))?;
             Ok(context.certificate.clone())
         });
         Some(converted)

@@ -19,7 +19,7 @@ pub use context::{
 };
 pub use parameters::{CipherSuite, Curve, TlsParameters, TlsVersion};
 pub use san::{SanType, SubjectAltNameMatcher};
-pub use secret::{Secret, SecretKind, SecretOr, SecretRef, read_secrets};
+pub use secret::{Secret, SecretKind, SecretOr, SecretRef, SentSecrets, read_secrets};
 pub use source::{TlsSource, Unreadable};
 pub use validation::{CertificateValidationContext, Sha256, SpiffeTrustDomain, SpiffeValidator};
 

@@ -1,4 +1,4 @@
-//! Reads what a context names: the files, and the secrets in files.
+//! Reads what a context names: the files, the secrets in files, and those that servers have sent.
 //!
 //! What it leaves to others: building a context of it (`transport`), and reading again (`control`).
 
@@ -6,7 +6,7 @@ use super::certificate::TlsCertificate;
 use super::context::{
     CommonTlsContext, DownstreamTlsContext, StatelessResumption, UpstreamTlsContext,
 };
-use super::secret::{Secret, SecretKind, SecretOr, SecretRef};
+use super::secret::{Secret, SecretKind, SecretOr, SecretRef, SentSecrets};
 use super::source::{TlsSource, Unreadable};
 use super::validation::CertificateValidationContext;
 use crate::config::RequestServerName;
@@ -19,16 +19,16 @@ use std::sync::Arc;
 const DEFAULT_ALPN: [&str; 2] = ["http/1.1", "h2"];
 
 impl DownstreamTlsContext {
-    /// What it names, as it is now.
+    /// What it names, as it is now. `sent` has what servers have sent.
     ///
     /// # Errors
     ///
     /// What cannot be read.
-    pub fn read(self: &Arc<Self>) -> Result<ServerMaterial, TlsError> {
+    pub fn read(self: &Arc<Self>, sent: &SentSecrets) -> Result<ServerMaterial, TlsError> {
         let ticket_keys = match &self.stateless {
             StatelessResumption::Keys(SecretOr::Given(keys)) => Some(keys.clone()),
             StatelessResumption::Keys(SecretOr::Sds(secret)) => {
-                Some(sds(secret, "session_ticket_keys", |kind| match kind {
+                Some(sds(secret, sent, "session_ticket_keys", |kind| match kind {
                     SecretKind::SessionTicketKeys(keys) => Some(keys),
                     _ => None,
                 })?)
@@ -41,8 +41,8 @@ impl DownstreamTlsContext {
         };
         Ok(ServerMaterial {
             config: self.clone(),
-            certificates: self.common.read_certificates()?,
-            validation: self.common.read_validation()?,
+            certificates: self.common.read_certificates(sent)?,
+            validation: self.common.read_validation(sent)?,
             ticket_keys: ticket_keys.map(read_keys).transpose()?,
         })
     }
@@ -58,11 +58,12 @@ impl UpstreamTlsContext {
     pub fn read(
         self: &Arc<Self>,
         of_request: Option<&RequestServerName>,
+        sent: &SentSecrets,
     ) -> Result<ClientMaterial, TlsError> {
         Ok(ClientMaterial {
             config: self.clone(),
-            certificate: self.common.read_certificates()?.into_iter().next(),
-            validation: self.common.read_validation()?,
+            certificate: self.common.read_certificates(sent)?.into_iter().next(),
+            validation: self.common.read_validation(sent)?,
             of_request: of_request.cloned(),
             default_alpn: DEFAULT_ALPN.map(|name| vec![name.as_bytes().to_vec()]),
         })
@@ -70,11 +71,11 @@ impl UpstreamTlsContext {
 }
 
 impl CommonTlsContext {
-    fn read_certificates(&self) -> Result<Vec<CertificateMaterial>, TlsError> {
+    fn read_certificates(&self, sent: &SentSecrets) -> Result<Vec<CertificateMaterial>, TlsError> {
         let certificates = self.certificates.iter().map(|certificate| match certificate {
             SecretOr::Given(certificate) => read_certificate(certificate.clone()),
             SecretOr::Sds(secret) => {
-                let found = sds(secret, "tls_certificate", |kind| match kind {
+                let found = sds(secret, sent, "tls_certificate", |kind| match kind {
                     SecretKind::TlsCertificate(certificate) => Some(certificate),
                     _ => None,
                 })?;
@@ -84,9 +85,9 @@ impl CommonTlsContext {
         certificates.collect()
     }
 
-    fn read_validation(&self) -> Result<Option<ValidationMaterial>, TlsError> {
+    fn read_validation(&self, sent: &SentSecrets) -> Result<Option<ValidationMaterial>, TlsError> {
         let secret = match &self.validation_secret {
-            Some(secret) => Some(sds(secret, "validation_context", |kind| match kind {
+            Some(secret) => Some(sds(secret, sent, "validation_context", |kind| match kind {
                 SecretKind::ValidationContext(context) => Some(*context),
                 _ => None,
             })?),
@@ -136,15 +137,16 @@ fn read(source: &TlsSource, place: &str) -> Result<Bytes, TlsError> {
     })
 }
 
-/// What a file of secrets has for a reference.
+/// What a file of secrets has for a reference, or a server has sent.
 fn sds<T>(
     reference: &SecretRef,
+    sent: &SentSecrets,
     kind: &str,
     take: impl FnOnce(SecretKind) -> Option<T>,
 ) -> Result<T, TlsError> {
     let path = format!("secret `{}`", reference.name);
     let refuse = |reason: String, hint| TlsError { path: path.clone(), reason, hint };
-    let secret: Secret = reference.read().map_err(|error| refuse(error.reason, error.hint))?;
+    let secret: Secret = reference.read(sent).map_err(|error| refuse(error.reason, error.hint))?;
     let other = secret.kind_name();
     take(secret.kind).ok_or_else(|| refuse(format!("it is a {other}, not a {kind}"), None))
 }

@@ -1,19 +1,21 @@
-//! Secrets with a name (`Secret`, `SdsSecretConfig`): of the bootstrap, or in a file of their own.
+//! Secrets with a name (`Secret`, `SdsSecretConfig`): of the bootstrap, in a file of their own, or
+//! of a management server.
 //!
-//! What it leaves to others: reading a file again when it changes (`control`).
-
-#![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
+//! What it leaves to others: reading a file again when it changes, asking a server (`control`).
 
 use super::certificate::TlsCertificate;
 use super::source::{TlsSource, Unreadable};
 use super::validation::CertificateValidationContext;
+use crate::config::config_source::{ConfigPlace, ConfigSource, PathConfigSource};
 use crate::config::convert::At;
 use crate::config::load::{read_file, read_message};
 use crate::config::{ConfigErrors, Options};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as pb;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(super) const SECRET: &str = "envoy.extensions.transport_sockets.tls.v3.Secret";
 
@@ -42,23 +44,24 @@ pub enum SecretKind {
 pub enum SecretOr<T> {
     /// In the configuration, or a secret of the bootstrap.
     Given(T),
-    /// In a file of secrets.
+    /// In a file of secrets, or on a server.
     Sds(SecretRef),
 }
 
-/// `SdsSecretConfig` with `path_config_source`
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// `SdsSecretConfig` with an `sds_config`
+#[derive(Clone, PartialEq, Debug)]
 pub struct SecretRef {
     /// `name`
     pub name: String,
-    /// `sds_config.path_config_source.path`
-    pub path: String,
-    /// `sds_config.path_config_source.watched_directory.path`
-    pub watched_directory: Option<String>,
+    /// `sds_config`
+    pub source: ConfigSource,
 }
 
+/// Secrets that management servers have sent, by name.
+pub type SentSecrets = HashMap<String, Arc<Secret>>;
+
 impl Secret {
-    fn from_proto(at: &At<'_>, secret: &pb::Secret) -> Option<Secret> {
+    pub(in crate::config) fn from_proto(at: &At<'_>, secret: &pb::Secret) -> Option<Secret> {
         use pb::secret::Type;
         let kind = match secret.r#type.as_ref() {
             Some(Type::TlsCertificate(certificate)) => SecretKind::TlsCertificate(
@@ -156,34 +159,34 @@ impl<T> SecretOr<T> {
 
 impl SecretRef {
     fn from_proto(at: &At<'_>, name: &str, source: &core::ConfigSource) -> Option<SecretRef> {
-        use core::config_source::ConfigSourceSpecifier as Specifier;
-        let (path, watched_directory) = match source.config_source_specifier.as_ref() {
-            Some(Specifier::PathConfigSource(source)) => {
-                let directory = source.watched_directory.as_ref();
-                (source.path.clone(), directory.map(|directory| directory.path.clone()))
-            }
-            Some(Specifier::Path(path)) => (path.clone(), None),
-            // Refused by name.
-            _ => return None,
-        };
-        if let Err(error) = std::fs::metadata(&path) {
-            let reason = format!("cannot read `{path}`: {error}");
-            at.error_hint(reason, "the file has to be there at the start, as in Envoy");
-        }
-        Some(SecretRef { name: name.to_owned(), path, watched_directory })
+        let source = at.converted(ConfigSource::from_proto(at, source))?;
+        Some(SecretRef { name: name.to_owned(), source })
     }
 
-    /// The secret that the file has now.
+    /// The file that has it; `None`: a server sends it.
+    #[must_use]
+    pub fn file(&self) -> Option<&PathConfigSource> {
+        match &self.source.place {
+            ConfigPlace::Path(file) => Some(file),
+            ConfigPlace::Ads | ConfigPlace::Api(_) => None,
+        }
+    }
+
+    /// The secret that the file has now, or that a server has sent last.
     ///
     /// # Errors
     ///
     /// Why there is none.
-    pub fn read(&self) -> Result<Secret, Unreadable> {
+    pub fn read(&self, sent: &SentSecrets) -> Result<Secret, Unreadable> {
         let refuse = |reason: String| Unreadable { reason, hint: None };
-        let secrets = read_secrets(Path::new(&self.path))
+        let Some(PathConfigSource { path, .. }) = self.file() else {
+            let found = sent.get(&self.name).map(|secret| Secret::clone(secret));
+            return found.ok_or_else(|| refuse("no server has sent it yet".to_owned()));
+        };
+        let secrets = read_secrets(Path::new(path))
             .map_err(|errors| refuse(errors.to_string().replace('\n', "; ")))?;
         let found = secrets.into_iter().find(|secret| secret.name == self.name);
-        found.ok_or_else(|| refuse(format!("`{}` has no secret `{}`", self.path, self.name)))
+        found.ok_or_else(|| refuse(format!("`{path}` has no secret `{}`", self.name)))
     }
 }
 

@@ -13,6 +13,17 @@ const COMMON: &str = "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext
 
 /// What is implemented of it. All of it is strict: what is left out here is less safe than what
 /// was asked for.
+/// What a file of resources can hold.
+const RESOURCES: &[&str] = &[
+    SECRET,
+    "envoy.config.cluster.v3.Cluster",
+    "envoy.config.endpoint.v3.ClusterLoadAssignment",
+    "envoy.config.listener.v3.Listener",
+    "envoy.config.route.v3.RouteConfiguration",
+    "envoy.config.route.v3.ScopedRouteConfiguration",
+    "envoy.service.runtime.v3.Runtime",
+];
+
 pub(in crate::config) const SUPPORTED: &[SupportedMessage] = &[
     strict(
         DOWNSTREAM_TLS,
@@ -123,25 +134,12 @@ pub(in crate::config) const SUPPORTED: &[SupportedMessage] = &[
         "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
         &[used("name"), used("sds_config")],
     ),
-    message(
-        "envoy.config.core.v3.ConfigSource",
-        &[
-            used("path"),
-            used("path_config_source"),
-            refused("api_config_source"),
-            refused("ads"),
-            refused("self"),
-            kept("initial_fetch_timeout", "a file is there at once"),
-            kept("resource_api_version", "there is V3 only"),
-        ],
-    ),
-    message("envoy.config.core.v3.PathConfigSource", &[used("path"), used("watched_directory")]),
     message("envoy.config.core.v3.WatchedDirectory", &[used("path")]),
     message(
         "envoy.service.discovery.v3.DiscoveryResponse",
         &[
             kept("version_info", "a change of the file is a version"),
-            types("resources", &[SECRET]),
+            types("resources", RESOURCES),
             kept("type_url", "each resource says its own"),
             kept("nonce", "a file is not answered"),
         ],

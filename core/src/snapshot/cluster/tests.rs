@@ -17,6 +17,7 @@ fn config() -> Arc<Cluster> {
     Arc::new(Cluster {
         name: String::new(),
         stat_name: String::new(),
+        added_via_api: false,
         discovery: Discovery::Static,
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),

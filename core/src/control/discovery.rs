@@ -1,0 +1,375 @@
+//! What control does about resources that come while we run: read them, take those that are valid,
+//! make the whole configuration anew, ask for what it names, answer.
+//!
+//! What it leaves to others: streams (`xds`), what resources make together (`dynamic`).
+
+use super::Control;
+use super::book::Failure;
+use super::changes::Changes;
+use super::dynamic::{Dynamic, Taken};
+use super::files::Files;
+use super::open_error::OpenError;
+use super::stats::SubscriptionStat;
+use super::xds::{self, Read, StreamId, Xds};
+use crate::config::{Bootstrap, ResourceContext, ResourceKind};
+use crate::log::{self, Component};
+use std::collections::{BTreeMap, BTreeSet};
+use tidegate_io::Instant;
+use tidegate_xds::{Event, Response};
+
+/// All that is dynamic.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    /// What the bootstrap has.
+    pub base: Bootstrap,
+    pub dynamic: Dynamic,
+    pub xds: Xds,
+    pub files: Files,
+    /// Kinds of which the first answer is awaited before we say that we are ready.
+    awaited: BTreeSet<ResourceKind>,
+    /// Until when what was asked for is waited for, also where no server can be reached.
+    due: BTreeMap<(Instant, u64), Wanted>,
+    /// What waits, and for what.
+    waiting: BTreeMap<String, Vec<String>>,
+    /// What is wanted.
+    pub asked: BTreeSet<Wanted>,
+}
+
+/// Something that is asked for: by a name, or all of a kind.
+type Wanted = (ResourceKind, Option<String>);
+
+impl Discovery {
+    pub fn new(base: Bootstrap, xds: Xds) -> Discovery {
+        let sources = [
+            (&base.dynamic.clusters, ResourceKind::Cluster),
+            (&base.dynamic.listeners, ResourceKind::Listener),
+        ];
+        let awaited = sources.into_iter().filter(|(source, _)| source.is_some());
+        let awaited = awaited.map(|(_, kind)| kind);
+        Discovery {
+            awaited: awaited.collect(),
+            due: BTreeMap::new(),
+            base,
+            dynamic: Dynamic::default(),
+            xds,
+            files: Files::default(),
+            waiting: BTreeMap::new(),
+            asked: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the first answers have come, and nothing waits.
+    pub fn is_initialized(&self) -> bool {
+        self.awaited.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Nobody waits for this any longer than that.
+    pub fn wait_until(&mut self, at: Instant, wanted: Wanted) {
+        let number = self.due.last_key_value().map_or(0, |((_, number), _)| number + 1);
+        self.due.insert((at, number), wanted);
+    }
+
+    /// When something is to be done though nothing comes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = self.due.first_key_value().map(|((at, _), _)| *at);
+        due.into_iter().chain(self.dynamic.poll_timeout()).min()
+    }
+
+    fn context(&self, options: crate::config::Options) -> ResourceContext {
+        ResourceContext {
+            runtime: (*self.base.runtime).clone(),
+            secrets: self.base.secrets.clone(),
+            options,
+        }
+    }
+}
+
+impl Control {
+    /// Makes what the bootstrap has, and what is dynamic, the configuration.
+    pub(super) fn apply_whole(&mut self) -> Result<Changes, Vec<OpenError>> {
+        let (now, serving) = (self.now(), self.discovery.dynamic.serving());
+        let whole = self.discovery.dynamic.whole(&self.discovery.base, now);
+        let applied = self.apply(whole.bootstrap);
+        let changes = applied.inspect_err(|_| self.discovery.dynamic.serves_on(serving))?;
+        self.options.state.book.set_waiting(whole.waiting.clone());
+        self.discovery.waiting = whole.waiting;
+        Ok(changes)
+    }
+
+    /// The same with another bootstrap.
+    pub(super) fn apply_base(&mut self, base: Bootstrap) -> Result<Changes, Vec<OpenError>> {
+        let before = std::mem::replace(&mut self.discovery.base, base);
+        let applied = self.apply_whole();
+        match applied {
+            Ok(_) => self.ask(),
+            Err(_) => self.discovery.base = before,
+        }
+        applied
+    }
+
+    /// The same with the bootstrap read with other runtime values, and all that came.
+    pub(super) fn apply_runtime(&mut self, base: Bootstrap) -> Result<Changes, Vec<OpenError>> {
+        let context = ResourceContext {
+            runtime: (*base.runtime).clone(),
+            ..self.discovery.context(self.options.source.options)
+        };
+        self.discovery.dynamic.read_again(&self.options.state.book, &context, &base);
+        self.apply_base(base)
+    }
+
+    /// Asks for what the configuration names.
+    pub(super) fn ask(&mut self) {
+        let Discovery { base, dynamic, xds, files, .. } = &mut self.discovery;
+        let wants = dynamic.wanted(base);
+        dynamic.forget_unused(&wants);
+        for kind in ResourceKind::ALL {
+            self.options.state.book.retain(kind, |name| dynamic.has(kind, name));
+        }
+        xds.want(base, &wants);
+        files.want(&wants);
+        self.note_asked(&wants);
+    }
+
+    /// Does what an event of a stream asks for.
+    pub(super) fn handle_discovery(&mut self, stream: StreamId, event: Event) {
+        xds::tell(&event);
+        match event {
+            Event::Response(response) => self.handle_response(stream, response),
+            Event::FetchTimedOut { kind, names } => {
+                if let Some(kind) = xds::kind_of(kind) {
+                    let timed_out = names.iter().map(String::as_str);
+                    self.count_names(kind, timed_out, SubscriptionStat::InitFetchTimeout);
+                    self.discovery.awaited.remove(&kind);
+                    self.discovery.dynamic.handle_timeout(kind, &names);
+                }
+                self.remake();
+            }
+            Event::Expired { kind, names } => {
+                if let Some(kind) = xds::kind_of(kind) {
+                    self.discovery.dynamic.handle_expiry(kind, &names);
+                }
+                self.remake();
+            }
+            Event::Disconnected(end) => {
+                for kind in self.discovery.xds.kinds_of(stream) {
+                    let names = self.discovery.asked.iter().filter(|(of, _)| *of == kind);
+                    let names = names.filter_map(|(_, name)| name.as_deref());
+                    if end.failed {
+                        self.count_names(kind, names.clone(), SubscriptionStat::UpdateFailure);
+                    }
+                    self.count_names(kind, names, SubscriptionStat::UpdateAttempt);
+                }
+            }
+            _ => {}
+        }
+        self.count_streams();
+    }
+
+    /// How streams are doing.
+    pub(super) fn count_streams(&self) {
+        if let Some((connected, pending, enforced)) = self.discovery.xds.state() {
+            self.counts.control_plane(connected, pending, enforced);
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_discovery_timeout(&mut self) {
+        let now = self.now();
+        let mut changed = self.discovery.dynamic.poll_timeout().is_some_and(|at| at <= now);
+        while let Some(first) = self.discovery.due.first_entry().filter(|it| it.key().0 <= now) {
+            let (kind, name) = first.remove();
+            match name {
+                Some(name) => changed |= self.discovery.dynamic.handle_timeout(kind, &[name]),
+                None => {
+                    if self.discovery.awaited.remove(&kind) {
+                        let text = "the management server has not answered in time";
+                        log::warning(
+                            Component::Config,
+                            format_args!("{text}: serving what is here"),
+                        );
+                        changed = true;
+                    }
+                    changed |= self.discovery.dynamic.handle_timeout(kind, &["*".to_owned()]);
+                }
+            }
+        }
+        if changed {
+            self.remake();
+        }
+    }
+
+    /// Takes what is in a file.
+    pub(super) fn handle_file(
+        &mut self,
+        index: usize,
+        contents: &tidegate_xds::transport::file::Contents,
+    ) {
+        let context = self.discovery.context(self.options.source.options);
+        let path = contents.path.display();
+        let found = self.discovery.files.read(index, contents, &context);
+        let Some((kind, version, read)) = found else { return };
+        self.discovery.awaited.remove(&kind);
+        let names: BTreeSet<String> = read.iter().map(|(one, _)| one.name.clone()).collect();
+        let whole = matches!(kind, ResourceKind::Cluster | ResourceKind::Listener);
+        let taken = self.take(kind, read, &[], whole);
+        if let Some(reason) = taken.reasons() {
+            log::warning(Component::Config, format_args!("{path}: {reason}"));
+        }
+        self.note(kind, version, taken);
+        let missing = self.discovery.files.names(index).filter(|name| !names.contains(*name));
+        let missing: Vec<String> = missing.cloned().collect();
+        self.discovery.dynamic.handle_timeout(kind, &missing);
+        self.remake();
+    }
+
+    fn handle_response(&mut self, stream: StreamId, mut response: Response) {
+        let Some(kind) = xds::kind_of(response.kind) else { return };
+        self.discovery.awaited.remove(&kind);
+        let context = self.discovery.context(self.options.source.options);
+        let received = xds::read(kind, &mut response, &context);
+        let taken = match self.only_assigns(kind, &received, &response) {
+            true => self.assign(received),
+            false => {
+                let taken = self.take(kind, received, &response.removed, response.whole);
+                // What the new ones name is asked for before they are accepted, as Envoy does.
+                self.ask();
+                taken
+            }
+        };
+        if let Some(reason) = taken.reasons() {
+            let text = format_args!("{}: {reason}", response.kind.type_url());
+            log::warning(Component::Config, text);
+        }
+        self.discovery.xds.answer(stream, &response, &taken);
+        self.note(kind, response.version, taken);
+        self.become_live();
+    }
+
+    /// Has pages show it.
+    fn note(&self, kind: ResourceKind, version: String, taken: Taken) {
+        let accepted = taken.accepted.iter().map(|one| one.name.as_str());
+        let refused = taken.refused.iter().map(|one| one.received.name.as_str());
+        let all = || accepted.clone().chain(refused.clone());
+        if taken.refused.is_empty() {
+            self.count_names(kind, accepted.clone(), SubscriptionStat::UpdateSuccess);
+        } else {
+            self.count_names(kind, refused.clone(), SubscriptionStat::UpdateRejected);
+        }
+        if taken.changed {
+            self.count_names(kind, accepted.clone(), SubscriptionStat::ConfigReload);
+        }
+        self.count_names(kind, all(), SubscriptionStat::UpdateAttempt);
+        let version = taken.refused.is_empty().then_some(version);
+        let book = &self.options.state.book;
+        book.write(kind, version.as_deref(), taken.accepted, taken.refused);
+        if kind != ResourceKind::ClusterLoadAssignment {
+            book.retain(kind, |name| self.discovery.dynamic.has(kind, name));
+        }
+    }
+
+    /// Whether a response has nothing but endpoints of clusters that serve.
+    fn only_assigns(&self, kind: ResourceKind, received: &Read, response: &Response) -> bool {
+        let dynamic = &self.discovery.dynamic;
+        kind == ResourceKind::ClusterLoadAssignment
+            && response.removed.is_empty()
+            && received.iter().all(|(one, _)| dynamic.is_assigned(&one.name))
+    }
+
+    /// Takes endpoints of clusters that serve: nothing else changes, and nothing has to be opened.
+    fn assign(&mut self, read: Read) -> Taken {
+        let Discovery { base, dynamic, .. } = &mut self.discovery;
+        let kind = ResourceKind::ClusterLoadAssignment;
+        let taken = dynamic.handle_response(kind, read, &[], false, base);
+        for received in &taken.accepted {
+            let clusters = dynamic.assigned(&received.name);
+            self.resources.handle_assignments(&clusters);
+        }
+        taken
+    }
+
+    /// Takes resources; nothing of them where what they ask for cannot be opened.
+    fn take(&mut self, kind: ResourceKind, read: Read, removed: &[String], whole: bool) -> Taken {
+        let before = self.discovery.dynamic.clone();
+        let Discovery { base, dynamic, .. } = &mut self.discovery;
+        let mut taken = dynamic.handle_response(kind, read, removed, whole, base);
+        if !taken.changed {
+            dynamic.refuse_broken(kind, &mut taken);
+            return taken;
+        }
+        let applied = match kind {
+            ResourceKind::Secret => self.apply_secrets(),
+            ResourceKind::Runtime => self.apply_rtds(),
+            _ => self.apply_what_can_be_had(),
+        };
+        match applied {
+            Ok(changes) => {
+                if !changes.is_empty() {
+                    log::info(Component::Config, format_args!("dynamic: {changes}"));
+                }
+                self.discovery.dynamic.refuse_broken(kind, &mut taken);
+                taken
+            }
+            Err(details) => {
+                self.discovery.dynamic = before;
+                let accepted = taken.accepted.drain(..);
+                let failure = |received| Failure { details: details.clone(), received };
+                taken.refused.extend(accepted.map(failure));
+                taken
+            }
+        }
+    }
+
+    fn apply_secrets(&mut self) -> Result<Changes, String> {
+        let sent = self.discovery.dynamic.sent_secrets();
+        let renewed = self.secrets.handle_sent(sent).map_err(|errors| reasons(&errors))?;
+        self.resources.handle_tls(&renewed);
+        match self.discovery.waiting.is_empty() {
+            true => Ok(Changes::default()),
+            false => self.apply_what_can_be_had(),
+        }
+    }
+
+    /// The whole configuration without what cannot be opened. `Err`: it is not what came that
+    /// cannot be opened.
+    fn apply_what_can_be_had(&mut self) -> Result<Changes, String> {
+        loop {
+            let errors = match self.apply_whole() {
+                Ok(changes) => return Ok(changes),
+                Err(errors) => errors,
+            };
+            let dynamic = &mut self.discovery.dynamic;
+            let mut any = false;
+            for error in &errors {
+                let (kind, name) = error.owner();
+                if dynamic.set_broken(kind, name, error.to_string()) {
+                    log::warning(Component::Config, format_args!("dynamic: {error}"));
+                    any = true;
+                }
+            }
+            if !any {
+                return Err(reasons(&errors));
+            }
+        }
+    }
+
+    fn apply_rtds(&mut self) -> Result<Changes, String> {
+        self.options.state.set_rtds(self.discovery.dynamic.runtime().clone());
+        let received = self.discovery.base.received.clone();
+        let base = received.convert(&self.options.state.runtime_values());
+        let base = base.map_err(|errors| errors.to_string())?;
+        self.apply_runtime(base).map_err(|errors| reasons(&errors))
+    }
+
+    fn remake(&mut self) {
+        if let Err(reasons) = self.apply_what_can_be_had() {
+            log::error(Component::Config, format_args!("{reasons}"));
+        }
+        self.ask();
+        self.become_live();
+    }
+}
+
+fn reasons<E: ToString>(errors: &[E]) -> String {
+    let reasons: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    reasons.join("; ")
+}

@@ -1,0 +1,117 @@
+//! `ab`, `find-max` and `diff`.
+//!
+//! What it leaves to others: their statistics, which are tested from seeds.
+
+use serde_json::Value;
+
+use crate::common::{Origin, loadtest, stdout};
+
+/// What a busy machine may do without making runs of a test void.
+const PATIENT: [&str; 4] = ["--lateness-max", "1s", "--steal-max", "100"];
+
+fn folder(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("loadtest-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+#[test]
+fn a_slower_target_is_called_slower_with_what_its_process_costs() {
+    let origin = Origin::start(&[]);
+    let folder = folder("ab");
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let (json, html) = (file("ab.json"), file("ab.html"));
+    let quick = format!("quick={}", origin.url("t=2ms"));
+    let slow = format!("slow={}", origin.url("t=6ms"));
+    let watch = format!("slow={}", origin.pid());
+    let arguments = [
+        &["ab", "--a", &quick, "--b", &slow, "--pairs", "5", "-z", "120ms", "-R", "400"][..],
+        &["-c", "8", "--metric", "p50", "--watch-pid", &watch, "--json", &json, "--html", &html],
+        &PATIENT,
+    ]
+    .concat();
+    let output = loadtest(&arguments);
+    let text = stdout(&output);
+    assert!(text.contains("slow is worse than quick in p50"), "{text}");
+    assert_eq!(output.status.code(), Some(0));
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let p50 = report["metrics"].as_array().unwrap().iter().find(|m| m["metric"] == "p50").unwrap();
+    let ratio = p50["bOverA"]["ratio"].as_f64().unwrap();
+    assert!((2.0..4.0).contains(&ratio), "{ratio}");
+    assert!(std::fs::read_to_string(html).unwrap().contains("Difference by percentile"));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn runs_that_are_void_have_no_verdict() {
+    let origin = Origin::start(&[]);
+    let target = format!("x={}", origin.url);
+    let output = loadtest(&[
+        "ab",
+        "--a",
+        &target,
+        "--b",
+        &target,
+        "--pairs",
+        "5",
+        "-z",
+        "20ms",
+        "-R",
+        "100",
+        "-c",
+        "1",
+        "--lateness-max",
+        "1ns",
+    ]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() != Some(0) && text.contains("sends were late"), "{text}");
+}
+
+#[test]
+fn the_highest_rate_that_holds() {
+    // Two connections, 10 ms each: 200 a second.
+    let origin = Origin::start(&["--delay", "10ms"]);
+    let arguments = [
+        &["find-max", "--slo", "p90<40ms", "--slo", "errors<=0", "-c", "2", "-z", "300ms"][..],
+        &["--to", "600", "--precision", "15", &origin.url],
+        &PATIENT,
+    ]
+    .concat();
+    let text = stdout(&loadtest(&arguments));
+    let last = text.lines().last().unwrap();
+    let rate: f64 = last.split(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{text}"));
+    assert!((100.0..=240.0).contains(&rate), "{text}");
+}
+
+#[test]
+fn files_of_two_runs() {
+    let origin = Origin::start(&[]);
+    let folder = folder("diff");
+    let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let [a, b, hgrm] = ["a.hlog", "b.hlog", "b.hgrm"].map(file);
+    for (delay, hlog) in [("t=2ms", &a), ("t=5ms", &b)] {
+        let output = loadtest(&[
+            "-R",
+            "300",
+            "-z",
+            "600ms",
+            "-c",
+            "8",
+            "--quiet",
+            "--hlog",
+            hlog,
+            "--hgrm",
+            &hgrm,
+            &origin.url(delay),
+        ]);
+        assert!(output.status.success());
+    }
+    let text = stdout(&loadtest(&["diff", &a, &b]));
+    let p50 = text.lines().find(|line| line.starts_with("p50")).unwrap();
+    assert!(p50.contains("% to +") && !p50.contains("no difference"), "{text}");
+    let text = stdout(&loadtest(&["diff", &a, &hgrm]));
+    assert!(text.contains("percentile spectrum") && text.contains("No intervals"), "{text}");
+    let wrong = loadtest(&["diff", &a, "Cargo.toml"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    std::fs::remove_dir_all(folder).unwrap();
+}
