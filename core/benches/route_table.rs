@@ -17,11 +17,8 @@ const ROUNDS: u32 = 1_000_000;
 
 fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (RouteTable, f64) {
     let target = || {
-        RouteTarget::DirectResponse(DirectResponse {
-            status: 200,
-            body: Vec::new(),
-            body_format: None,
-        })
+        let response = DirectResponse { status: 200, body: Vec::new(), body_format: None };
+        RouteTarget::DirectResponse(response.into())
     };
     let route = |number| Route {
         name: String::new(),
@@ -37,7 +34,7 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
             1 => vec!["*".to_owned()],
             _ => vec![format!("host{number:05}.example.com")],
         },
-        routes: (0..routes).map(route).collect(),
+        routes: (0..routes).map(route).map(Arc::new).collect(),
         ..VirtualHost::default()
     };
     let virtual_hosts = (0..hosts).map(host).collect();

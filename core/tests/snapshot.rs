@@ -27,7 +27,7 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),
         metadata: Default::default(),
-        load_assignment: ClusterLoadAssignment::default(),
+        load_assignment: ClusterLoadAssignment::default().into(),
         circuit_breakers: Default::default(),
         max_requests_per_connection: None,
         idle_timeout: None,

@@ -103,7 +103,7 @@ fn text_host(
     for (stat, id) in stats {
         writeln!(out, "{prefix}::{stat}::{}", registry.number(host.stats, *id))?;
     }
-    let [region, zone, sub_zone] = &host.locality;
+    let [region, zone, sub_zone] = &*host.locality;
     let flags = match host.health_status {
         HealthStatus::Unknown | HealthStatus::Healthy => "healthy",
         HealthStatus::Unhealthy | HealthStatus::Timeout => "/failed_eds_health",
@@ -183,7 +183,7 @@ fn json_host(registry: &Registry, host: &Arc<Host>) -> Value {
         status.insert("hostname".into(), json!(host.hostname));
     }
     let names = ["region", "zone", "sub_zone"];
-    let locality = names.iter().zip(&host.locality).filter(|(_, value)| !value.is_empty());
+    let locality = names.iter().zip(&*host.locality).filter(|(_, value)| !value.is_empty());
     let locality = locality.map(|(name, value)| ((*name).to_owned(), json!(value)));
     if host.priority != 0 {
         status.insert("priority".into(), json!(host.priority));

@@ -45,7 +45,7 @@ pub struct Cluster {
     /// `metadata`
     pub metadata: Metadata,
     /// `load_assignment`
-    pub load_assignment: ClusterLoadAssignment,
+    pub load_assignment: Arc<ClusterLoadAssignment>,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
     pub circuit_breakers: CircuitBreakers,
     /// `HttpProtocolOptions.common_http_protocol_options.max_requests_per_connection` or the
@@ -292,7 +292,7 @@ impl Cluster {
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
             load_balancing,
             metadata: Metadata::from_proto(cluster.metadata.as_ref()),
-            load_assignment,
+            load_assignment: Arc::new(load_assignment),
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,
             idle_timeout: options.idle_timeout,
@@ -319,6 +319,15 @@ impl Discovery {
         match self {
             Discovery::Static | Discovery::Eds(_) => None,
             Discovery::StrictDns(dns) | Discovery::LogicalDns(dns) => Some(dns),
+        }
+    }
+
+    /// Where its endpoints come from, if it is `EDS`.
+    #[must_use]
+    pub fn eds(&self) -> Option<&EdsClusterConfig> {
+        match self {
+            Discovery::Eds(eds) => Some(eds),
+            _ => None,
         }
     }
 

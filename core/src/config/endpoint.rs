@@ -10,6 +10,7 @@ use super::support::{SupportedMessage, kept, message, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// `config.endpoint.v3.ClusterLoadAssignment`
 #[derive(Clone, PartialEq, Debug)]
@@ -45,7 +46,7 @@ pub struct Endpoint {
     /// `health_status`
     pub health_status: HealthStatus,
     /// Locality: region, zone, sub-zone.
-    pub locality: [String; 3],
+    pub locality: Arc<[String; 3]>,
     /// The locality's `load_balancing_weight`; 0 if it has none.
     pub locality_weight: u32,
     /// The locality's `priority`, 0 first.
@@ -150,13 +151,18 @@ impl ClusterLoadAssignment {
                 factor.map_or(DEFAULT_OVERPROVISIONING_FACTOR, |factor| factor.value);
             converted.weighted_priority_health = policy.weighted_priority_health;
         }
-        let mut seen = HashSet::new();
+        let count = assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum();
+        converted.endpoints.reserve_exact(count);
+        let mut seen = HashSet::with_capacity(count);
         for (group_index, group) in assignment.endpoints.iter().enumerate() {
             let at = at.index(group_index);
             let at = at.field("lb_endpoints");
+            let locality = group.locality.clone().unwrap_or_default();
+            let locality = Arc::new([locality.region, locality.zone, locality.sub_zone]);
             for (index, lb_endpoint) in group.lb_endpoints.iter().enumerate() {
                 let at = at.index(index);
-                let endpoint = Endpoint::from_proto(&at, lb_endpoint, group, discovery);
+                let endpoint =
+                    Endpoint::from_proto(&at, lb_endpoint, (group, &locality), discovery);
                 let Some(endpoint) = at.converted(endpoint) else { continue };
                 if !seen.insert(endpoint.address.clone()) {
                     at.warning(format!("{} is there twice and counts once", endpoint.address));
@@ -172,7 +178,7 @@ impl Endpoint {
     fn from_proto(
         at: &At<'_>,
         lb_endpoint: &pb::LbEndpoint,
-        group: &pb::LocalityLbEndpoints,
+        (group, locality): (&pb::LocalityLbEndpoints, &Arc<[String; 3]>),
         discovery: Option<&Discovery>,
     ) -> Option<Endpoint> {
         use pb::lb_endpoint::HostIdentifier;
@@ -200,13 +206,12 @@ impl Endpoint {
                 .field("port_value")
                 .warning("port 0 cannot be reached");
         }
-        let locality = group.locality.clone().unwrap_or_default();
         Some(Endpoint {
             address,
             hostname: found.hostname.clone(),
             weight: lb_endpoint.load_balancing_weight.map_or(1, |weight| weight.value),
             health_status: HealthStatus::from_proto(lb_endpoint.health_status()),
-            locality: [locality.region, locality.zone, locality.sub_zone],
+            locality: locality.clone(),
             locality_weight: group.load_balancing_weight.map_or(0, |weight| weight.value),
             priority: group.priority,
             metadata: Metadata::from_proto(lb_endpoint.metadata.as_ref()),

@@ -18,14 +18,9 @@ pub struct HeaderMutations {
     pub add: Vec<HeaderValueOption>,
 }
 
-/// Both directions of one level.
+/// Both directions of one level. Most routes have none, and take no room for them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct LevelMutations {
-    /// `request_headers_to_add`, `request_headers_to_remove`
-    pub request: HeaderMutations,
-    /// `response_headers_to_add`, `response_headers_to_remove`
-    pub response: HeaderMutations,
-}
+pub struct LevelMutations(Option<Box<[HeaderMutations; 2]>>);
 
 /// `config.core.v3.HeaderValueOption`
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -91,7 +86,22 @@ impl LevelMutations {
             remove: removed(&at.field("response_headers_to_remove"), response_remove),
             add: added(&at.field("response_headers_to_add"), response_add, false),
         };
-        LevelMutations { request, response }
+        match request.is_empty() && response.is_empty() {
+            true => LevelMutations(None),
+            false => LevelMutations(Some(Box::new([request, response]))),
+        }
+    }
+
+    /// `request_headers_to_add`, `request_headers_to_remove`, if there are any.
+    #[must_use]
+    pub fn request(&self) -> Option<&HeaderMutations> {
+        self.0.as_ref().map(|both| &both[0])
+    }
+
+    /// `response_headers_to_add`, `response_headers_to_remove`, if there are any.
+    #[must_use]
+    pub fn response(&self) -> Option<&HeaderMutations> {
+        self.0.as_ref().map(|both| &both[1])
     }
 }
 

@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::r#type::matcher::v3 as inputs;
 use envoy_types::pb::xds::core::v3::TypedExtensionConfig;
 use envoy_types::pb::xds::r#type::matcher::v3 as xds;
 use std::ops::Range;
+use std::sync::Arc;
 use xds::matcher::matcher_list::{
     Predicate as PbPredicate, predicate, predicate::single_predicate,
 };
@@ -124,7 +125,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
 pub(super) struct MatcherReader<'r> {
     pub context: &'r RouteContext<'r>,
     /// The routes that were met so far.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
 }
 
 impl MatcherReader<'_> {
@@ -191,12 +192,13 @@ impl MatcherReader<'_> {
         let at = at.field("typed_config");
         if is_type(any, ROUTE) {
             let route: pb::Route = at.unpack(any, ROUTE)?;
-            self.routes.push(Route::from_proto(&at, &route, self.context)?);
+            self.routes.push(Arc::new(Route::from_proto(&at, &route, self.context)?));
         } else if is_type(any, ROUTES) {
             let list: pb::RouteList = at.unpack(any, ROUTES)?;
             let at = at.field("routes");
             for (index, route) in list.routes.iter().enumerate() {
-                self.routes.push(Route::from_proto(&at.index(index), route, self.context)?);
+                let route = Route::from_proto(&at.index(index), route, self.context)?;
+                self.routes.push(Arc::new(route));
             }
         } else {
             at.error(format!("the action of a virtual host's matcher is a {ROUTE} or a {ROUTES}"));

@@ -5,7 +5,9 @@
 
 use super::ast::shorten;
 use super::descriptors;
+use prost::DecodeError;
 use prost::bytes::Bytes;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage, SerializeOptions, Value};
 use serde_json::Serializer;
 
@@ -91,6 +93,35 @@ fn check(message: &DynamicMessage, path: &Path<'_>, depth: usize) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// The messages of one field of an encoded message, and the message without them.
+///
+/// # Errors
+///
+/// When it is no message.
+pub(super) fn split_field(bytes: &[u8], number: u32) -> Result<(Vec<&[u8]>, Vec<u8>), DecodeError> {
+    let (mut items, mut others, mut rest) = (Vec::new(), Vec::new(), bytes);
+    while !rest.is_empty() {
+        let at = rest;
+        let (found, wire) = decode_key(&mut rest)?;
+        if found == number && wire == WireType::LengthDelimited {
+            let length = decode_varint(&mut rest)?;
+            let item =
+                usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+            // What is cut off is left to whoever decodes the others, which says so.
+            let Some((item, behind)) = item else {
+                others.extend_from_slice(at);
+                break;
+            };
+            items.push(item);
+            rest = behind;
+        } else {
+            skip_field(wire, found, &mut rest, DecodeContext::default())?;
+            others.extend_from_slice(&at[..at.len() - rest.len()]);
+        }
+    }
+    Ok((items, others))
 }
 
 fn check_any(any: &DynamicMessage, path: &Path<'_>, depth: usize) -> Result<(), String> {

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::route::v3 as pb;
 use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 
 /// `config.route.v3.RedirectAction`
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RedirectAction {
     /// `https_redirect` (as `https`) or `scheme_redirect`
     pub scheme: Option<String>,

@@ -7,7 +7,7 @@ use super::ast::Node;
 use super::convert::{At, Conversion};
 use super::endpoint::ClusterLoadAssignment;
 use super::load;
-use super::reader::Reader;
+use super::reader::{Reader, is_clean};
 use super::report::Report;
 use super::route::RouteConfiguration;
 use super::tls::Secret;
@@ -19,8 +19,7 @@ use envoy_types::pb::envoy::config::{cluster, endpoint, listener, route};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::envoy::service::runtime as service_runtime;
-use prost::Message;
-use prost_reflect::DynamicMessage;
+use prost::{DecodeError, Message};
 use std::sync::Arc;
 
 /// What a resource is.
@@ -227,12 +226,10 @@ const DISCOVERY_RESPONSE: &str = "envoy.service.discovery.v3.DiscoveryResponse";
 /// What a message means of which nothing is to be said.
 fn clean(kind: ResourceKind, bytes: &[u8], context: &ResourceContext) -> Option<Resource> {
     let pool = descriptors::pool().ok()?;
-    let descriptor = pool.get_message_by_name(kind.message())?;
-    let message = DynamicMessage::decode(descriptor, bytes).ok()?;
-    let mut report = Report::new(&[]);
-    if !Reader::new(pool, &context.options, &mut report).is_clean(&message) {
+    if !is_clean(pool, kind.message(), bytes) {
         return None;
     }
+    let mut report = Report::new(&[]);
     let conversion = Conversion::new(&[], &report);
     let resource = conversion.run(&mut report, |at| {
         at.set_runtime(context.runtime.clone());
@@ -289,8 +286,8 @@ fn from_bytes(at: &At<'_>, kind: ResourceKind, bytes: &[u8]) -> Option<Resource>
             Some(Resource::Listener(Arc::new(listener)))
         }
         ResourceKind::RouteConfiguration => {
-            let message = decoded::<route::v3::RouteConfiguration>(at, bytes)?;
-            let routes = at.converted(RouteConfiguration::from_proto(at, &message, &None))?;
+            let routes = readable(at, RouteConfiguration::decode(at, bytes))?;
+            let routes = at.converted(routes)?;
             Some(Resource::RouteConfiguration(Arc::new(routes)))
         }
         ResourceKind::Secret => {
@@ -317,7 +314,11 @@ fn from_bytes(at: &At<'_>, kind: ResourceKind, bytes: &[u8]) -> Option<Resource>
 }
 
 fn decoded<M: Message + Default>(at: &At<'_>, bytes: &[u8]) -> Option<M> {
-    match M::decode(bytes) {
+    readable(at, M::decode(bytes))
+}
+
+fn readable<T>(at: &At<'_>, decoded: Result<T, DecodeError>) -> Option<T> {
+    match decoded {
         Ok(message) => Some(message),
         Err(error) => {
             at.error(format!("cannot be decoded: {error}"));

@@ -9,13 +9,17 @@ use super::convert::At;
 use super::header_mutation::{LevelMutations, level_mutations};
 use super::matcher::{Matcher, MatcherReader};
 use super::metadata::Metadata;
+use super::protobuf::split_field;
 use super::redirect::{DirectResponse, RedirectAction};
 use super::retry_policy::RetryPolicy;
 use super::route_action::RouteAction;
-use super::route_match::RouteMatch;
+use super::route_match::{MatchConditions, PathMatch, RouteMatch};
 use super::support::{SupportedMessage, kept, message, refused, reported, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
+use prost::{DecodeError, Message};
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// `config.route.v3.RouteConfiguration`
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -50,7 +54,7 @@ pub struct VirtualHost {
     /// `domains`: exact, `*.suffix`, `prefix.*` or `*`, in lower case.
     pub domains: Vec<String>,
     /// `routes`, in order: the first that matches is taken. With a matcher, the routes in it.
-    pub routes: Vec<Route>,
+    pub routes: Vec<Arc<Route>>,
     /// `matcher`: which of the routes are looked at.
     pub matcher: Option<Matcher>,
     /// `require_tls`
@@ -112,11 +116,11 @@ pub struct Route {
 #[derive(Clone, PartialEq, Debug)]
 pub enum RouteTarget {
     /// `route`
-    Forward(RouteAction),
+    Forward(Arc<RouteAction>),
     /// `redirect`
-    Redirect(RedirectAction),
+    Redirect(Arc<RedirectAction>),
     /// `direct_response`
-    DirectResponse(DirectResponse),
+    DirectResponse(Arc<DirectResponse>),
 }
 
 /// Envoy's default for `max_direct_response_body_size_bytes`.
@@ -198,6 +202,40 @@ impl RouteConfiguration {
         config: &pb::RouteConfiguration,
         clusters: &ClusterNames<'_>,
     ) -> Option<RouteConfiguration> {
+        let hosts = config.virtual_hosts.iter().map(Cow::Borrowed);
+        RouteConfiguration::with_hosts(at, config, hosts, clusters)
+    }
+
+    /// The same of an encoded one. Its virtual hosts are decoded one by one: a decoded route takes
+    /// ten times the memory that it takes in the end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be decoded.
+    pub(super) fn decode(
+        at: &At<'_>,
+        bytes: &[u8],
+    ) -> Result<Option<RouteConfiguration>, DecodeError> {
+        let (hosts, rest) = split_field(bytes, VIRTUAL_HOSTS)?;
+        let config = pb::RouteConfiguration::decode(rest.as_slice())?;
+        let mut failure = Ok(());
+        let hosts = hosts.into_iter().map_while(|host| match pb::VirtualHost::decode(host) {
+            Ok(host) => Some(Cow::Owned(host)),
+            Err(error) => {
+                failure = Err(error);
+                None
+            }
+        });
+        let converted = RouteConfiguration::with_hosts(at, &config, hosts, &None);
+        failure.map(|()| converted)
+    }
+
+    fn with_hosts<'h>(
+        at: &At<'_>,
+        config: &pb::RouteConfiguration,
+        hosts: impl Iterator<Item = Cow<'h, pb::VirtualHost>>,
+        clusters: &ClusterNames<'_>,
+    ) -> Option<RouteConfiguration> {
         let validate_clusters = config.validate_clusters.is_none_or(|flag| flag.value);
         let context = RouteContext {
             clusters: clusters.as_ref().filter(|_| validate_clusters),
@@ -214,13 +252,13 @@ impl RouteConfiguration {
         let at = at.field("virtual_hosts");
         let mut names = HashSet::new();
         let mut domains = HashSet::new();
-        let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
-        for (index, host) in config.virtual_hosts.iter().enumerate() {
+        let mut virtual_hosts = Vec::with_capacity(hosts.size_hint().1.unwrap_or_default());
+        for (index, host) in hosts.enumerate() {
             let at = at.index(index);
-            if !host.name.is_empty() && !names.insert(host.name.as_str()) {
+            if !host.name.is_empty() && !names.insert(host.name.clone()) {
                 at.field("name").warning(format!("duplicate virtual host `{}`", host.name));
             }
-            let host = VirtualHost::from_proto(&at, host, &context);
+            let host = VirtualHost::from_proto(&at, &host, &context);
             check_domains(&at, &host.domains, &mut domains);
             virtual_hosts.push(host);
         }
@@ -267,6 +305,9 @@ impl RouteConfiguration {
         }
     }
 }
+
+/// The number of `RouteConfiguration.virtual_hosts`.
+const VIRTUAL_HOSTS: u32 = 2;
 
 /// What routes need to know of what is around them.
 pub(super) struct RouteContext<'c> {
@@ -322,7 +363,7 @@ impl VirtualHost {
         let mut routes = Vec::with_capacity(host.routes.len());
         for (index, route) in host.routes.iter().enumerate() {
             let at = at_routes.index(index);
-            routes.extend(at.converted(Route::from_proto(&at, route, context)));
+            routes.extend(at.converted(Route::from_proto(&at, route, context)).map(Arc::new));
         }
         let mut matcher = None;
         if let Some(found) = &host.matcher {
@@ -358,6 +399,22 @@ impl VirtualHost {
 }
 
 impl Route {
+    /// What `require_tls` of a virtual host stands for.
+    pub(crate) fn redirect_of_all() -> Route {
+        Route {
+            name: String::new(),
+            matches: RouteMatch {
+                path: PathMatch::Prefix(String::new()),
+                case_sensitive: true,
+                conditions: MatchConditions::default(),
+            },
+            target: RouteTarget::Redirect(Arc::default()),
+            body_limit: BodyLimit::default(),
+            mutations: LevelMutations::default(),
+            metadata: Metadata::default(),
+        }
+    }
+
     pub(super) fn from_proto(
         at: &At<'_>,
         route: &pb::Route,
@@ -372,15 +429,15 @@ impl Route {
             Some(Action::Route(action)) => {
                 let path = matches.as_ref().map(|matches| &matches.path);
                 RouteAction::from_proto(&at.field("route"), action, path, context)
-                    .map(RouteTarget::Forward)
+                    .map(|action| RouteTarget::Forward(Arc::new(action)))
             }
             Some(Action::Redirect(redirect)) => {
                 RedirectAction::from_proto(&at.field("redirect"), redirect)
-                    .map(RouteTarget::Redirect)
+                    .map(|action| RouteTarget::Redirect(Arc::new(action)))
             }
             Some(Action::DirectResponse(response)) => {
                 DirectResponse::from_proto(&at.field("direct_response"), response, context)
-                    .map(RouteTarget::DirectResponse)
+                    .map(|response| RouteTarget::DirectResponse(Arc::new(response)))
             }
             // The reader has refused the others by name, or has reported that there is none.
             Some(Action::FilterAction(_) | Action::NonForwardingAction(_)) | None => None,

@@ -34,9 +34,9 @@ pub struct RouteAction {
     /// set, and `timeout` has no effect; `Some(None)` is no limit.
     pub max_stream_duration: Option<Option<Duration>>,
     /// `max_stream_duration.grpc_timeout_header_max`: `grpc-timeout` of a request counts instead.
-    pub grpc_timeout: Option<GrpcTimeout>,
+    pub grpc_timeout: Option<Box<GrpcTimeout>>,
     /// `max_grpc_timeout`: it counts instead of `timeout`, for gRPC calls.
-    pub max_grpc_timeout: Option<GrpcTimeout>,
+    pub max_grpc_timeout: Option<Box<GrpcTimeout>>,
     /// `idle_timeout`: overrides `stream_idle_timeout` when set; `Some(None)` disables it.
     pub idle_timeout: Option<Option<Duration>>,
     /// `upgrade_configs` of the route: type in lower case and whether it is enabled; overrides the
@@ -53,9 +53,9 @@ pub struct RouteAction {
     /// `append_x_forwarded_host`: the old host goes into `x-forwarded-host` when it is rewritten.
     pub append_x_forwarded_host: bool,
     /// `retry_policy`; without it that of the virtual host counts.
-    pub retry_policy: Option<RetryPolicy>,
+    pub retry_policy: Option<Box<RetryPolicy>>,
     /// `internal_redirect_policy`
-    pub internal_redirects: Option<InternalRedirectPolicy>,
+    pub internal_redirects: Option<Box<InternalRedirectPolicy>>,
 }
 
 /// How forwarding changes the path; the query stays.
@@ -67,9 +67,9 @@ pub enum PathRewrite {
     /// `prefix_rewrite`: what the route's path specifier matched is replaced.
     Prefix(String),
     /// `regex_rewrite`: every match in the path is replaced.
-    Regex(RegexRewrite),
+    Regex(Box<RegexRewrite>),
     /// `path_rewrite_policy` with a template.
-    Template(UriTemplateRewrite),
+    Template(Box<UriTemplateRewrite>),
 }
 
 /// How forwarding changes the host.
@@ -83,7 +83,7 @@ pub enum HostRewrite {
     /// `host_rewrite_header`: to the first value of this field, in lower case.
     Header(String),
     /// `host_rewrite_path_regex`: to what the path becomes.
-    PathRegex(RegexRewrite),
+    PathRegex(Box<RegexRewrite>),
     /// `auto_host_rewrite`: to the name of the host that is chosen, if it has one.
     Auto,
 }
@@ -222,8 +222,8 @@ impl RouteAction {
             // As in Envoy the message alone turns the other one off.
             timeout: timeout.filter(|_| action.max_stream_duration.is_none()),
             max_stream_duration,
-            grpc_timeout: GrpcTimeout::from_proto(at, action),
-            max_grpc_timeout: GrpcTimeout::of_deprecated(at, action),
+            grpc_timeout: GrpcTimeout::from_proto(at, action).map(Box::new),
+            max_grpc_timeout: GrpcTimeout::of_deprecated(at, action).map(Box::new),
             idle_timeout,
             terminates_connect: action
                 .upgrade_configs
@@ -233,10 +233,10 @@ impl RouteAction {
             path_rewrite: path_rewrite?,
             host_rewrite: host_rewrite?,
             append_x_forwarded_host: action.append_x_forwarded_host,
-            retry_policy,
+            retry_policy: retry_policy.map(Box::new),
             internal_redirects: action.internal_redirect_policy.as_ref().map(|policy| {
                 let at = at.field("internal_redirect_policy");
-                InternalRedirectPolicy::from_proto(&at, policy)
+                Box::new(InternalRedirectPolicy::from_proto(&at, policy))
             }),
         })
     }
@@ -257,7 +257,7 @@ impl PathRewrite {
             return None;
         }
         let template = match path {
-            Some(PathMatch::Template(template)) => Some(template),
+            Some(PathMatch::Template(template)) => Some(&**template),
             _ => None,
         };
         if has_prefix {
@@ -271,7 +271,7 @@ impl PathRewrite {
         }
         if let Some(rewrite) = &action.regex_rewrite {
             let rewrite = RegexRewrite::from_proto(&at.field("regex_rewrite"), rewrite);
-            return rewrite.map(PathRewrite::Regex);
+            return rewrite.map(|rewrite| PathRewrite::Regex(Box::new(rewrite)));
         }
         match &action.path_rewrite_policy {
             Some(policy) => template_rewrite(&at.field("path_rewrite_policy"), policy, template),
@@ -303,7 +303,7 @@ fn template_rewrite(
         return None;
     };
     match UriTemplateRewrite::parse(&config.path_template_rewrite, template) {
-        Ok(rewrite) => Some(PathRewrite::Template(rewrite)),
+        Ok(rewrite) => Some(PathRewrite::Template(Box::new(rewrite))),
         Err(reason) => {
             let text = &config.path_template_rewrite;
             at.field("path_template_rewrite").error(format!("`{text}` is no new path: {reason}"));
@@ -323,7 +323,7 @@ impl HostRewrite {
             }
             Some(HostRewriteSpecifier::HostRewritePathRegex(rewrite)) => {
                 let at = at.field("host_rewrite_path_regex");
-                HostRewrite::PathRegex(RegexRewrite::from_proto(&at, rewrite)?)
+                HostRewrite::PathRegex(Box::new(RegexRewrite::from_proto(&at, rewrite)?))
             }
             Some(HostRewriteSpecifier::AutoHostRewrite(flag)) if flag.value => HostRewrite::Auto,
             _ => HostRewrite::Keep,

@@ -36,7 +36,7 @@ pub enum PathMatch {
     /// `path_separated_prefix`: followed by `/` or by nothing.
     SeparatedPrefix(String),
     /// `path_match_policy` with a path template.
-    Template(UriTemplate),
+    Template(Box<UriTemplate>),
     /// `connect_matcher`: CONNECT, which has no path; and nothing but CONNECT.
     Connect,
 }
@@ -222,7 +222,7 @@ impl PathMatch {
                 }
                 let config: UriTemplateMatchConfig = at.unpack(any, TEMPLATE_MATCH)?;
                 let at = at.field("path_template");
-                PathMatch::Template(UriTemplate::checked(&at, &config.path_template)?)
+                PathMatch::Template(Box::new(UriTemplate::checked(&at, &config.path_template)?))
             }
         })
     }

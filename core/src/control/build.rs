@@ -16,8 +16,8 @@ use crate::snapshot::{
     SelectionRules, TcpEntry,
 };
 use crate::stats::{
-    ClusterStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat,
-    Registry, SslStat, TcpStat, TlsInspectorStat,
+    ClusterStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry, SslStat,
+    TcpStat, TlsInspectorStat,
 };
 use crate::transport::{ClientContext, ServerContext};
 use std::collections::{HashMap, HashSet};
@@ -371,8 +371,7 @@ fn endpoints(
         hosts.push(match unchanged {
             Some(host) => Arc::clone(host),
             None => {
-                let prefix = format!("host.{}.{key}", config.stat_name);
-                let id = identities.host(id, key);
+                let (id, stats) = identities.host(id, key, registry);
                 Arc::new(Host {
                     id,
                     address,
@@ -384,7 +383,7 @@ fn endpoints(
                     priority: endpoint.priority,
                     metadata: endpoint.metadata.clone(),
                     connections: is_limited.then(|| identities.connections(id)),
-                    stats: registry.scope(&prefix, HostStat::ALL),
+                    stats,
                 })
             }
         });

@@ -4,6 +4,7 @@
 
 use crate::config;
 use crate::snapshot::{Breakers, ClusterId, HostId, ListenerId};
+use crate::stats::{HostStat, Registry, Scope};
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
@@ -55,7 +56,7 @@ impl fmt::Display for HostKey {
 pub struct Identities {
     clusters: HashMap<String, ClusterId>,
     breakers: Vec<Arc<Breakers>>,
-    hosts: HashMap<(ClusterId, HostKey), HostId>,
+    hosts: HashMap<(ClusterId, HostKey), (HostId, Scope)>,
     /// Of hosts whose connections have had a limit.
     connections: HashMap<HostId, Arc<AtomicU32>>,
     listeners: HashMap<ListenerKey, ListenerId>,
@@ -81,10 +82,16 @@ impl Identities {
         self.breakers[id.0 as usize].clone()
     }
 
-    /// The number of a host.
-    pub fn host(&mut self, cluster: ClusterId, key: HostKey) -> HostId {
+    /// The number and the stats of a host.
+    pub fn host(
+        &mut self,
+        cluster: ClusterId,
+        key: HostKey,
+        registry: &Registry,
+    ) -> (HostId, Scope) {
         let id = HostId(next(&self.hosts));
-        *self.hosts.entry((cluster, key)).or_insert(id)
+        let host = self.hosts.entry((cluster, key));
+        *host.or_insert_with(|| (id, registry.nameless_scope(HostStat::ALL)))
     }
 
     /// The counter of the connections to a host.
@@ -125,9 +132,11 @@ mod tests {
         assert_eq!((a, b), (ClusterId(0), ClusterId(1)));
         assert_eq!(identities.cluster("a"), a);
         let address = HostKey::Address("10.0.0.1:80".parse().unwrap());
-        let of_a = identities.host(a, address.clone());
-        assert_ne!(identities.host(b, address.clone()), of_a, "a host belongs to one cluster");
-        assert_eq!(identities.host(a, address), of_a);
+        let registry = Registry::new(0);
+        let of_a = identities.host(a, address.clone(), &registry);
+        let of_b = identities.host(b, address.clone(), &registry);
+        assert!(of_b.0 != of_a.0 && of_b.1 != of_a.1, "a host belongs to one cluster");
+        assert_eq!(identities.host(a, address, &registry), of_a);
     }
 
     #[test]

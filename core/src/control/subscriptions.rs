@@ -3,9 +3,11 @@
 //! What it leaves to others: the subscriptions (`xds`, `files`), the cells (`counts`).
 
 use super::Control;
+use super::discovery::Discovery;
 use super::dynamic::Want;
 use super::stats::{MembershipStat, SubscriptionStat};
-use crate::config::{Discovery, ResourceKind};
+use crate::config::ResourceKind;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 impl Control {
     /// Something has become of the subscriptions to these names.
@@ -23,7 +25,7 @@ impl Control {
                 names.for_each(|name| counts.subscription(&format!("sds.{name}"), stat));
             }
             ResourceKind::RouteConfiguration => {
-                let names: Vec<&str> = names.collect();
+                let names: HashSet<&str> = names.collect();
                 for manager in self.discovery.dynamic.managers(&self.discovery.base) {
                     let rds = manager.rds.as_ref().map(|rds| rds.name.as_str());
                     if let Some(name) = rds.filter(|name| names.contains(name)) {
@@ -41,12 +43,9 @@ impl Control {
                     SubscriptionStat::InitFetchTimeout => MembershipStat::InitFetchTimeout,
                     SubscriptionStat::ConfigReload => return,
                 };
-                let names: Vec<&str> = names.collect();
-                for cluster in self.discovery.dynamic.clusters(&self.discovery.base) {
-                    let Discovery::Eds(eds) = &cluster.discovery else { continue };
-                    if names.contains(&eds.service_name.as_str()) {
-                        counts.assignment(cluster, stat);
-                    }
+                let Discovery { base, dynamic, .. } = &self.discovery;
+                for cluster in dynamic.clusters_with(base, &names.collect::<Vec<_>>()) {
+                    counts.assignment(cluster, stat);
                 }
             }
             ResourceKind::ScopedRouteConfiguration
@@ -57,12 +56,12 @@ impl Control {
 
     /// What was not wanted before is asked for, and waited for.
     pub(super) fn note_asked(&mut self, wants: &[Want]) {
-        let mut asked = std::collections::BTreeSet::new();
+        let mut asked = BTreeSet::new();
+        let mut new: BTreeMap<ResourceKind, Vec<&str>> = BTreeMap::new();
         for want in wants {
             let wanted = (want.kind, want.name.clone());
             if !self.discovery.asked.contains(&wanted) {
-                let name = want.name.as_deref().into_iter();
-                self.count_names(want.kind, name, SubscriptionStat::UpdateAttempt);
+                new.entry(want.kind).or_default().extend(want.name.as_deref());
                 if let Some(timeout) = want.source.initial_fetch_timeout {
                     self.discovery.wait_until(self.now() + timeout, wanted.clone());
                 }
@@ -70,5 +69,8 @@ impl Control {
             asked.insert(wanted);
         }
         self.discovery.asked = asked;
+        for (kind, names) in new {
+            self.count_names(kind, names.into_iter(), SubscriptionStat::UpdateAttempt);
+        }
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn settle(
 ) {
     if let Some(CompiledTarget::Forward { action, retry, .. }) = route.map(|route| &route.target) {
         let mut duration = action.max_stream_duration;
-        if let Some(grpc) = action.grpc_timeout {
+        if let Some(grpc) = &action.grpc_timeout {
             let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
             duration = told.map(|told| Some(grpc.applied_to(told))).or(duration);
         }
@@ -101,7 +101,7 @@ pub(super) fn settle(
         {
             tell_grpc(&mut stream.request.headers, duration);
         }
-        if let Some(old) = action.max_grpc_timeout
+        if let Some(old) = &action.max_grpc_timeout
             && is_grpc(&stream.request)
         {
             let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);

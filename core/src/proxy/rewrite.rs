@@ -45,7 +45,7 @@ impl CompiledRoute {
     /// rewrite replaces.
     #[must_use]
     pub fn matched_length(&self, path: &[u8]) -> usize {
-        match &self.path {
+        match &self.config.matches.path {
             PathMatch::Prefix(prefix) | PathMatch::SeparatedPrefix(prefix) => {
                 prefix.len().min(path.len())
             }

@@ -8,7 +8,7 @@
 
 use super::codes::{self, Codes};
 use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat, gauge};
-use super::{GrpcStat, Histogram, HostStat, ShardStats, StatId, columns, histogram};
+use super::{GrpcStat, Histogram, ShardStats, StatId, columns, histogram};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -179,6 +179,20 @@ impl Registry {
         self.find_or_make(&prefix, "cluster.".len() + cluster.len(), GrpcStat::ALL)
     }
 
+    /// A scope that no page lists: whoever asked for it keeps it, and reads it with
+    /// [`Registry::value`].
+    pub fn nameless_scope(&self, stats: StatTable) -> Scope {
+        let mut names = self.names();
+        let blocks = stats.iter().map(|(_, kind)| kind.block_cells()).sum();
+        match self.allocate(&mut names, stats.len() as u32, blocks) {
+            Some(scope) => scope,
+            None => {
+                names.refused += 1;
+                names.spill()
+            }
+        }
+    }
+
     fn find_or_make(&self, prefix: &str, outer: usize, stats: StatTable) -> Scope {
         let mut names = self.names();
         if let Some(index) = names.find(prefix, stats) {
@@ -230,8 +244,8 @@ impl Registry {
         }
     }
 
-    /// Every series that is shown, by name, in order of the names. Stats of hosts are not:
-    /// `/clusters` reads them with [`Registry::value`].
+    /// Every series that is shown, by name, in order of the names. Nameless
+    /// scopes are not: `/clusters` reads those of hosts with [`Registry::value`].
     #[must_use]
     pub fn collect(&self) -> Vec<(String, Value)> {
         let mut values = Vec::new();
@@ -262,8 +276,12 @@ impl Registry {
     /// The scopes that pages list, in no order. The lock is not held while cells are read.
     #[must_use]
     pub fn shown(&self) -> Vec<ShownScope> {
-        let listed = |named: &&Named| !named.hidden && named.shown.stats != HostStat::ALL;
-        self.names().scopes.iter().filter(listed).map(|named| named.shown.clone()).collect()
+        self.names()
+            .scopes
+            .iter()
+            .filter(|named| !named.hidden)
+            .map(|named| named.shown.clone())
+            .collect()
     }
 
     /// A stat with this place in its table, and whether it was ever written to.

@@ -233,7 +233,8 @@ impl Builder {
         let hosts = origins.iter().map(|origin| Arc::new(self.host(index, *origin))).collect();
         let mut config = self.cluster.clone();
         config.name = format!("c{index}");
-        config.load_assignment.endpoints = origins.iter().map(|origin| endpoint(*origin)).collect();
+        let assignment = Arc::make_mut(&mut config.load_assignment);
+        assignment.endpoints = origins.iter().map(|origin| endpoint(*origin)).collect();
         let entry = Arc::new(ClusterEntry {
             id: ClusterId(index as u32),
             config: Arc::new(config),
@@ -329,13 +330,13 @@ impl Builder {
         let mut routes = Vec::new();
         for (index, cluster) in shape.routes.iter().enumerate() {
             let Some(cluster) = cluster else { continue };
-            routes.push(Route {
+            routes.push(Arc::new(Route {
                 name: format!("r{index}"),
                 matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
                 body_limit: BodyLimit { bytes: self.kept_bytes, per_request: None },
                 mutations: Default::default(),
                 metadata: Default::default(),
-                target: RouteTarget::Forward(RouteAction {
+                target: RouteTarget::Forward(Arc::new(RouteAction {
                     clusters: vec![WeightedCluster {
                         name: format!("c{cluster}"),
                         weight: 1,
@@ -343,10 +344,10 @@ impl Builder {
                     }],
                     cluster_not_found_status: 503,
                     timeout: Some(ROUTE_TIMEOUT),
-                    retry_policy: self.retry.clone(),
+                    retry_policy: self.retry.clone().map(Box::new),
                     ..RouteAction::default()
-                }),
-            });
+                })),
+            }));
         }
         let domains = vec!["*".into()];
         let all = VirtualHost { name: "all".into(), domains, routes, ..VirtualHost::default() };
@@ -422,7 +423,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
             ..LoadBalancing::default()
         },
         metadata: Default::default(),
-        load_assignment: ClusterLoadAssignment::default(),
+        load_assignment: ClusterLoadAssignment::default().into(),
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
             high: Thresholds::default(),

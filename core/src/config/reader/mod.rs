@@ -11,10 +11,12 @@ mod extension;
 mod hints;
 mod mistakes;
 mod old_names;
+mod plan;
 mod rules;
 mod scalar;
 mod well_known;
 
+pub(super) use clean::is_clean;
 pub(super) use hints::nearest;
 
 use super::ast::{Entry, Mark, Node, Tree, shorten};

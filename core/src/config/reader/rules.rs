@@ -3,6 +3,10 @@
 //!
 //! What it leaves to others: what no .proto file states (each noun's `from_proto`).
 
+mod found;
+
+pub(super) use found::Found;
+
 use super::super::ast::{Mark, shorten};
 use super::Reader;
 use super::scalar::what;
@@ -27,13 +31,13 @@ thread_local! {
 }
 
 #[derive(Default)]
-struct MessageRules {
-    fields: Vec<(FieldDescriptor, FieldRules)>,
-    oneofs: Vec<OneofDescriptor>,
+pub(super) struct MessageRules {
+    pub fields: Vec<(FieldDescriptor, FieldRules)>,
+    pub oneofs: Vec<OneofDescriptor>,
 }
 
 #[derive(Default)]
-struct FieldRules {
+pub(super) struct FieldRules {
     required: bool,
     ignore_empty: bool,
     check: Check,
@@ -105,7 +109,7 @@ impl RuleTable {
         })
     }
 
-    fn read(&self, descriptor: &MessageDescriptor) -> MessageRules {
+    pub(super) fn read(&self, descriptor: &MessageDescriptor) -> MessageRules {
         let mut rules = MessageRules::default();
         for field in descriptor.fields() {
             let options = field.options();
@@ -271,6 +275,10 @@ fn unwrapped(value: &Value) -> Value {
 }
 
 impl<T: PartialOrd + Copy> Range<T> {
+    fn allows(self, value: T) -> bool {
+        self.fault(value, |_| String::new()).is_none()
+    }
+
     fn fault(&self, value: T, show: impl Fn(T) -> String) -> Option<String> {
         if let Some(bound) = self.above.filter(|bound| value <= *bound) {
             return Some(format!("be more than {}", show(bound)));
@@ -423,14 +431,7 @@ impl Reader<'_, '_> {
             if message.has_field(field) || self.report.is_unreadable(&path) {
                 continue;
             }
-            // In a oneof it is required only where it is chosen.
-            if field.containing_oneof().is_some() {
-                continue;
-            }
-            let default_is_wrong = !field.supports_presence()
-                && !rules.ignore_empty
-                && rules.check.fault(&field.default_value()).is_some();
-            if rules.required || default_is_wrong {
+            if rules.is_missed(field) {
                 let reason = format!("`{}` is required", field.name());
                 let hint = format!("add `{}`, {}", field.name(), what_is(field));
                 self.report.error(at, &path, reason, Some(hint));

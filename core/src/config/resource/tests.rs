@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use prost_reflect::DynamicMessage;
 use serde_json::json;
 
 fn read(kind: ResourceKind, text: &str) -> Result<Resource, String> {
@@ -50,9 +51,9 @@ fn encoded(kind: ResourceKind, text: &str) -> (Vec<u8>, bool) {
     let parts: Vec<&Node> = roots.iter().collect();
     let options = Options::default();
     let message = Reader::new(pool, &options, &mut report).read(&parts, &descriptor);
-    let mut report = Report::new(&[]);
-    let is_clean = Reader::new(pool, &options, &mut report).is_clean(&message);
-    (message.encode_to_vec(), is_clean)
+    let bytes = message.encode_to_vec();
+    let is_clean = is_clean(pool, kind.message(), &bytes);
+    (bytes, is_clean)
 }
 
 const SAMPLES: [(ResourceKind, &str); 5] = [

@@ -70,6 +70,8 @@ impl<T> Known<T> {
 #[derive(Clone, Debug, Default)]
 pub struct Dynamic {
     clusters: BTreeMap<String, Arc<Cluster>>,
+    /// The names of these by the names of their assignments.
+    users: HashMap<String, BTreeSet<String>>,
     listeners: BTreeMap<String, Arc<Listener>>,
     scopes: BTreeMap<String, Arc<ScopedRouteConfiguration>>,
     virtual_hosts: BTreeMap<String, Arc<VirtualHost>>,
@@ -261,7 +263,12 @@ impl Dynamic {
             Resource::Cluster(it) if bootstrap.clusters.iter().any(|c| c.name == it.name) => false,
             Resource::Cluster(mut it) => {
                 Arc::make_mut(&mut it).added_via_api = true;
-                replace(&mut self.clusters, name, it)
+                let before = self.clusters.get(name).cloned();
+                let changed = replace(&mut self.clusters, name, it.clone());
+                if changed {
+                    self.note_use(name, before.as_deref(), Some(&it));
+                }
+                changed
             }
             Resource::Listener(it) if bootstrap.listeners.iter().any(|l| l.name == it.name) => {
                 false
@@ -297,7 +304,11 @@ impl Dynamic {
     fn remove(&mut self, kind: ResourceKind, name: &str) -> bool {
         self.broken.remove(&(kind, name.to_owned()));
         match kind {
-            ResourceKind::Cluster => self.clusters.remove(name).is_some(),
+            ResourceKind::Cluster => {
+                let gone = self.clusters.remove(name);
+                self.note_use(name, gone.as_deref(), None);
+                gone.is_some()
+            }
             ResourceKind::Listener => self.listeners.remove(name).is_some(),
             ResourceKind::ScopedRouteConfiguration => self.scopes.remove(name).is_some(),
             ResourceKind::VirtualHost => self.virtual_hosts.remove(name).is_some(),
@@ -306,6 +317,27 @@ impl Dynamic {
             ResourceKind::ClusterLoadAssignment => absent(&mut self.assignments, name),
             ResourceKind::RouteConfiguration => absent(&mut self.routes, name),
             ResourceKind::Secret => absent(&mut self.secrets, name),
+        }
+    }
+
+    /// A cluster has another assignment.
+    fn note_use(&mut self, name: &str, before: Option<&Cluster>, now: Option<&Cluster>) {
+        let assignment =
+            |cluster: Option<&Cluster>| Some(cluster?.discovery.eds()?.service_name.clone());
+        let (before, now) = (assignment(before), assignment(now));
+        if before == now {
+            return;
+        }
+        if let Some(before) = before
+            && let Some(users) = self.users.get_mut(&before)
+        {
+            users.remove(name);
+            if users.is_empty() {
+                self.users.remove(&before);
+            }
+        }
+        if let Some(now) = now {
+            self.users.entry(now).or_default().insert(name.to_owned());
         }
     }
 

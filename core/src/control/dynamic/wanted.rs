@@ -8,7 +8,7 @@ use crate::config::{
     Bootstrap, Cluster, ConfigSource, Discovery, FilterChain, HttpConnectionManager, Listener,
     NetworkFilter, ResourceKind, RouteConfiguration, ScopeRoutes, ScopeSource,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Something to ask for.
@@ -93,6 +93,7 @@ impl Dynamic {
         self.runtime.retain(|name, _| runtime.contains(name.as_str()));
         if !whole.contains(&ResourceKind::Cluster) {
             self.clusters.clear();
+            self.users.clear();
         }
         if !whole.contains(&ResourceKind::Listener) {
             self.listeners.clear();
@@ -111,6 +112,26 @@ impl Dynamic {
         bootstrap: &'a Bootstrap,
     ) -> impl Iterator<Item = &'a Arc<Cluster>> {
         bootstrap.clusters.iter().chain(self.clusters.values())
+    }
+
+    /// The clusters that have these assignments.
+    pub(in crate::control) fn clusters_with<'a>(
+        &'a self,
+        bootstrap: &'a Bootstrap,
+        assignments: &[&'a str],
+    ) -> Vec<&'a Arc<Cluster>> {
+        let mut wanted = HashSet::new();
+        let mut found = Vec::new();
+        for name in assignments.iter().filter(|name| wanted.insert(**name)) {
+            let users = self.users.get(*name).into_iter().flatten();
+            found.extend(users.filter_map(|user| self.clusters.get(user)));
+        }
+        let is_wanted = |cluster: &&Arc<Cluster>| {
+            let eds = cluster.discovery.eds();
+            eds.is_some_and(|eds| wanted.contains(eds.service_name.as_str()))
+        };
+        found.extend(bootstrap.clusters.iter().filter(is_wanted));
+        found
     }
 
     pub(super) fn listeners<'a>(

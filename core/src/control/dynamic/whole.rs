@@ -59,7 +59,7 @@ struct Filled<T, P> {
 impl Filled<Cluster, Arc<ClusterLoadAssignment>> {
     fn of(source: &Arc<Cluster>, assignment: &Arc<ClusterLoadAssignment>) -> Self {
         let mut whole = Cluster::clone(source);
-        whole.load_assignment = ClusterLoadAssignment::clone(assignment);
+        whole.load_assignment = assignment.clone();
         Filled { source: source.clone(), parts: assignment.clone(), whole: Arc::new(whole) }
     }
 }

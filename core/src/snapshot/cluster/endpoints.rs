@@ -45,7 +45,7 @@ pub struct Host {
     /// As configured.
     pub health_status: HealthStatus,
     /// Region, zone, sub-zone.
-    pub locality: [String; 3],
+    pub locality: Arc<[String; 3]>,
     /// `load_balancing_weight` of the locality; 0 if it has none.
     pub locality_weight: u32,
     /// 0 first.

@@ -22,7 +22,7 @@ fn config() -> Arc<Cluster> {
         connect_timeout: std::time::Duration::from_secs(5),
         load_balancing: LoadBalancing::default(),
         metadata: Default::default(),
-        load_assignment: ClusterLoadAssignment::default(),
+        load_assignment: ClusterLoadAssignment::default().into(),
         circuit_breakers: config::CircuitBreakers::default(),
         max_requests_per_connection: None,
         idle_timeout: None,

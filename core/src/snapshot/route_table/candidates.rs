@@ -16,6 +16,7 @@ use std::collections::HashMap;
 /// Slots that take one path and are remembered. With more (so many prefixes of one path that all
 /// have conditions) the trie is asked again for each candidate.
 const SLOTS_MAX: usize = 16;
+use std::sync::Arc;
 use tidegate_http::RequestHead;
 
 /// The routes of one virtual host that have conditions.
@@ -49,7 +50,7 @@ impl Candidates {
     /// Of all routes of a virtual host, those that are not only about a path; `None` if there are
     /// none. With `cuts_parameters`, paths are matched up to their first `;`, except by templates.
     pub(super) fn new(
-        routes: &[Route],
+        routes: &[Arc<Route>],
         cuts_parameters: bool,
         failures: &mut u32,
     ) -> Option<Candidates> {

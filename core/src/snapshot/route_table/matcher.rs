@@ -7,6 +7,7 @@ use super::route_set::RouteSet;
 use super::text::TextMatch;
 use crate::config::{self, MatcherCases, Route};
 use std::collections::HashMap;
+use std::sync::Arc;
 use tidegate_http::RequestHead;
 
 /// A compiled [`config::Matcher`].
@@ -41,7 +42,7 @@ enum Predicate {
 /// What compiling needs to know.
 pub(super) struct Compiling<'c> {
     /// The routes of the virtual host.
-    pub routes: &'c [Route],
+    pub routes: &'c [Arc<Route>],
     /// `ignore_path_parameters_in_path_matching`
     pub cuts_parameters: bool,
     /// Counts the automata that turned out too large.

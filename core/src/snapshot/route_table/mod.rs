@@ -203,13 +203,14 @@ impl CompiledVirtualHost {
         failures: &mut u32,
     ) -> CompiledVirtualHost {
         let host_level = Level::new(&host.mutations);
+        let name: Arc<str> = host.name.as_str().into();
         let routes = (0..).zip(&host.routes).map(|(route, route_config)| {
             let mutations = RouteMutations::new(
                 [&Level::new(&route_config.mutations), &host_level, level],
                 config.most_specific_header_mutations_wins,
             );
             let id = RouteId { virtual_host: number, route };
-            CompiledRoute::new(id, host, route_config, mutations, &cluster)
+            CompiledRoute::new(id, (host, &name), route_config, mutations, &cluster)
         });
         let cuts_parameters = config.ignore_path_parameters_in_path_matching;
         let choice = match &host.matcher {

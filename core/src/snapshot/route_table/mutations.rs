@@ -72,7 +72,10 @@ pub(super) struct Level {
 
 impl Level {
     pub(super) fn new(level: &config::LevelMutations) -> Level {
-        Level { request: Mutations::new(&level.request), response: Mutations::new(&level.response) }
+        Level {
+            request: level.request().and_then(Mutations::new),
+            response: level.response().and_then(Mutations::new),
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::regexes::{Group, Pattern};
 use super::trie::{Ends, Folded, NONE, Plain, Text, Trie};
-use crate::config::{PathMatch, UriTemplate};
+use crate::config::PathMatch;
 use std::collections::BTreeMap;
 
 /// Numbered path specifiers. A number may come several times.
@@ -30,6 +30,12 @@ impl Paths {
     ) -> Paths {
         let (mut sensitive, mut insensitive) = (Vec::new(), Vec::new());
         let mut patterns: BTreeMap<Vec<u8>, Vec<Pattern>> = BTreeMap::new();
+        let mut add_pattern = |number, regex: &str| {
+            // What validation let through parses; see `RouteTable::check_regex`.
+            if let Ok(pattern) = Pattern::parse(number, regex) {
+                patterns.entry(pattern.literal().to_vec()).or_default().push(pattern);
+            }
+        };
         for (number, path, case_sensitive) in paths {
             let prefix = Ends { prefix: number, ..Ends::NOTHING };
             let exact = Ends { exact: number, ..Ends::NOTHING };
@@ -45,12 +51,8 @@ impl Paths {
                     add(string.clone(), exact);
                     add(format!("{string}/"), prefix);
                 }
-                PathMatch::Regex(regex) | PathMatch::Template(UriTemplate { regex, .. }) => {
-                    // What validation let through parses; see `RouteTable::check_regex`.
-                    if let Ok(pattern) = Pattern::parse(number, regex) {
-                        patterns.entry(pattern.literal().to_vec()).or_default().push(pattern);
-                    }
-                }
+                PathMatch::Regex(regex) => add_pattern(number, regex),
+                PathMatch::Template(template) => add_pattern(number, &template.regex),
                 PathMatch::Connect => {}
             }
         }

@@ -9,6 +9,7 @@ use crate::config::{
     self, HostRewrite, PathMatch, PathRewrite, RedirectPath, RewritePart, SubstitutionPart,
 };
 use crate::snapshot::{Body, ClusterId};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One route, with everything looked up that can be.
@@ -16,19 +17,14 @@ use std::time::Duration;
 pub struct CompiledRoute {
     /// Its place in the table.
     pub id: RouteId,
-    /// `name`
-    pub name: String,
+    /// What was asked for.
+    pub config: Arc<config::Route>,
     /// Name of the virtual host.
-    pub virtual_host: String,
-    /// How the path matched, for rewrites: the length of the matched prefix is that of this
-    /// pattern.
-    pub path: PathMatch,
+    pub virtual_host: Arc<str>,
     /// What to do.
     pub target: CompiledTarget,
     /// Header fields that are added and removed, if any are.
     pub mutations: Option<Box<RouteMutations>>,
-    /// `metadata`
-    pub metadata: config::Metadata,
     /// Whether a request that is forwarded is changed by anything below.
     pub changes_requests: bool,
     /// `auto_host_rewrite`
@@ -56,7 +52,7 @@ pub enum CompiledTarget {
         /// `timeout`
         timeout: Option<Duration>,
         /// What was asked for.
-        action: config::RouteAction,
+        action: Arc<config::RouteAction>,
         /// Rewrites, if there are any.
         rewrites: Option<Box<Rewrites>>,
         /// Header fields that go with the choice of a cluster, by cluster; empty when there are
@@ -68,11 +64,11 @@ pub enum CompiledTarget {
         body_limit: CompiledBodyLimit,
     },
     /// Redirect it.
-    Redirect(config::RedirectAction, Option<Box<Replacement>>),
+    Redirect(Arc<config::RedirectAction>, Option<Box<Replacement>>),
     /// Redirect it to the same address with `https`.
     RequireTls,
     /// Answer it.
-    DirectResponse(config::DirectResponse, Option<Box<Body>>),
+    DirectResponse(Arc<config::DirectResponse>, Option<Box<Body>>),
 }
 
 /// What forwarding changes in the start line and the host.
@@ -142,7 +138,7 @@ impl CompiledTarget {
     }
 
     fn forward(
-        action: &config::RouteAction,
+        action: &Arc<config::RouteAction>,
         route: &config::Route,
         host: &config::VirtualHost,
         cluster: impl Fn(&str) -> Option<ClusterId>,
@@ -165,7 +161,7 @@ impl CompiledTarget {
         if choices.iter().all(is_plain) {
             choices.clear();
         }
-        let policy = action.retry_policy.as_ref().or(host.retry_policy.as_ref());
+        let policy = action.retry_policy.as_deref().or(host.retry_policy.as_ref());
         CompiledTarget::Forward {
             clusters,
             total_weight,
@@ -182,12 +178,11 @@ impl CompiledTarget {
 impl CompiledRoute {
     pub(super) fn new(
         id: RouteId,
-        host: &config::VirtualHost,
-        route: &config::Route,
+        (host, host_name): (&config::VirtualHost, &Arc<str>),
+        route: &Arc<config::Route>,
         mutations: Option<Box<RouteMutations>>,
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> CompiledRoute {
-        let path = &route.matches.path;
         let target = match &route.target {
             config::RouteTarget::Forward(action) => {
                 CompiledTarget::forward(action, route, host, cluster)
@@ -219,12 +214,10 @@ impl CompiledRoute {
             ),
             changes_responses: changes || host.include_attempt_count_in_response,
             id,
-            name: route.name.clone(),
-            virtual_host: host.name.clone(),
-            path: path.clone(),
+            config: route.clone(),
+            virtual_host: host_name.clone(),
             target,
             mutations,
-            metadata: route.metadata.clone(),
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
             include_is_timeout_retry_header: host.include_is_timeout_retry_header,
@@ -247,12 +240,10 @@ impl CompiledRoute {
     pub(super) fn require_tls(id: RouteId, host: &config::VirtualHost) -> CompiledRoute {
         CompiledRoute {
             id,
-            name: String::new(),
-            virtual_host: host.name.clone(),
-            path: PathMatch::Prefix(String::new()),
+            config: Arc::new(config::Route::redirect_of_all()),
+            virtual_host: host.name.as_str().into(),
             target: CompiledTarget::RequireTls,
             mutations: None,
-            metadata: config::Metadata::default(),
             changes_requests: false,
             rewrites_host_to_upstream: false,
             changes_responses: false,

@@ -8,6 +8,7 @@ use super::paths::Paths;
 use super::trie::NONE;
 use super::{RouteQuery, without_parameters, without_query};
 use crate::config::Route;
+use std::sync::Arc;
 use tidegate_http::Method;
 
 /// Some routes of a virtual host, which stand side by side in it.
@@ -26,7 +27,7 @@ pub(super) struct RouteSet {
 
 impl RouteSet {
     pub(super) fn new(
-        routes: &[Route],
+        routes: &[Arc<Route>],
         first: u32,
         cuts_parameters: bool,
         failures: &mut u32,

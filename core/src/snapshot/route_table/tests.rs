@@ -12,11 +12,8 @@ use std::time::Duration;
 mod naive;
 
 fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Route {
-    let target = RouteTarget::DirectResponse(DirectResponse {
-        status: 200,
-        body: Vec::new(),
-        body_format: None,
-    });
+    let response = DirectResponse { status: 200, body: Vec::new(), body_format: None };
+    let target = RouteTarget::DirectResponse(response.into());
     let matches = RouteMatch { case_sensitive, ..RouteMatch::new(path) };
     Route {
         name: name.into(),
@@ -58,6 +55,7 @@ fn regex(path: &str) -> PathMatch {
 
 fn virtual_host(name: &str, domains: &[&str], routes: Vec<Route>) -> VirtualHost {
     let domains = domains.iter().map(|domain| (*domain).to_owned()).collect();
+    let routes = routes.into_iter().map(Arc::new).collect();
     VirtualHost { name: name.to_owned(), domains, routes, ..VirtualHost::default() }
 }
 
@@ -73,7 +71,7 @@ fn routes(paths: impl IntoIterator<Item = PathMatch>) -> RouteTable {
 }
 
 fn find<'a>(table: &'a RouteTable, path: &str) -> Option<&'a str> {
-    find_in(table, "host", path).map(|route| route.name.as_str())
+    find_in(table, "host", path).map(|route| route.config.name.as_str())
 }
 
 #[test]
@@ -132,9 +130,9 @@ fn a_virtual_host_without_a_matching_route_does_not_fall_through() {
         virtual_host("one", &["one.com"], vec![route("one", prefix("/one"), true)]),
     ]);
     let find = |host: &str, path: &str| find_in(&table, host, path);
-    assert_eq!(find("ONE.com", "/one").map(|r| r.virtual_host.as_str()), Some("one"));
+    assert_eq!(find("ONE.com", "/one").map(|r| &*r.virtual_host), Some("one"));
     assert!(find("one.com", "/two").is_none());
-    assert_eq!(find("two.com", "/one").map(|r| r.name.as_str()), Some("any"));
+    assert_eq!(find("two.com", "/one").map(|r| r.config.name.as_str()), Some("any"));
 }
 
 #[test]
@@ -151,7 +149,7 @@ fn a_forwarding_route_knows_its_clusters() {
         ..RouteAction::default()
     };
     let mut forward = route("r", prefix("/"), true);
-    forward.target = RouteTarget::Forward(action);
+    forward.target = RouteTarget::Forward(action.into());
     let config = RouteConfiguration {
         virtual_hosts: vec![virtual_host("all", &["*"], vec![forward])],
         ..RouteConfiguration::default()
@@ -180,7 +178,7 @@ fn steps(table: &RouteTable, authority: &str, path: &str) -> (u32, String) {
     let mut steps = 0;
     let head = request(authority, path, &[]);
     let route = table.find_stepwise(&RouteQuery::new(&head, 0), || steps += 1);
-    (steps, route.map_or(String::new(), |route| route.name.clone()))
+    (steps, route.map_or(String::new(), |route| route.config.name.clone()))
 }
 
 #[test]
@@ -289,7 +287,7 @@ fn candidates_are_tried_in_order() {
             let head = request("h", &format!("{long}/x"), &[("x", wanted)]);
             let mut steps = 0;
             let found = table.find_stepwise(&RouteQuery::new(&head, 0), || steps += 1);
-            assert_eq!(found.map(|route| route.name.as_str()), Some(wanted));
+            assert_eq!(found.map(|route| route.config.name.as_str()), Some(wanted));
             let tried = wanted.parse().map_or(100, |number: u32| number + 1);
             assert!(!one_path || steps <= tried + 4, "{steps} steps to {wanted}");
         }
@@ -312,7 +310,7 @@ fn ports_and_path_parameters_are_ignored_where_asked() {
     let template = config::UriTemplate::parse("/t/{a}/c").unwrap();
     let routes = vec![
         route("a", exact("/a"), true),
-        route("t", PathMatch::Template(template), true),
+        route("t", PathMatch::Template(template.into()), true),
         route("any", prefix("/any;x"), true),
     ];
     let config = RouteConfiguration {
@@ -322,7 +320,7 @@ fn ports_and_path_parameters_are_ignored_where_asked() {
         ..RouteConfiguration::default()
     };
     let table = RouteTable::compile(Arc::new(config), |_| None);
-    let name = |host, path| find_in(&table, host, path).map(|route| route.name.as_str());
+    let name = |host, path| find_in(&table, host, path).map(|route| route.config.name.as_str());
     assert_eq!(name("a.com:8080", "/a;b=c"), Some("a"));
     assert_eq!(name("[::1]:80", "/a?;"), Some("a"));
     assert_eq!(name("[::1]", "/a;"), Some("a"));

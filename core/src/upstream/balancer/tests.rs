@@ -328,7 +328,7 @@ fn weighted_localities_share_by_weight_and_hosts_within_them_alike() {
             hostname: String::new(),
             weight: 1,
             health_status,
-            locality,
+            locality: locality.into(),
             locality_weight,
             priority: 0,
             metadata: Default::default(),

@@ -20,7 +20,7 @@ fn hosts(rows: &[Row], locality_weights: &[u32]) -> Vec<Arc<Host>> {
             hostname: String::new(),
             weight,
             health_status,
-            locality: [String::new(), zone.to_string(), String::new()],
+            locality: [String::new(), zone.to_string(), String::new()].into(),
             locality_weight: locality_weights.get(usize::from(zone)).copied().unwrap_or(0),
             priority,
             metadata: Default::default(),

@@ -48,7 +48,7 @@ fn naive<'a>(config: &'a RouteConfiguration, asked: &Asked) -> Option<&'a str> {
         .or_else(|| prefixes.max_by_key(|(domain, _)| domain.len()))
         .or_else(|| all().find(|(domain, _)| *domain == "*"))?;
     let cut = config.ignore_path_parameters_in_path_matching;
-    let matches = |route: &&Route| {
+    let matches = |route: &&Arc<Route>| {
         path_matches(route, &asked.path, cut) && conditions_hold(&route.matches.conditions, asked)
     };
     host.1.routes.iter().find(matches).map(|route| route.name.as_str())
@@ -202,7 +202,7 @@ fn configuration() -> impl Strategy<Value = RouteConfiguration> {
             let number = |(r, (path, case, conditions))| {
                 let mut route = super::route(format!("{h}.{r}"), path, case);
                 route.matches.conditions = conditions;
-                route
+                Arc::new(route)
             };
             let routes = routes.into_iter().enumerate().map(number).collect();
             VirtualHost { name: h.to_string(), domains, routes, ..VirtualHost::default() }
@@ -241,7 +241,7 @@ proptest! {
             let head = request(&asked.authority, &asked.path, &fields);
             let query = RouteQuery::new(&head, asked.random);
             let found = table.find(&query);
-            let name = found.map(|route| route.name.as_str());
+            let name = found.map(|route| route.config.name.as_str());
             prop_assert_eq!(name, naive(&config, asked), "{:?}", asked);
             let explained = table.explain(&query);
             prop_assert_eq!(explained.route, found.map(|route| route.id.route), "{:?}", asked);
