@@ -314,6 +314,13 @@ pub fn cluster(
     identities: &mut Identities,
     registry: &Registry,
 ) -> Arc<ClusterEntry> {
+    if let Some(entry) = previous
+        && Arc::ptr_eq(&entry.config, config)
+        && config.discovery.dns().is_none()
+        && same_context(entry.tls.as_ref(), tls)
+    {
+        return entry.clone();
+    }
     let id = identities.cluster(&config.name);
     let endpoints = endpoints(id, config, previous, names, identities, registry);
     if let Some(entry) = previous

@@ -174,8 +174,14 @@ impl Counts {
         old: (&[Arc<ClusterEntry>], &[Arc<ListenerEntry>]),
         new: (&[Arc<ClusterEntry>], &[Arc<ListenerEntry>]),
     ) {
-        let kept: HashSet<String> = prefixes(new.0, new.1).collect();
-        for prefix in prefixes(old.0, old.1).filter(|prefix| !kept.contains(prefix)) {
+        let is_same = |(old, new): (&Arc<ClusterEntry>, &Arc<ClusterEntry>)| {
+            Arc::ptr_eq(old, new) || old.config.stat_name == new.config.stat_name
+        };
+        // Mostly all of them stay: the names of thousands need not be looked at.
+        let all_stay = old.0.len() == new.0.len() && old.0.iter().zip(new.0).all(is_same);
+        let (of_old, of_new) = if all_stay { (&[][..], &[][..]) } else { (old.0, new.0) };
+        let kept: HashSet<String> = prefixes(of_new, new.1).collect();
+        for prefix in prefixes(of_old, old.1).filter(|prefix| !kept.contains(prefix)) {
             self.registry.hide(&prefix);
         }
     }

@@ -87,10 +87,9 @@ impl Discovery {
 impl Control {
     /// Makes what the bootstrap has, and what is dynamic, the configuration.
     pub(super) fn apply_whole(&mut self) -> Result<Changes, Vec<OpenError>> {
-        let (now, serving) = (self.now(), self.discovery.dynamic.serving());
-        let whole = self.discovery.dynamic.whole(&self.discovery.base, now);
-        let applied = self.apply(whole.bootstrap);
-        let changes = applied.inspect_err(|_| self.discovery.dynamic.serves_on(serving))?;
+        let whole = self.discovery.dynamic.whole(&self.discovery.base, self.now());
+        let changes = self.apply(whole.bootstrap)?;
+        self.discovery.dynamic.serves(whole.serving);
         self.options.state.book.set_waiting(whole.waiting.clone());
         self.discovery.waiting = whole.waiting;
         Ok(changes)
@@ -230,9 +229,15 @@ impl Control {
         let taken = match self.only_assigns(kind, &received, &response) {
             true => self.assign(received),
             false => {
+                let asked = &self.discovery.asked;
+                let was_asked = |name: &str| asked.contains(&(kind, Some(name.to_owned())));
+                let all_asked = received.iter().all(|(one, _)| was_asked(&one.name));
                 let taken = self.take(kind, received, &response.removed, response.whole);
-                // What the new ones name is asked for before they are accepted, as Envoy does.
-                self.ask();
+                // What the new ones name is asked for before they are accepted, as Envoy does; and
+                // what nobody asked for is forgotten.
+                if names_others(kind) || !all_asked {
+                    self.ask();
+                }
                 taken
             }
         };
@@ -272,7 +277,7 @@ impl Control {
         let dynamic = &self.discovery.dynamic;
         kind == ResourceKind::ClusterLoadAssignment
             && response.removed.is_empty()
-            && received.iter().all(|(one, _)| dynamic.is_assigned(&one.name))
+            && received.iter().all(|(one, _)| dynamic.is_assigned(&self.discovery.base, &one.name))
     }
 
     /// Takes endpoints of clusters that serve: nothing else changes, and nothing has to be opened.
@@ -281,7 +286,7 @@ impl Control {
         let kind = ResourceKind::ClusterLoadAssignment;
         let taken = dynamic.handle_response(kind, read, &[], false, base);
         for received in &taken.accepted {
-            let clusters = dynamic.assigned(&received.name);
+            let clusters = dynamic.assigned(base, &received.name);
             self.resources.handle_assignments(&clusters);
         }
         taken
@@ -289,7 +294,6 @@ impl Control {
 
     /// Takes resources; nothing of them where what they ask for cannot be opened.
     fn take(&mut self, kind: ResourceKind, read: Read, removed: &[String], whole: bool) -> Taken {
-        let before = self.discovery.dynamic.clone();
         let Discovery { base, dynamic, .. } = &mut self.discovery;
         let mut taken = dynamic.handle_response(kind, read, removed, whole, base);
         if !taken.changed {
@@ -307,10 +311,11 @@ impl Control {
                     log::info(Component::Config, format_args!("dynamic: {changes}"));
                 }
                 self.discovery.dynamic.refuse_broken(kind, &mut taken);
+                self.discovery.dynamic.keep();
                 taken
             }
             Err(details) => {
-                self.discovery.dynamic = before;
+                self.discovery.dynamic.take_back();
                 let accepted = taken.accepted.drain(..);
                 let failure = |received| Failure { details: details.clone(), received };
                 taken.refused.extend(accepted.map(failure));
@@ -367,6 +372,11 @@ impl Control {
         self.ask();
         self.become_live();
     }
+}
+
+/// Whether resources of this kind can name others.
+fn names_others(kind: ResourceKind) -> bool {
+    !matches!(kind, ResourceKind::ClusterLoadAssignment | ResourceKind::Secret)
 }
 
 fn reasons<E: ToString>(errors: &[E]) -> String {

@@ -51,11 +51,13 @@ pub(super) fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
 
 /// The names that a cluster's endpoints have.
 pub(super) fn names_of(config: &config::Cluster) -> impl Iterator<Item = (DnsName, Refresh)> {
-    config.load_assignment.endpoints.iter().filter_map(move |endpoint| match &endpoint.address {
-        Address::Name { host, .. } => {
-            let dns = config.discovery.dns()?;
-            Some((DnsName::of(host, dns), Refresh::of(dns)))
-        }
-        Address::Socket(_) => None,
+    // A cluster without lookups has no names, and may have many endpoints.
+    config.discovery.dns().into_iter().flat_map(|dns| {
+        config.load_assignment.endpoints.iter().filter_map(move |endpoint| {
+            match &endpoint.address {
+                Address::Name { host, .. } => Some((DnsName::of(host, dns), Refresh::of(dns))),
+                Address::Socket(_) => None,
+            }
+        })
     })
 }

@@ -159,6 +159,8 @@ pub struct Control {
     started: Instant,
     commands: mpsc::Receiver<Command>,
     command_sender: Commands,
+    /// What a configuration before took is to be given back.
+    has_freed: bool,
 }
 
 impl Control {
@@ -184,6 +186,7 @@ impl Control {
             started: Instant::now(),
             commands,
             command_sender,
+            has_freed: false,
             options,
         };
         control.apply_whole()?;
@@ -259,6 +262,9 @@ impl Control {
                     self.counts.access_logs(self.access_logs.lost());
                     self.counts.log_entries(self.access_logs.entries());
                     self.count_streams();
+                    if std::mem::take(&mut self.has_freed) {
+                        tidegate_io::memory::give_back();
+                    }
                     if let Some(ending) = self.dead_shard() {
                         return ending;
                     }
@@ -295,7 +301,7 @@ impl Control {
         let changes = self.resources.handle_update(&prepared, self.now());
         self.options.state.taken(&prepared.bootstrap, tidegate_io::Now::read().unix_us);
         self.options.state.set_warming(self.resources.warming_names());
-        tidegate_io::memory::give_back();
+        self.has_freed = true;
         Ok(changes)
     }
 

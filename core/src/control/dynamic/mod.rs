@@ -12,12 +12,15 @@
 mod received;
 #[cfg(test)]
 mod tests;
+mod undo;
 mod wanted;
 mod whole;
 
 pub use received::{Raw, Received};
 pub use wanted::Want;
 pub use whole::{Serving, Whole};
+
+use undo::Old;
 
 use super::book::{Book, Failure};
 use crate::config::tls::{Secret, SentSecrets};
@@ -67,7 +70,7 @@ impl<T> Known<T> {
 }
 
 /// Resources by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Dynamic {
     clusters: BTreeMap<String, Arc<Cluster>>,
     /// The names of these by the names of their assignments.
@@ -85,6 +88,8 @@ pub struct Dynamic {
     /// before, or not there, until they change.
     broken: BTreeMap<(ResourceKind, String), String>,
     serving: Serving,
+    /// What the last response has replaced.
+    undo: Vec<Old>,
 }
 
 impl Dynamic {
@@ -98,6 +103,7 @@ impl Dynamic {
         whole: bool,
         bootstrap: &Bootstrap,
     ) -> Taken {
+        self.begin();
         let mut taken = Taken::default();
         let mut times: HashMap<&str, usize> = HashMap::new();
         for (one, _) in &received {
@@ -164,16 +170,6 @@ impl Dynamic {
         }
     }
 
-    /// What served when this was asked: [`Dynamic::whole`] changes it.
-    pub fn serving(&self) -> Serving {
-        self.serving.clone()
-    }
-
-    /// This serves on: what [`Dynamic::whole`] has made since was not used.
-    pub fn serves_on(&mut self, serving: Serving) {
-        self.serving = serving;
-    }
-
     /// The time of these is over.
     pub fn handle_expiry(&mut self, kind: ResourceKind, names: &[String]) {
         for name in names {
@@ -187,6 +183,7 @@ impl Dynamic {
                 _ => drop(self.remove(kind, name)),
             }
         }
+        self.keep();
     }
 
     /// Nobody waits any longer for the first answer about these. Whether anybody did.
@@ -194,9 +191,9 @@ impl Dynamic {
         let mut changed = false;
         for name in names {
             changed |= match kind {
-                ResourceKind::ClusterLoadAssignment => absent(&mut self.assignments, name),
-                ResourceKind::RouteConfiguration => absent(&mut self.routes, name),
-                ResourceKind::Secret => absent(&mut self.secrets, name),
+                ResourceKind::ClusterLoadAssignment
+                | ResourceKind::RouteConfiguration
+                | ResourceKind::Secret => self.remove(kind, name),
                 ResourceKind::Cluster
                 | ResourceKind::Listener
                 | ResourceKind::ScopedRouteConfiguration
@@ -204,6 +201,7 @@ impl Dynamic {
                 | ResourceKind::Runtime => self.answered.insert(kind),
             };
         }
+        self.keep();
         changed
     }
 
@@ -224,6 +222,7 @@ impl Dynamic {
                 }
             }
         }
+        self.keep();
     }
 
     /// Whether a resource is here.
@@ -264,22 +263,21 @@ impl Dynamic {
             Resource::Cluster(mut it) => {
                 Arc::make_mut(&mut it).added_via_api = true;
                 let before = self.clusters.get(name).cloned();
-                let changed = replace(&mut self.clusters, name, it.clone());
-                if changed {
-                    self.note_use(name, before.as_deref(), Some(&it));
-                }
-                changed
+                self.note_use(name, before.as_deref(), Some(&it));
+                replace(&mut self.clusters, name, it, (&mut self.undo, Old::Cluster))
             }
             Resource::Listener(it) if bootstrap.listeners.iter().any(|l| l.name == it.name) => {
                 false
             }
-            Resource::Listener(it) => replace(&mut self.listeners, name, it),
+            Resource::Listener(it) => {
+                replace(&mut self.listeners, name, it, (&mut self.undo, Old::Listener))
+            }
             Resource::ScopedRouteConfiguration(it) => {
                 let mut others = self.scopes.values().filter(|other| other.name != it.name);
                 if let Some(other) = others.find(|other| other.key == it.key) {
                     return Err(format!("the scope `{}` has its key", other.name));
                 }
-                replace(&mut self.scopes, name, it)
+                replace(&mut self.scopes, name, it, (&mut self.undo, Old::Scope))
             }
             Resource::VirtualHost(it) => {
                 let of = |name: &str| name.rsplit_once('/').map(|(of, _)| of.to_owned());
@@ -290,33 +288,51 @@ impl Dynamic {
                 if let Some(domain) = it.domains.iter().find(is_taken) {
                     return Err(format!("another virtual host has its domain `{domain}`"));
                 }
-                replace(&mut self.virtual_hosts, name, it)
+                replace(&mut self.virtual_hosts, name, it, (&mut self.undo, Old::VirtualHost))
             }
             Resource::Runtime(_, values) => {
-                self.runtime.insert(name.to_owned(), values.clone()) != Some(values)
+                let old = self.runtime.insert(name.to_owned(), values.clone());
+                let changed = old.as_ref() != Some(&values);
+                self.undo.push(Old::Runtime(name.to_owned(), old));
+                changed
             }
-            Resource::ClusterLoadAssignment(_, it) => know(&mut self.assignments, name, it),
-            Resource::RouteConfiguration(it) => know(&mut self.routes, name, it),
-            Resource::Secret(it) => know(&mut self.secrets, name, it),
+            Resource::ClusterLoadAssignment(_, it) => {
+                know(&mut self.assignments, name, it, (&mut self.undo, Old::Assignment))
+            }
+            Resource::RouteConfiguration(it) => {
+                know(&mut self.routes, name, it, (&mut self.undo, Old::Routes))
+            }
+            Resource::Secret(it) => {
+                know(&mut self.secrets, name, it, (&mut self.undo, Old::Secret))
+            }
         })
     }
 
     fn remove(&mut self, kind: ResourceKind, name: &str) -> bool {
         self.broken.remove(&(kind, name.to_owned()));
+        let undo = &mut self.undo;
         match kind {
             ResourceKind::Cluster => {
                 let gone = self.clusters.remove(name);
                 self.note_use(name, gone.as_deref(), None);
-                gone.is_some()
+                is_gone(name, gone, (&mut self.undo, Old::Cluster))
             }
-            ResourceKind::Listener => self.listeners.remove(name).is_some(),
-            ResourceKind::ScopedRouteConfiguration => self.scopes.remove(name).is_some(),
-            ResourceKind::VirtualHost => self.virtual_hosts.remove(name).is_some(),
-            ResourceKind::Runtime => self.runtime.remove(name).is_some(),
+            ResourceKind::Listener => {
+                is_gone(name, self.listeners.remove(name), (undo, Old::Listener))
+            }
+            ResourceKind::ScopedRouteConfiguration => {
+                is_gone(name, self.scopes.remove(name), (undo, Old::Scope))
+            }
+            ResourceKind::VirtualHost => {
+                is_gone(name, self.virtual_hosts.remove(name), (undo, Old::VirtualHost))
+            }
+            ResourceKind::Runtime => is_gone(name, self.runtime.remove(name), (undo, Old::Runtime)),
             // What is in use stays, as in Envoy; for what never came nobody waits any longer.
-            ResourceKind::ClusterLoadAssignment => absent(&mut self.assignments, name),
-            ResourceKind::RouteConfiguration => absent(&mut self.routes, name),
-            ResourceKind::Secret => absent(&mut self.secrets, name),
+            ResourceKind::ClusterLoadAssignment => {
+                absent(&mut self.assignments, name, (undo, Old::Assignment))
+            }
+            ResourceKind::RouteConfiguration => absent(&mut self.routes, name, (undo, Old::Routes)),
+            ResourceKind::Secret => absent(&mut self.secrets, name, (undo, Old::Secret)),
         }
     }
 
@@ -352,31 +368,57 @@ impl Dynamic {
     }
 }
 
-fn replace<T: PartialEq>(map: &mut BTreeMap<String, Arc<T>>, name: &str, new: Arc<T>) -> bool {
+/// Where to note what is replaced, and as what.
+type Note<'u, T> = (&'u mut Vec<Old>, fn(String, Option<T>) -> Old);
+
+fn replace<T: PartialEq>(
+    map: &mut BTreeMap<String, Arc<T>>,
+    name: &str,
+    new: Arc<T>,
+    (undo, note): Note<'_, Arc<T>>,
+) -> bool {
     if map.get(name).is_some_and(|old| *old == new) {
         return false;
     }
-    map.insert(name.to_owned(), new);
+    let old = map.insert(name.to_owned(), new);
+    undo.push(note(name.to_owned(), old));
     true
 }
 
-fn know<T: PartialEq>(map: &mut HashMap<String, Known<T>>, name: &str, new: Arc<T>) -> bool {
+fn know<T: PartialEq>(
+    map: &mut HashMap<String, Known<T>>,
+    name: &str,
+    new: Arc<T>,
+    (undo, note): Note<'_, Known<T>>,
+) -> bool {
     if map.get(name).and_then(Known::here).is_some_and(|old| *old == new) {
         return false;
     }
-    map.insert(name.to_owned(), Known::Here(new));
+    let old = map.insert(name.to_owned(), Known::Here(new));
+    undo.push(note(name.to_owned(), old));
     true
+}
+
+fn is_gone<T>(name: &str, old: Option<T>, (undo, note): Note<'_, T>) -> bool {
+    let was_there = old.is_some();
+    undo.push(note(name.to_owned(), old));
+    was_there
 }
 
 fn is_here<T>(map: &HashMap<String, Known<T>>, name: &str) -> bool {
     map.get(name).is_some_and(|known| known.here().is_some())
 }
 
-fn absent<T>(map: &mut HashMap<String, Known<T>>, name: &str) -> bool {
+fn absent<T>(
+    map: &mut HashMap<String, Known<T>>,
+    name: &str,
+    (undo, note): Note<'_, Known<T>>,
+) -> bool {
     if map.contains_key(name) {
         return false;
     }
     map.insert(name.to_owned(), Known::Absent);
+    undo.push(note(name.to_owned(), None));
     true
 }
 

@@ -99,7 +99,9 @@ impl Scene {
     fn whole(&mut self) -> Whole {
         let wanted = self.dynamic.wanted(&self.bootstrap);
         self.dynamic.forget_unused(&wanted);
-        self.dynamic.whole(&self.bootstrap, self.now)
+        let mut whole = self.dynamic.whole(&self.bootstrap, self.now);
+        self.dynamic.serves(std::mem::take(&mut whole.serving));
+        whole
     }
 
     /// Names of clusters that came and of listeners, and what waits.

@@ -28,17 +28,17 @@ pub struct Whole {
     pub bootstrap: Bootstrap,
     /// What waits, and for what.
     pub waiting: BTreeMap<String, Vec<String>>,
+    /// To be remembered when it serves: [`Dynamic::serves`].
+    pub serving: Serving,
 }
 
-/// What was complete when it was looked at last.
-#[derive(Clone, Debug, Default)]
+/// What is complete in the configuration that serves.
+#[derive(Debug, Default)]
 pub struct Serving {
     clusters: HashMap<String, Arc<Cluster>>,
     listeners: HashMap<String, Arc<Listener>>,
     /// Clusters with their assignments: what they were made of, and what they became.
     filled_clusters: HashMap<String, Filled<Cluster, Arc<ClusterLoadAssignment>>>,
-    /// The names of these clusters by the names of their assignments.
-    assigned: HashMap<String, Vec<String>>,
     /// Listeners with their routes.
     filled_listeners: HashMap<String, Filled<Listener, Vec<Part>>>,
     /// Clusters that the server has removed, and until when they stay.
@@ -87,19 +87,25 @@ type Missing = Vec<String>;
 
 impl Dynamic {
     /// The configuration that all of it makes.
-    pub fn whole(&mut self, bootstrap: &Bootstrap, now: Instant) -> Whole {
-        let mut waiting = BTreeMap::new();
-        let clusters = self.complete_clusters(bootstrap, &mut waiting);
+    pub fn whole(&self, bootstrap: &Bootstrap, now: Instant) -> Whole {
+        let (mut waiting, mut serving) = (BTreeMap::new(), Serving::default());
+        let mut clusters = self.complete_clusters(bootstrap, &mut waiting, &mut serving);
         let here: HashSet<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let names = self.clusters(bootstrap).map(|cluster| &cluster.name);
         let warming = names.filter(|name| !here.contains(name.as_str())).cloned().collect();
-        let listeners = self.complete_listeners(bootstrap, &warming, now, &mut waiting);
-        let leaving = self.leaving(&clusters, &listeners, now);
-        self.serving.clusters = by_name(&clusters, |cluster| &cluster.name);
-        self.serving.listeners = by_name(&listeners, |listener| &listener.name);
-        let clusters = clusters.into_iter().chain(leaving).collect();
+        let warm = |whole: &Arc<Listener>| self.warm(whole, &warming, now);
+        let listeners = self.complete_listeners(bootstrap, warm, &mut waiting, &mut serving);
+        serving.leaving = self.leaving(&clusters, &listeners, now);
+        serving.clusters = by_name(&clusters, |cluster| &cluster.name);
+        serving.listeners = by_name(&listeners, |listener| &listener.name);
+        clusters.extend(serving.leaving.values().map(|(cluster, _)| cluster.clone()));
         let bootstrap = Bootstrap { clusters, listeners, ..bootstrap.clone() };
-        Whole { bootstrap, waiting }
+        Whole { bootstrap, waiting, serving }
+    }
+
+    /// What was made serves now.
+    pub fn serves(&mut self, serving: Serving) {
+        self.serving = serving;
     }
 
     /// When [`Dynamic::whole`] makes something else by itself.
@@ -109,14 +115,16 @@ impl Dynamic {
     }
 
     fn complete_clusters(
-        &mut self,
+        &self,
         bootstrap: &Bootstrap,
         waiting: &mut BTreeMap<String, Missing>,
+        serving: &mut Serving,
     ) -> Vec<Arc<Cluster>> {
-        let mut complete = Vec::with_capacity(bootstrap.clusters.len() + self.clusters.len());
-        let mut filled = HashMap::new();
+        let count = bootstrap.clusters.len() + self.clusters.len();
+        let mut complete = Vec::with_capacity(count);
+        serving.filled_clusters.reserve(count);
         for cluster in self.clusters(bootstrap) {
-            match self.complete_cluster(cluster, &mut filled) {
+            match self.complete_cluster(cluster, &mut serving.filled_clusters) {
                 Ok(cluster) => complete.push(cluster),
                 Err(missing) => {
                     complete.extend(self.served(&cluster.name));
@@ -126,38 +134,39 @@ impl Dynamic {
                 }
             }
         }
-        let mut assigned: HashMap<String, Vec<String>> = HashMap::new();
-        for (name, Filled { source, .. }) in &filled {
-            if let Discovery::Eds(eds) = &source.discovery {
-                assigned.entry(eds.service_name.clone()).or_default().push(name.clone());
-            }
-        }
-        (self.serving.filled_clusters, self.serving.assigned) = (filled, assigned);
         complete
     }
 
     /// Whether clusters have this assignment, and all of them serve: a newer one changes nothing
     /// else.
-    pub fn is_assigned(&self, name: &str) -> bool {
-        self.serving.assigned.contains_key(name)
+    pub fn is_assigned(&self, bootstrap: &Bootstrap, name: &str) -> bool {
+        let users = self.clusters_with(bootstrap, &[name]);
+        let serves = |user: &&Arc<Cluster>| {
+            let filled = self.serving.filled_clusters.get(&user.name);
+            filled.is_some_and(|filled| Arc::ptr_eq(&filled.source, user))
+        };
+        !users.is_empty()
+            && users.iter().all(serves)
             && self.assignments.get(name).is_some_and(|known| known.here().is_some())
     }
 
     /// The clusters that have this assignment, with what it is now. What [`Dynamic::whole`] makes
     /// has them, too.
-    pub fn assigned(&mut self, name: &str) -> Vec<Arc<Cluster>> {
+    pub fn assigned(&mut self, bootstrap: &Bootstrap, name: &str) -> Vec<Arc<Cluster>> {
+        let users = self.clusters_with(bootstrap, &[name]).into_iter().cloned();
+        let users: Vec<Arc<Cluster>> = users.collect();
         let Some(assignment) = self.assignments.get(name).and_then(Known::here) else {
             return Vec::new();
         };
-        let Serving { assigned, filled_clusters, clusters, .. } = &mut self.serving;
+        let Serving { filled_clusters, clusters, .. } = &mut self.serving;
         let mut changed = Vec::new();
-        for cluster in assigned.get(name).into_iter().flatten() {
-            let Some(filled) = filled_clusters.get_mut(cluster) else { continue };
+        for user in users {
+            let Some(filled) = filled_clusters.get_mut(&user.name) else { continue };
             if Arc::ptr_eq(&filled.parts, assignment) {
                 continue;
             }
             *filled = Filled::of(&filled.source, assignment);
-            clusters.insert(cluster.clone(), filled.whole.clone());
+            clusters.insert(user.name.clone(), filled.whole.clone());
             changed.push(filled.whole.clone());
         }
         changed
@@ -193,24 +202,21 @@ impl Dynamic {
     }
 
     fn complete_listeners(
-        &mut self,
+        &self,
         bootstrap: &Bootstrap,
-        warming: &HashSet<String>,
-        now: Instant,
+        warm: impl Fn(&Arc<Listener>) -> Result<(), (Instant, Missing)>,
         waiting: &mut BTreeMap<String, Missing>,
+        serving: &mut Serving,
     ) -> Vec<Arc<Listener>> {
         let mut complete = Vec::with_capacity(bootstrap.listeners.len() + self.listeners.len());
-        let (mut held, mut filled) = (BTreeMap::new(), HashMap::new());
         for listener in self.listeners(bootstrap) {
-            let until = self.serving.held.get(&listener.name).copied();
-            let until = until.unwrap_or(now + CLUSTERS_MAX);
-            let whole = self.complete_listener(listener, &mut filled).and_then(|whole| {
-                let missing = cold_clusters(&whole, warming);
-                if missing.is_empty() || now >= until {
-                    return Ok(whole);
+            let whole = self.complete_listener(listener, &mut serving.filled_listeners);
+            let whole = whole.and_then(|whole| match warm(&whole) {
+                Ok(()) => Ok(whole),
+                Err((until, missing)) => {
+                    serving.held.insert(listener.name.clone(), until);
+                    Err(missing)
                 }
-                held.insert(listener.name.clone(), until);
-                Err(missing)
             });
             match whole {
                 Ok(listener) => complete.push(listener),
@@ -222,9 +228,20 @@ impl Dynamic {
                 }
             }
         }
-        self.serving.held = held;
-        self.serving.filled_listeners = filled;
         complete
+    }
+
+    /// `Err`: the clusters that a listener waits for, and until when.
+    fn warm(
+        &self,
+        listener: &Listener,
+        warming: &HashSet<String>,
+        now: Instant,
+    ) -> Result<(), (Instant, Missing)> {
+        let until = self.serving.held.get(&listener.name).copied();
+        let until = until.unwrap_or(now + CLUSTERS_MAX);
+        let missing = cold_clusters(listener, warming);
+        if missing.is_empty() || now >= until { Ok(()) } else { Err((until, missing)) }
     }
 
     fn complete_listener(
@@ -333,25 +350,23 @@ impl Dynamic {
 
     /// Clusters that are not there any longer, but are named.
     fn leaving(
-        &mut self,
+        &self,
         clusters: &[Arc<Cluster>],
         listeners: &[Arc<Listener>],
         now: Instant,
-    ) -> Vec<Arc<Cluster>> {
+    ) -> BTreeMap<String, (Arc<Cluster>, Instant)> {
         let here: HashSet<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
         let gone = self.serving.clusters.iter().filter(|(name, _)| !here.contains(name.as_str()));
         let gone = gone.map(|(name, it)| (name.clone(), (it.clone(), now + LEAVING_MAX)));
         let mut leaving: BTreeMap<_, _> = gone.collect();
-        leaving.extend(std::mem::take(&mut self.serving.leaving));
+        leaving.extend(self.serving.leaving.clone());
         leaving.retain(|name, (_, until)| now < *until && !here.contains(name.as_str()));
         if !leaving.is_empty() {
             let chains = listeners.iter().flat_map(|listener| listener.chains());
             let named: HashSet<&str> = chains.flat_map(|it| it.filter.cluster_names()).collect();
             leaving.retain(|name, _| named.contains(name.as_str()));
         }
-        let kept = leaving.values().map(|(cluster, _)| cluster.clone()).collect();
-        self.serving.leaving = leaving;
-        kept
+        leaving
     }
 }
 
