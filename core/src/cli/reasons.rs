@@ -49,7 +49,7 @@ fn path(matches: &RouteMatch) -> String {
 }
 
 fn condition(unmet: Unmet, matches: &RouteMatch, head: &RequestHead) -> String {
-    let conditions = &matches.conditions;
+    let conditions = matches.conditions();
     match unmet {
         Unmet::RuntimeFraction => match conditions.runtime_fraction {
             Some(share) => format!(

@@ -13,7 +13,7 @@ use super::protobuf::split_field;
 use super::redirect::{DirectResponse, RedirectAction};
 use super::retry_policy::RetryPolicy;
 use super::route_action::RouteAction;
-use super::route_match::{MatchConditions, PathMatch, RouteMatch};
+use super::route_match::{PathMatch, RouteMatch};
 use super::support::{SupportedMessage, kept, message, refused, reported, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use prost::{DecodeError, Message};
@@ -403,11 +403,7 @@ impl Route {
     pub(crate) fn redirect_of_all() -> Route {
         Route {
             name: String::new(),
-            matches: RouteMatch {
-                path: PathMatch::Prefix(String::new()),
-                case_sensitive: true,
-                conditions: MatchConditions::default(),
-            },
+            matches: RouteMatch::new(PathMatch::Prefix(String::new())),
             target: RouteTarget::Redirect(Arc::default()),
             body_limit: BodyLimit::default(),
             mutations: LevelMutations::default(),

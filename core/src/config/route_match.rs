@@ -20,8 +20,8 @@ pub struct RouteMatch {
     pub path: PathMatch,
     /// `case_sensitive`, default true. Has no effect on a regex, as in Envoy.
     pub case_sensitive: bool,
-    /// What else must hold.
-    pub conditions: MatchConditions,
+    /// Most have none, and take no room for them.
+    conditions: Option<Box<MatchConditions>>,
 }
 
 /// The path specifier of a route; matched against the path without its query.
@@ -180,14 +180,27 @@ impl RouteMatch {
     /// A match by path alone, with its case.
     #[must_use]
     pub fn new(path: PathMatch) -> RouteMatch {
-        RouteMatch { path, case_sensitive: true, conditions: MatchConditions::default() }
+        RouteMatch { path, case_sensitive: true, conditions: None }
     }
 
     pub(super) fn from_proto(at: &At<'_>, matches: &pb::RouteMatch) -> Option<RouteMatch> {
         let conditions = MatchConditions::from_proto(at, matches);
         let path = PathMatch::from_proto(at, matches.path_specifier.as_ref()?)?;
         let case_sensitive = matches.case_sensitive.is_none_or(|flag| flag.value);
-        Some(RouteMatch { path, case_sensitive, conditions: conditions? })
+        let conditions = Some(conditions?).filter(|it| !it.is_empty()).map(Box::new);
+        Some(RouteMatch { path, case_sensitive, conditions })
+    }
+
+    /// What else must hold.
+    #[must_use]
+    pub fn conditions(&self) -> &MatchConditions {
+        static NONE: MatchConditions = MatchConditions::NONE;
+        self.conditions.as_deref().unwrap_or(&NONE)
+    }
+
+    /// The same, to be changed.
+    pub fn conditions_mut(&mut self) -> &mut MatchConditions {
+        self.conditions.get_or_insert_default()
     }
 }
 
@@ -238,6 +251,14 @@ fn check_exact_path(at: &At<'_>, path: &str) {
 }
 
 impl MatchConditions {
+    const NONE: MatchConditions = MatchConditions {
+        headers: Vec::new(),
+        query_parameters: Vec::new(),
+        runtime_fraction: None,
+        grpc: false,
+        tls_context: None,
+    };
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

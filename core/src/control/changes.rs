@@ -3,7 +3,7 @@
 //! What it leaves to others: making the change.
 
 use crate::config;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Difference {
         old: impl Iterator<Item = (&'a str, &'a Arc<T>)>,
         new: impl Iterator<Item = (&'a str, &'a Arc<T>)>,
     ) -> Difference {
-        let mut old: BTreeMap<_, _> = old.collect();
+        let mut old: HashMap<_, _> = old.collect();
         let mut difference = Difference::default();
         for (name, value) in new {
             match old.remove(name) {
@@ -36,6 +36,7 @@ impl Difference {
             }
         }
         difference.removed = old.into_keys().map(str::to_owned).collect();
+        difference.removed.sort_unstable();
         difference
     }
 

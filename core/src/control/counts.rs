@@ -146,7 +146,7 @@ impl Counts {
 
     /// Something has become of a subscription.
     pub fn subscription(&self, prefix: &str, stat: SubscriptionStat) {
-        self.cells.inc(self.registry.scope(prefix, SubscriptionStat::ALL), stat);
+        self.cells.inc(self.registry.control_scope(prefix, SubscriptionStat::ALL), stat);
     }
 
     /// The same for the assignment of a cluster.
@@ -187,7 +187,7 @@ impl Counts {
     }
 
     fn membership(&self, cluster: &config::Cluster) -> Scope {
-        self.registry.scope(&format!("cluster.{}", cluster.stat_name), MembershipStat::ALL)
+        self.registry.control_scope(&format!("cluster.{}", cluster.stat_name), MembershipStat::ALL)
     }
 }
 

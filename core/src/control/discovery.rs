@@ -6,7 +6,7 @@
 use super::Control;
 use super::book::Failure;
 use super::changes::Changes;
-use super::dynamic::{Dynamic, Taken};
+use super::dynamic::{Dynamic, Received, Taken, Want};
 use super::files::Files;
 use super::open_error::OpenError;
 use super::stats::SubscriptionStat;
@@ -33,6 +33,8 @@ pub(super) struct Discovery {
     waiting: BTreeMap<String, Vec<String>>,
     /// What is wanted.
     pub asked: BTreeSet<Wanted>,
+    /// The same, as it was found.
+    wants: Vec<Want>,
 }
 
 /// Something that is asked for: by a name, or all of a kind.
@@ -55,6 +57,7 @@ impl Discovery {
             files: Files::default(),
             waiting: BTreeMap::new(),
             asked: BTreeSet::new(),
+            wants: Vec::new(),
         }
     }
 
@@ -118,8 +121,21 @@ impl Control {
 
     /// Asks for what the configuration names.
     pub(super) fn ask(&mut self) {
+        let Discovery { base, dynamic, .. } = &self.discovery;
+        self.ask_for(dynamic.wanted(base));
+    }
+
+    /// The same, when nothing has gone and nothing has come that nobody asked for.
+    fn ask_for_more(&mut self) {
+        let Discovery { base, dynamic, wants, .. } = &self.discovery;
+        let now = dynamic.wanted(base);
+        if now != *wants {
+            self.ask_for(now);
+        }
+    }
+
+    fn ask_for(&mut self, wants: Vec<Want>) {
         let Discovery { base, dynamic, xds, files, .. } = &mut self.discovery;
-        let wants = dynamic.wanted(base);
         dynamic.forget_unused(&wants);
         for kind in ResourceKind::ALL {
             self.options.state.book.retain(kind, |name| dynamic.has(kind, name));
@@ -127,6 +143,7 @@ impl Control {
         xds.want(base, &wants);
         files.want(&wants);
         self.note_asked(&wants);
+        self.discovery.wants = wants;
     }
 
     /// Does what an event of a stream asks for.
@@ -230,13 +247,17 @@ impl Control {
             true => self.assign(received),
             false => {
                 let asked = &self.discovery.asked;
-                let was_asked = |name: &str| asked.contains(&(kind, Some(name.to_owned())));
+                let was_asked = |name: &str| {
+                    asked.contains(&(kind, None)) || asked.contains(&(kind, Some(name.to_owned())))
+                };
                 let all_asked = received.iter().all(|(one, _)| was_asked(&one.name));
                 let taken = self.take(kind, received, &response.removed, response.whole);
                 // What the new ones name is asked for before they are accepted, as Envoy does; and
                 // what nobody asked for is forgotten.
-                if names_others(kind) || !all_asked {
+                if taken.removed || !all_asked {
                     self.ask();
+                } else if names_others(kind) {
+                    self.ask_for_more();
                 }
                 taken
             }
@@ -266,9 +287,12 @@ impl Control {
         self.count_names(kind, all(), SubscriptionStat::UpdateAttempt);
         let version = taken.refused.is_empty().then_some(version);
         let book = &self.options.state.book;
+        let dynamic = &self.discovery.dynamic;
+        let is_stray = |one: &Received| !dynamic.has(kind, &one.name);
+        let some_gone = taken.removed || taken.accepted.iter().any(is_stray);
         book.write(kind, version.as_deref(), taken.accepted, taken.refused);
-        if kind != ResourceKind::ClusterLoadAssignment {
-            book.retain(kind, |name| self.discovery.dynamic.has(kind, name));
+        if some_gone && kind != ResourceKind::ClusterLoadAssignment {
+            book.retain(kind, |name| dynamic.has(kind, name));
         }
     }
 

@@ -12,7 +12,6 @@ pub use selection::{Group, SelectionRules, Source, SourceKind};
 use crate::config::{self, Thresholds};
 use crate::stats::Scope;
 use crate::transport::ClientContext;
-use crossbeam_utils::CachePadded;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -131,20 +130,23 @@ pub struct ClusterEntry {
 
 /// Counters of a cluster's circuit breakers of one priority. Exact across shards: there are never
 /// more permits than the limit, and none is refused while there is room.
+///
+/// They stand together on a line of their own: a request that counts in one counts in others.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct Breakers {
     /// Connections, connecting ones included.
-    pub connections: CachePadded<AtomicU32>,
+    pub connections: AtomicU32,
     /// Requests that wait for a connection.
-    pub pending: CachePadded<AtomicU32>,
+    pub pending: AtomicU32,
     /// Requests under way, waiting ones not included.
-    pub requests: CachePadded<AtomicU32>,
+    pub requests: AtomicU32,
     /// Retries: from the decision to send a request once more until that attempt is decided on.
-    pub retries: CachePadded<AtomicU32>,
+    pub retries: AtomicU32,
     /// Shards with requests that wait for a connection while other shards have all that the limit
     /// allows. While it is not zero, a connection that becomes idle closes, so that the permit goes
     /// to who needs it.
-    pub starved: CachePadded<AtomicU32>,
+    pub starved: AtomicU32,
 }
 
 /// Whether a limit has room.

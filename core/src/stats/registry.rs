@@ -94,6 +94,8 @@ struct Names {
     /// prefix.
     by_prefix: HashMap<Arc<str>, Vec<u32>>,
     counters: Arena,
+    /// Of scopes that control counts in, apart from the others: each side's pages are its own.
+    of_control: Arena,
     blocks: Arena,
     chunks: u32,
     /// What scopes get when there are no cells left.
@@ -141,7 +143,8 @@ impl Registry {
         let threads = (0..=shards).map(|_| Arc::new(ShardStats::new())).collect();
         let registry = Registry { threads, names: Mutex::default() };
         let mut names = registry.names();
-        names.spill = registry.allocate(&mut names, SPILL_CELLS, SPILL_BLOCKS);
+        names.spill =
+            registry.allocate(&mut names, |names| &mut names.counters, SPILL_CELLS, SPILL_BLOCKS);
         drop(names);
         registry
     }
@@ -168,7 +171,12 @@ impl Registry {
     /// go on counting. Shows the scope again if it was hidden. `stats` is one of the `ALL` tables
     /// of `names`.
     pub fn scope(&self, prefix: &str, stats: StatTable) -> Scope {
-        self.find_or_make(prefix, 0, stats)
+        self.find_or_make(prefix, 0, stats, |names| &mut names.counters)
+    }
+
+    /// The same for stats that only the control thread counts.
+    pub fn control_scope(&self, prefix: &str, stats: StatTable) -> Scope {
+        self.find_or_make(prefix, 0, stats, |names| &mut names.of_control)
     }
 
     /// The scope within that of a cluster for one gRPC method, `service.method`, or for those that
@@ -176,7 +184,8 @@ impl Registry {
     pub fn grpc_scope(&self, cluster: &str, method: &str) -> Scope {
         let dot = if method.is_empty() { "" } else { "." };
         let prefix = format!("cluster.{cluster}.grpc{dot}{method}");
-        self.find_or_make(&prefix, "cluster.".len() + cluster.len(), GrpcStat::ALL)
+        let outer = "cluster.".len() + cluster.len();
+        self.find_or_make(&prefix, outer, GrpcStat::ALL, |names| &mut names.counters)
     }
 
     /// A scope that no page lists: whoever asked for it keeps it, and reads it with
@@ -184,7 +193,7 @@ impl Registry {
     pub fn nameless_scope(&self, stats: StatTable) -> Scope {
         let mut names = self.names();
         let blocks = stats.iter().map(|(_, kind)| kind.block_cells()).sum();
-        match self.allocate(&mut names, stats.len() as u32, blocks) {
+        match self.allocate(&mut names, |names| &mut names.counters, stats.len() as u32, blocks) {
             Some(scope) => scope,
             None => {
                 names.refused += 1;
@@ -193,14 +202,20 @@ impl Registry {
         }
     }
 
-    fn find_or_make(&self, prefix: &str, outer: usize, stats: StatTable) -> Scope {
+    fn find_or_make(
+        &self,
+        prefix: &str,
+        outer: usize,
+        stats: StatTable,
+        arena: fn(&mut Names) -> &mut Arena,
+    ) -> Scope {
         let mut names = self.names();
         if let Some(index) = names.find(prefix, stats) {
             names.show(index);
             return names.scopes[index].shown.scope;
         }
         let blocks = stats.iter().map(|(_, kind)| kind.block_cells()).sum();
-        let made = self.allocate(&mut names, stats.len() as u32, blocks);
+        let made = self.allocate(&mut names, arena, stats.len() as u32, blocks);
         let Some(scope) = made else {
             names.refused += 1;
             return names.spill();
@@ -329,26 +344,38 @@ impl Registry {
 
     /// Finds cells, and makes the chunks that they are in on every thread's side before anybody
     /// learns of them.
-    fn allocate(&self, names: &mut Names, cells: u32, block_cells: u32) -> Option<Scope> {
-        let Names { counters, blocks, chunks, .. } = names;
-        let base = self.take(counters, chunks, cells)?;
+    fn allocate(
+        &self,
+        names: &mut Names,
+        arena: fn(&mut Names) -> &mut Arena,
+        cells: u32,
+        block_cells: u32,
+    ) -> Option<Scope> {
+        let base = self.take(names, arena, cells)?;
         let blocks = match block_cells {
             0 => base,
-            cells => self.take(blocks, chunks, cells)?,
+            cells => self.take(names, |names| &mut names.blocks, cells)?,
         };
         Some(Scope { base: StatId(base), blocks: StatId(blocks) })
     }
 
-    fn take(&self, arena: &mut Arena, chunks: &mut u32, cells: u32) -> Option<u32> {
+    fn take(
+        &self,
+        names: &mut Names,
+        arena: fn(&mut Names) -> &mut Arena,
+        cells: u32,
+    ) -> Option<u32> {
         assert!(cells <= CHUNK_CELLS, "a table of {cells} cells");
-        if arena.end - arena.next < cells {
-            if *chunks == CHUNKS_MAX {
+        let chunk = names.chunks;
+        if arena(names).end - arena(names).next < cells {
+            if chunk == CHUNKS_MAX {
                 return None;
             }
-            self.threads.iter().for_each(|thread| thread.ensure_chunk(*chunks));
-            *arena = Arena { next: *chunks * CHUNK_CELLS, end: (*chunks + 1) * CHUNK_CELLS };
-            *chunks += 1;
+            self.threads.iter().for_each(|thread| thread.ensure_chunk(chunk));
+            *arena(names) = Arena { next: chunk * CHUNK_CELLS, end: (chunk + 1) * CHUNK_CELLS };
+            names.chunks += 1;
         }
+        let arena = arena(names);
         let first = arena.next;
         arena.next = (first + cells).next_multiple_of(SCOPE_ALIGNMENT).min(arena.end);
         Some(first)

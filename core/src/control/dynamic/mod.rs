@@ -40,6 +40,8 @@ pub struct Taken {
     pub refused: Vec<Failure>,
     /// Whether anything is different.
     pub changed: bool,
+    /// Whether something may be gone.
+    pub removed: bool,
 }
 
 impl Taken {
@@ -104,7 +106,7 @@ impl Dynamic {
         bootstrap: &Bootstrap,
     ) -> Taken {
         self.begin();
-        let mut taken = Taken::default();
+        let mut taken = Taken { removed: whole || !removed.is_empty(), ..Taken::default() };
         let mut times: HashMap<&str, usize> = HashMap::new();
         for (one, _) in &received {
             *times.entry(&one.name).or_default() += 1;

@@ -241,11 +241,14 @@ fn a_newer_assignment_changes_only_its_clusters() {
     scene.gets(ResourceKind::Cluster, &[cluster("a"), cluster("b")]);
     scene.gets(ResourceKind::ClusterLoadAssignment, &[assignment("a", 1)]);
     assert_eq!(scene.shown(), shown("a", "", "cluster `b`: assignment `b`"));
-    assert!(scene.dynamic.is_assigned("a") && !scene.dynamic.is_assigned("b"));
+    assert!(
+        scene.dynamic.is_assigned(&scene.bootstrap, "a")
+            && !scene.dynamic.is_assigned(&scene.bootstrap, "b")
+    );
     scene.gets(ResourceKind::ClusterLoadAssignment, &[assignment("a", 2)]);
-    let changed = scene.dynamic.assigned("a");
+    let changed = scene.dynamic.assigned(&scene.bootstrap, "a");
     assert_eq!(changed.len(), 1);
-    assert_eq!(scene.dynamic.assigned("a").len(), 0);
+    assert_eq!(scene.dynamic.assigned(&scene.bootstrap, "a").len(), 0);
     let whole = scene.whole().bootstrap;
     assert!(Arc::ptr_eq(&whole.clusters[1], &changed[0]));
 }

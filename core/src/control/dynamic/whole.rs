@@ -89,14 +89,13 @@ impl Dynamic {
     /// The configuration that all of it makes.
     pub fn whole(&self, bootstrap: &Bootstrap, now: Instant) -> Whole {
         let (mut waiting, mut serving) = (BTreeMap::new(), Serving::default());
-        let mut clusters = self.complete_clusters(bootstrap, &mut waiting, &mut serving);
-        let here: HashSet<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        let names = self.clusters(bootstrap).map(|cluster| &cluster.name);
-        let warming = names.filter(|name| !here.contains(name.as_str())).cloned().collect();
+        let mut warming = HashSet::new();
+        let mut clusters =
+            self.complete_clusters(bootstrap, &mut waiting, &mut warming, &mut serving);
+        serving.clusters = by_name(&clusters, |cluster| &cluster.name);
         let warm = |whole: &Arc<Listener>| self.warm(whole, &warming, now);
         let listeners = self.complete_listeners(bootstrap, warm, &mut waiting, &mut serving);
-        serving.leaving = self.leaving(&clusters, &listeners, now);
-        serving.clusters = by_name(&clusters, |cluster| &cluster.name);
+        serving.leaving = self.leaving(&serving.clusters, &listeners, now);
         serving.listeners = by_name(&listeners, |listener| &listener.name);
         clusters.extend(serving.leaving.values().map(|(cluster, _)| cluster.clone()));
         let bootstrap = Bootstrap { clusters, listeners, ..bootstrap.clone() };
@@ -118,6 +117,7 @@ impl Dynamic {
         &self,
         bootstrap: &Bootstrap,
         waiting: &mut BTreeMap<String, Missing>,
+        warming: &mut HashSet<String>,
         serving: &mut Serving,
     ) -> Vec<Arc<Cluster>> {
         let count = bootstrap.clusters.len() + self.clusters.len();
@@ -127,7 +127,10 @@ impl Dynamic {
             match self.complete_cluster(cluster, &mut serving.filled_clusters) {
                 Ok(cluster) => complete.push(cluster),
                 Err(missing) => {
-                    complete.extend(self.served(&cluster.name));
+                    match self.served(&cluster.name) {
+                        Some(before) => complete.push(before),
+                        None => drop(warming.insert(cluster.name.clone())),
+                    }
                     if !missing.is_empty() {
                         waiting.insert(format!("cluster `{}`", cluster.name), missing);
                     }
@@ -351,16 +354,15 @@ impl Dynamic {
     /// Clusters that are not there any longer, but are named.
     fn leaving(
         &self,
-        clusters: &[Arc<Cluster>],
+        here: &HashMap<String, Arc<Cluster>>,
         listeners: &[Arc<Listener>],
         now: Instant,
     ) -> BTreeMap<String, (Arc<Cluster>, Instant)> {
-        let here: HashSet<&str> = clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        let gone = self.serving.clusters.iter().filter(|(name, _)| !here.contains(name.as_str()));
+        let gone = self.serving.clusters.iter().filter(|(name, _)| !here.contains_key(*name));
         let gone = gone.map(|(name, it)| (name.clone(), (it.clone(), now + LEAVING_MAX)));
         let mut leaving: BTreeMap<_, _> = gone.collect();
         leaving.extend(self.serving.leaving.clone());
-        leaving.retain(|name, (_, until)| now < *until && !here.contains(name.as_str()));
+        leaving.retain(|name, (_, until)| now < *until && !here.contains_key(name));
         if !leaving.is_empty() {
             let chains = listeners.iter().flat_map(|listener| listener.chains());
             let named: HashSet<&str> = chains.flat_map(|it| it.filter.cluster_names()).collect();

@@ -63,7 +63,7 @@ impl Candidates {
             if !is_candidate(route, cuts_parameters) {
                 continue;
             }
-            let mut conditions = Conditions::new(&matches.conditions, failures);
+            let mut conditions = Conditions::new(matches.conditions(), failures);
             let mut path = &matches.path;
             if let (PathMatch::Template(template), true) = (path, cuts_parameters) {
                 conditions = conditions.with_template(&template.regex, failures);
@@ -214,6 +214,6 @@ pub(super) fn is_candidate(route: &Route, cuts_parameters: bool) -> bool {
     match &route.matches.path {
         PathMatch::Connect => true,
         PathMatch::Template(_) if cuts_parameters => true,
-        _ => !route.matches.conditions.is_empty(),
+        _ => !route.matches.conditions().is_empty(),
     }
 }

@@ -159,7 +159,7 @@ impl CompiledTarget {
             |choice: &RouteMutations| choice.request.is_empty() && choice.response.is_empty();
         let mut choices: Vec<RouteMutations> = action.clusters.iter().map(choice).collect();
         if choices.iter().all(is_plain) {
-            choices.clear();
+            choices = Vec::new();
         }
         let policy = action.retry_policy.as_deref().or(host.retry_policy.as_ref());
         CompiledTarget::Forward {

@@ -228,7 +228,7 @@ fn routes_with_conditions_do_not_slow_down_those_without() {
         .map(|i| route(i.to_string(), prefix(&format!("/api/service{i:05}/")), true))
         .collect();
     for number in [3, 5_000] {
-        paths[number].matches.conditions.grpc = true;
+        paths[number].matches.conditions_mut().grpc = true;
     }
     let table = table(vec![virtual_host("all", &["*"], paths)]);
     let (first, _) = steps(&table, "host", "/api/service00000/x");
@@ -251,9 +251,9 @@ fn candidates_with_one_string_are_all_found() {
     for (first, second, case, path) in rows {
         for (one, two) in [(first.clone(), second.clone()), (second, first)] {
             let mut one = route("one", one, case);
-            one.matches.conditions.runtime_fraction = Some(never());
+            one.matches.conditions_mut().runtime_fraction = Some(never());
             let mut two = route("two", two, case);
-            two.matches.conditions.tls_context = Some(config::TlsContextMatch::default());
+            two.matches.conditions_mut().tls_context = Some(config::TlsContextMatch::default());
             let table = table(vec![virtual_host("all", &["*"], vec![one, two])]);
             assert_eq!(find(&table, path), Some("two"), "{path}");
         }
@@ -266,7 +266,7 @@ fn candidates_with_one_string_are_all_found() {
 fn candidates_are_tried_in_order() {
     let with_header = |name: &str, path: PathMatch| {
         let mut route = route(name, path, true);
-        route.matches.conditions.headers.push(config::HeaderMatcher {
+        route.matches.conditions_mut().headers.push(config::HeaderMatcher {
             name: "x".to_owned(),
             value: config::HeaderValueMatch::Text(config::StringMatcher::new(
                 config::StringPattern::Exact(name.to_owned()),

@@ -49,7 +49,7 @@ fn naive<'a>(config: &'a RouteConfiguration, asked: &Asked) -> Option<&'a str> {
         .or_else(|| all().find(|(domain, _)| *domain == "*"))?;
     let cut = config.ignore_path_parameters_in_path_matching;
     let matches = |route: &&Arc<Route>| {
-        path_matches(route, &asked.path, cut) && conditions_hold(&route.matches.conditions, asked)
+        path_matches(route, &asked.path, cut) && conditions_hold(route.matches.conditions(), asked)
     };
     host.1.routes.iter().find(matches).map(|route| route.name.as_str())
 }
@@ -201,7 +201,7 @@ fn configuration() -> impl Strategy<Value = RouteConfiguration> {
             domains.retain(|domain| seen.insert(domain.clone()));
             let number = |(r, (path, case, conditions))| {
                 let mut route = super::route(format!("{h}.{r}"), path, case);
-                route.matches.conditions = conditions;
+                *route.matches.conditions_mut() = conditions;
                 Arc::new(route)
             };
             let routes = routes.into_iter().enumerate().map(number).collect();
