@@ -21,7 +21,7 @@ pub struct RouteMatch {
     /// `case_sensitive`, default true. Has no effect on a regex, as in Envoy.
     pub case_sensitive: bool,
     /// Most have none, and take no room for them.
-    conditions: Option<Box<MatchConditions>>,
+    pub(crate) conditions: Option<Box<MatchConditions>>,
 }
 
 /// The path specifier of a route; matched against the path without its query.

@@ -206,7 +206,7 @@ fn routes() {
     assert_eq!(redirect.path, RedirectPath::Replace("/p".to_owned()));
     assert!(redirect.status == 308 && redirect.strip_query);
     let RouteTarget::Redirect(redirect) = target("redirect: {}") else { panic!() };
-    assert_eq!((redirect.scheme, redirect.port, redirect.status), (None, None, 301));
+    assert_eq!((&redirect.scheme, redirect.port, redirect.status), (&None, None, 301));
 
     let RouteTarget::DirectResponse(response) =
         target("direct_response: { status: 204, body: { inline_bytes: \"aGk-_w\" } }")
@@ -288,7 +288,7 @@ fn clusters_and_endpoints() {
     assert_eq!(endpoint.address, Address::Name { host, port: 81 });
     assert_eq!((endpoint.hostname.as_str(), endpoint.weight), ("h", 3));
     assert_eq!(endpoint.health_status, HealthStatus::Draining);
-    assert_eq!(endpoint.locality, ["r", "z", "s"]);
+    assert_eq!(*endpoint.locality, ["r", "z", "s"]);
     assert_eq!(cluster.load_assignment.endpoints[1].health_status, HealthStatus::Unknown);
 }
 
