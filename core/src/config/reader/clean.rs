@@ -77,18 +77,14 @@ impl Reader<'_, '_> {
             Value::Message(message) => match message.descriptor().full_name() {
                 "google.protobuf.Any" => self.is_clean_any(holder, message, scope, depth),
                 "google.protobuf.Duration" => is_duration(message),
-                name if name.starts_with("google.protobuf.") => true,
+                name if name.starts_with("google.protobuf.") => is_plain(message),
                 _ => self.is_clean_message(message, scope, depth),
             },
             Value::EnumNumber(number) => match field.kind() {
                 Kind::Enum(descriptor) => has_value(&descriptor, *number),
                 _ => false,
             },
-            // Text can have what YAML cannot.
-            Value::String(text) => text.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
-            Value::F32(number) => number.is_finite(),
-            Value::F64(number) => number.is_finite(),
-            _ => true,
+            _ => is_plain_value(value),
         }
     }
 
@@ -115,6 +111,25 @@ impl Reader<'_, '_> {
             Ok(message) => self.is_clean_message(&message, scope, depth + 1),
             Err(_) => false,
         }
+    }
+}
+
+/// Whether a message of protobuf's own, about which there are no rules, has only what it may have.
+fn is_plain(message: &DynamicMessage) -> bool {
+    let mut fields = message.fields();
+    message.unknown_fields().next().is_none() && fields.all(|(_, value)| is_plain_value(value))
+}
+
+fn is_plain_value(value: &Value) -> bool {
+    match value {
+        // Text can have what YAML cannot.
+        Value::String(text) => text.bytes().all(|byte| (b' '..=b'~').contains(&byte)),
+        Value::F32(number) => number.is_finite(),
+        Value::F64(number) => number.is_finite(),
+        Value::Message(message) => is_plain(message),
+        Value::List(items) => items.iter().all(is_plain_value),
+        Value::Map(entries) => entries.values().all(is_plain_value),
+        _ => true,
     }
 }
 
