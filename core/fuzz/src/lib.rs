@@ -3,6 +3,10 @@
 //! What it leaves to others: where the bytes come from (`fuzz_targets`).
 #![allow(clippy::panic, reason = "a panic is how a fuzz target says what is wrong")]
 
+pub mod change;
+pub mod resource;
+pub mod wire;
+
 use tidegate::config::{NetworkFilter, Options, load, read_bytes, render};
 use tidegate::snapshot::{ClusterId, RouteTable};
 

@@ -6,14 +6,18 @@ Its snapshots change all clusters and routes at once, three times; a way has pas
 through every listener succeed after each change. The real Envoy 1.40 passes all of it. What it
 leaves to others: what a server does wrong (`test_xds`).
 """
+import json
 import subprocess
 
-from rig import limit
+from rig import Client, alone, limit
+from rig.origin import wait_for_port
 from rig.proxy import can_bind
 from rig.tools import tool
 
 MESSAGE = "Hi, there!\n"
 LISTENERS = 12
+# Where the listener of the example server is.
+EXAMPLE_PORT = 10000
 # By name: the way, how many runtime layers there are, and what else the programme is told.
 WAYS = {
     "ads": ("ads", 2, []),
@@ -106,3 +110,39 @@ def test_integration(rig):
             text = said.decode(errors="replace")
             assert programme.returncode == 0, f"{text[-3000:]}\n{proxy.log()[-5000:]}"
             proxy.stop()
+
+
+@alone
+@limit(60)
+def test_example_server(rig):
+    """The example of go-control-plane's pages, of which one listener on port 10000 comes: all that
+    it gives is taken. No request goes to its cluster, which is a server on the Internet."""
+    port = rig.port()
+    with subprocess.Popen([tool("go-control-plane-example"), f"-port={port}"],
+                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_for_port(port, server)
+            made = bootstrap("ads", 0, rig.port(), {"port": port, "als": rig.port()})
+            proxy = rig.proxy(made, ready=None)
+            wait_for_port(EXAMPLE_PORT, proxy.process, 20)
+            assert example_answers()
+            stats = proxy.stats()
+            kinds = ("cluster_manager.cds", "listener_manager.lds", "http.http.rds.local_route")
+            for kind in kinds:
+                assert stats[f"{kind}.update_success"] == 1, (kind, stats)
+                assert stats[f"{kind}.update_rejected"] == 0, (kind, stats)
+            dump = json.loads(proxy.fetch("/config_dump")[1])["configs"]
+            active = [part["dynamic_active_clusters"] for part in dump
+                      if "dynamic_active_clusters" in part][0]
+            assert [one["cluster"]["name"] for one in active] == ["example_proxy_cluster"], active
+            server.kill()
+            proxy.wait_stat("control_plane.connected_state", 0)
+            assert example_answers()
+        finally:
+            server.kill()
+
+
+def example_answers():
+    """Whether the listener has its routes: one for all paths, which `*` is none of."""
+    with Client(EXAMPLE_PORT) as client:
+        return client.ask("*", method="OPTIONS").status == 404

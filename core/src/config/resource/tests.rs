@@ -171,6 +171,19 @@ fn what_is_to_be_told_is_not_clean() {
     assert_eq!(clean(&unknown), None);
 }
 
+/// Protobuf's own messages have no fields that are supported or not, but not any field.
+#[test]
+fn a_struct_with_a_field_that_there_is_not_is_not_clean() {
+    let host = |value: [u8; 2]| {
+        let metadata = [b"\x0a\x0e\x0a\x01a\x12\x09\x0a\x07\x0a\x01k\x12\x02", &value[..]].concat();
+        let bytes = [b"\x0a\x01v\x12\x01*\xc2\x01\x10", &metadata[..]].concat();
+        super::clean(ResourceKind::VirtualHost, &bytes, &ResourceContext::default())
+    };
+    let (bool_value, field_14) = ([0x20, 1], [0x70, 1]);
+    assert!(host(bool_value).is_some());
+    assert_eq!(host(field_14), None);
+}
+
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     let error = read(ResourceKind::Cluster, "{ name: c, lb_policy: MAGLEV }").unwrap_err();
