@@ -7,6 +7,10 @@
 //! What it leaves to others: frames, and what is not the codec.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::expect_used)] // a clock is what a benchmark is for
 
+#[path = "common/fields.rs"]
+mod fields;
+
+use fields::{BROWSER, RESPONSE};
 use std::hint::black_box;
 use std::time::Instant;
 use tidegate_http::Headers;
@@ -14,43 +18,6 @@ use tidegate_http::h2::hpack::{Decoder, Encoder, Indexing};
 
 const ROUNDS: usize = 100;
 const HEADS_PER_ROUND: usize = 1000;
-
-/// `#` is another number in each head.
-const BROWSER: &[(&str, &str)] = &[
-    (":method", "GET"),
-    (":scheme", "https"),
-    (":authority", "www.example.com"),
-    (":path", "/assets/app/main.js?v=#&theme=dark"),
-    ("sec-ch-ua", "\"Chromium\";v=\"130\", \"Google Chrome\";v=\"130\", \"Not?A_Brand\";v=\"99\""),
-    ("sec-ch-ua-mobile", "?0"),
-    (
-        "user-agent",
-        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
-         Chrome/130.0.0.0 Safari/537.36",
-    ),
-    ("sec-ch-ua-platform", "\"Linux\""),
-    ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"),
-    ("sec-fetch-site", "same-origin"),
-    ("sec-fetch-mode", "no-cors"),
-    ("sec-fetch-dest", "script"),
-    ("referer", "https://www.example.com/account/overview"),
-    ("accept-encoding", "gzip, deflate, br, zstd"),
-    ("accept-language", "en-GB,en;q=0.9,de;q=0.8"),
-    ("cookie", "session=3f2b8c0e9d7a4e51b6f0c2d8a1e47f93"),
-    ("cookie", "_ga=GA1.1.1234567890.1700000000"),
-];
-
-const RESPONSE: &[(&str, &str)] = &[
-    (":status", "200"),
-    ("server", "envoy"),
-    ("date", "Fri, 20 Nov 2026 15:15:22 GMT"),
-    ("content-type", "application/json; charset=utf-8"),
-    ("content-length", "#"),
-    ("cache-control", "no-cache, no-store"),
-    ("vary", "accept-encoding"),
-    ("x-request-id", "6c1a4f0e-0c0d-4b8f-9d55-3a#"),
-    ("x-envoy-upstream-service-time", "#"),
-];
 
 type Lines = Vec<(Vec<u8>, Vec<u8>)>;
 

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: timing and counting.
 
+use std::ops::Range;
 use tidegate_http::h1::{
     Event, Options, RequestDecoder, ResponseDecoder, encode_request, encode_response,
     strip_hop_by_hop,
@@ -114,10 +115,29 @@ impl Responses {
         }
     }
 
+    /// Decoded to its end. Answers whether it went as it should.
+    #[allow(dead_code)] // not replayed
+    pub fn decode(&mut self, input: &[u8]) -> bool {
+        self.head_of(input).is_some_and(|at| self.rest_of(&input[at..]).is_some())
+    }
+
+    /// Where the body begins.
+    fn head_of(&mut self, input: &[u8]) -> Option<usize> {
+        self.decoder.expect(&self.request);
+        self.decoder.decode(input, &mut self.head).ok().map(|step| step.consumed)
+    }
+
+    /// The body.
+    fn rest_of(&mut self, rest: &[u8]) -> Option<Range<usize>> {
+        let data = self.decoder.decode(rest, &mut self.head).ok()?;
+        let Event::Data(range) = data.event else { return None };
+        let end = self.decoder.decode(&[], &mut self.head).ok()?;
+        (end.event == Event::End).then_some(range)
+    }
+
     /// Decoded to its end, stripped, given a field, and encoded with its body.
     pub fn proxy(&mut self, input: &[u8]) -> bool {
-        self.decoder.expect(&self.request);
-        let Ok(step) = self.decoder.decode(input, &mut self.head) else { return false };
+        let Some(at) = self.head_of(input) else { return false };
         let headers = &mut self.head.headers;
         strip_hop_by_hop(headers, false);
         headers.append_known(
@@ -128,11 +148,8 @@ impl Responses {
         headers.set(b"server", b"envoy");
         self.out.clear();
         encode_response(&self.head, self.head.body, false, &mut self.out);
-        let rest = &input[step.consumed..];
-        let Ok(data) = self.decoder.decode(rest, &mut self.head) else { return false };
-        let Event::Data(range) = data.event else { return false };
-        self.out.extend_from_slice(&rest[range]);
-        let end = self.decoder.decode(&[], &mut self.head);
-        end.is_ok_and(|step| step.event == Event::End)
+        let Some(body) = self.rest_of(&input[at..]) else { return false };
+        self.out.extend_from_slice(&input[at..][body]);
+        true
     }
 }
