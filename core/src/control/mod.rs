@@ -259,18 +259,23 @@ impl Control {
                 }
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
-                    self.counts.access_logs(self.access_logs.lost());
-                    self.counts.log_entries(self.access_logs.entries());
-                    self.count_streams();
-                    if std::mem::take(&mut self.has_freed) {
-                        tidegate_io::memory::give_back();
-                    }
-                    if let Some(ending) = self.dead_shard() {
+                    if let Some(ending) = self.look() {
                         return ending;
                     }
                 },
             }
         }
+    }
+
+    /// What is done now and then. The end of all, if it has come.
+    fn look(&mut self) -> Option<Ending> {
+        self.counts.access_logs(self.access_logs.lost());
+        self.counts.log_entries(self.access_logs.entries());
+        self.count_streams();
+        if std::mem::take(&mut self.has_freed) {
+            tidegate_io::memory::give_back();
+        }
+        self.dead_shard()
     }
 
     /// Opens what the bootstrap needs and makes it the configuration. Nothing has changed when that
