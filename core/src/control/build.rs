@@ -352,20 +352,24 @@ fn endpoints(
     identities: &mut Identities,
     registry: &Registry,
 ) -> Arc<EndpointSet> {
-    let old: HashMap<_, _> = previous
-        .iter()
-        .flat_map(|entry| &entry.endpoints.hosts)
-        .map(|host| (host.address, host))
-        .collect();
+    let old = previous.map_or(&[][..], |entry| &entry.endpoints.hosts);
     let is_limited = config.circuit_breakers.max_connections_per_host.is_some();
-    let mut seen = HashSet::new();
-    let mut hosts = Vec::new();
+    let mut hosts: Vec<Arc<Host>> = Vec::with_capacity(config.load_assignment.endpoints.len());
+    let mut moved = None;
     for Found { endpoint, address, name, key } in addresses(config, names) {
-        if !seen.insert(address) {
-            continue;
-        }
+        // Mostly the same hosts come in the same order, and need not be looked for.
+        let before = match (&mut moved, old.get(hosts.len())) {
+            (None, Some(host)) if host.address == address => Some(host),
+            (moved, _) => {
+                let moved = moved.get_or_insert_with(|| Moved::new(old, &hosts));
+                if !moved.seen.insert(address) {
+                    continue;
+                }
+                moved.old.get(&address).copied()
+            }
+        };
         let hostname = if endpoint.hostname.is_empty() { name } else { &endpoint.hostname };
-        let unchanged = old.get(&address).filter(|host| {
+        let unchanged = before.filter(|host| {
             host.hostname == *hostname
                 && host.weight == endpoint.weight
                 && host.health_status == endpoint.health_status
@@ -404,6 +408,22 @@ fn endpoints(
     }
 }
 
+/// Hosts by address, once they are not where they were.
+struct Moved<'h> {
+    old: HashMap<SocketAddr, &'h Arc<Host>>,
+    /// Addresses that are there already.
+    seen: HashSet<SocketAddr>,
+}
+
+impl<'h> Moved<'h> {
+    fn new(old: &'h [Arc<Host>], so_far: &[Arc<Host>]) -> Moved<'h> {
+        Moved {
+            old: old.iter().map(|host| (host.address, host)).collect(),
+            seen: so_far.iter().map(|host| host.address).collect(),
+        }
+    }
+}
+
 /// A host that an endpoint becomes.
 struct Found<'a> {
     endpoint: &'a config::Endpoint,
@@ -422,20 +442,23 @@ fn addresses<'a>(config: &'a config::Cluster, names: &'a Names) -> impl Iterator
             let key = HostKey::Address(address);
             Found { endpoint, address, name, key }
         };
+        let (mut alone, mut many) = (None, Vec::new());
         match (&endpoint.address, config.discovery.dns()) {
-            (Address::Socket(address), _) => vec![found(*address, "")],
+            (Address::Socket(address), _) => alone = Some(found(*address, "")),
             // A cluster without lookups has no names.
-            (Address::Name { .. }, None) => Vec::new(),
+            (Address::Name { .. }, None) => {}
             (Address::Name { host, port }, Some(dns)) => {
                 let name = DnsName::of(host, dns);
                 let of = |ip: &IpAddr| found(SocketAddr::new(*ip, *port), host.as_str());
-                if !is_logical {
-                    return names.addresses(&name).iter().map(of).collect();
+                if is_logical {
+                    let key = || HostKey::Name(host.clone(), *port);
+                    alone = names.first(&name).map(|ip| Found { key: key(), ..of(&ip) });
+                } else {
+                    many.extend(names.addresses(&name).iter().map(of));
                 }
-                let key = HostKey::Name(host.clone(), *port);
-                names.first(&name).iter().map(|ip| Found { key: key.clone(), ..of(ip) }).collect()
             }
         }
+        alone.into_iter().chain(many)
     })
 }
 

@@ -20,6 +20,9 @@ pub(super) fn changed_priorities(
     if before.is_some_and(|before| Arc::ptr_eq(&before.endpoints, &after.endpoints)) {
         return 0;
     }
+    if before.is_some_and(|before| has_same_hosts(before, after)) {
+        return 0;
+    }
     let hosts = |entry: &Arc<ClusterEntry>| {
         let mut priorities: BTreeMap<u32, BTreeSet<HostId>> = BTreeMap::new();
         for host in &entry.endpoints.hosts {
@@ -30,6 +33,13 @@ pub(super) fn changed_priorities(
     let (before, after) = (before.map(hosts).unwrap_or_default(), hosts(after));
     let priorities: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     priorities.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
+}
+
+/// Whether they have the same hosts in the same order, whatever has changed of these.
+fn has_same_hosts(before: &ClusterEntry, after: &ClusterEntry) -> bool {
+    let (before, after) = (&before.endpoints.hosts, &after.endpoints.hosts);
+    let mut pairs = before.iter().zip(after);
+    before.len() == after.len() && pairs.all(|(a, b)| a.id == b.id && a.priority == b.priority)
 }
 
 pub(super) fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
