@@ -3,7 +3,7 @@
 
     traffic.py PORT PATH...
 
-What it leaves to others: measuring (`scripts/bench`). One Python process is far slower than the
+What it leaves to others: measuring (`scripts/compare`). One Python process is far slower than the
 proxy: the table shows that it works and what a small client sees, not what it can do.
 """
 import asyncio

@@ -1,7 +1,7 @@
 //! A request in steady state allocates nothing: counted on the shard's own thread, over real
 //! sockets.
 //!
-//! What it leaves to others: how fast it is (`benches`, `scripts/bench`).
+//! What it leaves to others: how fast it is (`benches`, `scripts/compare`).
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -20,6 +20,7 @@ mod vegeta;
 mod verdict;
 mod view;
 mod watch;
+mod xds;
 
 use std::process::ExitCode;
 

@@ -29,6 +29,7 @@ mod interfaces;
 pub mod memory;
 pub mod options;
 pub mod output;
+mod pass_on;
 mod pool;
 mod region;
 pub mod sim;

@@ -1,6 +1,6 @@
 """Real clients: curl, wrk, h2load and a WebSocket client, with the numbers of all sides compared.
 
-What it leaves to others: how fast it is (`scripts/bench`), and messages that no real client sends.
+What it leaves to others: how fast it is (`scripts/compare`), messages that no real client sends.
 """
 import asyncio
 import re

@@ -1,7 +1,8 @@
 """Real clients over HTTP/2 to real origins of either version: curl, nghttp and h2load, with bodies
 compared by hash and the numbers of all sides compared.
 
-What it leaves to others: what no real client sends (`core/tests/parity`), speed (`scripts/bench`).
+What it leaves to others: what no real client sends (`core/tests/parity`), speed
+(`scripts/compare`).
 """
 import hashlib
 import re

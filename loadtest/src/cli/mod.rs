@@ -12,6 +12,7 @@ mod find_max;
 mod origin;
 mod run;
 mod vegeta;
+mod xds;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -29,7 +30,8 @@ pub const COMMANDS: &str = "Commands:\n  \
     loadtest find-max        the highest rate at which conditions hold\n  \
     loadtest diff            compare latencies from two files\n  \
     loadtest attack, report, plot, encode   vegeta's pipeline\n  \
-    loadtest origin          answer as each request's query says\n\
+    loadtest origin          answer as each request's query says\n  \
+    loadtest xds             be a management server, and time its client\n\
     `loadtest COMMAND --help` tells more.";
 
 /// Why a command did not do what it was asked.
@@ -66,6 +68,7 @@ pub fn main(arguments: Vec<String>) -> ExitCode {
         Some("plot") => vegeta::plot(&parse(of_go(arguments))),
         Some("encode") => vegeta::encode(&parse(of_go(arguments))),
         Some("origin") => origin::command(&parse(without_command(arguments))),
+        Some("xds") => xds::command(&parse(without_command(arguments))),
         _ => run::command(&parse(fingers(arguments))),
     };
     match result {

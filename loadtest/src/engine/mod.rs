@@ -6,13 +6,14 @@
 pub mod interval;
 mod schedule;
 mod slot;
+mod spin;
 pub mod tls;
 mod worker;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use tidegate_io::backend::Chosen;
@@ -52,7 +53,8 @@ pub enum Message {
     /// So many connections are open.
     Ready(usize),
     Interval(Box<Interval>),
-    /// It ends; with the CPU time that it took since the start, or why it failed.
+    /// It ends; with the CPU time that it took since the start, what it spent looking for the time
+    /// aside, or why it failed.
     Done(Result<Duration, String>),
 }
 
@@ -74,7 +76,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Connections that were open at the start.
     pub connections_open: usize,
-    /// CPU time of the workers during the run, warm-up included, one entry each.
+    /// CPU time of the workers during the run, warm-up included and looking for the time aside, one
+    /// entry each.
     pub worker_cpu: Vec<Duration>,
     /// CPU time of the whole process, user and system, in the same time.
     pub process_cpu: Duration,
@@ -145,12 +148,12 @@ pub fn run(
             let _ = give_back.send(Box::new(Interval::new(0)));
         }
         recycling.push(give_back);
-        let (plan, shared) = (Arc::clone(&plan), Arc::clone(&shared));
-        let sender = sender.clone();
+        let (plan, shared, sender) = (Arc::clone(&plan), Arc::clone(&shared), sender.clone());
+        let messages = sender.clone();
+        let assignment = Assignment { plan, shared, number, messages, recycled };
         let spawned =
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let done = work(choice.backend, &plan, &shared, number, &sender, recycled);
-                let _ = sender.send(Message::Done(done));
+                let _ = sender.send(Message::Done(assignment.work(choice.backend)));
             });
         spawned.map_err(|error| format!("no thread: {error}"))?;
     }
@@ -188,77 +191,70 @@ pub fn run(
     })
 }
 
-/// One worker's thread.
-fn work(
-    backend: Chosen,
-    plan: &Arc<Plan>,
-    shared: &Arc<Shared>,
+/// What one worker is given.
+struct Assignment {
+    plan: Arc<Plan>,
+    shared: Arc<Shared>,
+    /// Which of the workers it is.
     number: usize,
-    messages: &Sender<Message>,
-    recycled: mpsc::Receiver<Box<Interval>>,
-) -> Result<Duration, String> {
-    if let Some(cpu) = plan.cpus.get(number) {
-        cpu::pin(*cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
-    }
-    // Without it timers end up to 50 us late. A kernel that refuses makes the lateness visible.
-    let _ = cpu::set_timer_slack(Duration::from_nanos(1));
-    // Whoever shares the CPU, our own other thread among them, lets it in at once when it wakes.
-    let _ = cpu::set_slice(Duration::from_micros(100));
-    let connections =
-        plan.connections / plan.threads + usize::from(number < plan.connections % plan.threads);
-    let options = IoOptions {
-        gather: Duration::ZERO,
-        submission_entries: (connections as u32).next_power_of_two().clamp(128, 4096),
-        completion_entries: (connections as u32).next_power_of_two().clamp(128, 4096) * 8,
-        ..IoOptions::default()
-    };
-    match backend {
-        Chosen::IoUring => {
-            let io = Uring::new(&options).map_err(|error| format!("io_uring: {error}"))?;
-            secure(io, plan, shared, number, connections, messages, recycled)
-        }
-        Chosen::Epoll => {
-            let io = Epoll::new(&options).map_err(|error| format!("epoll: {error}"))?;
-            secure(io, plan, shared, number, connections, messages, recycled)
-        }
-    }
+    messages: Sender<Message>,
+    /// Intervals that were added up, to be filled again.
+    recycled: Receiver<Box<Interval>>,
 }
 
-/// With TLS where the plan has it.
-fn secure<I: Io>(
-    io: I,
-    plan: &Arc<Plan>,
-    shared: &Arc<Shared>,
-    number: usize,
-    connections: usize,
-    messages: &Sender<Message>,
-    recycled: mpsc::Receiver<Box<Interval>>,
-) -> Result<Duration, String> {
-    match plan.tls.clone() {
-        Some(tls) => {
-            let io = Secure::new(io, tls);
-            drive(io, plan, shared, number, connections, messages, recycled)
-        }
-        None => drive(io, plan, shared, number, connections, messages, recycled),
+impl Assignment {
+    /// Its share of the connections.
+    fn connections(&self) -> usize {
+        let (all, threads) = (self.plan.connections, self.plan.threads);
+        all / threads + usize::from(self.number < all % threads)
     }
-}
 
-fn drive<I: Io>(
-    io: I,
-    plan: &Arc<Plan>,
-    shared: &Arc<Shared>,
-    number: usize,
-    connections: usize,
-    messages: &Sender<Message>,
-    recycled: mpsc::Receiver<Box<Interval>>,
-) -> Result<Duration, String> {
-    let (plan, shared) = (Arc::clone(plan), Arc::clone(shared));
-    let mut worker = Worker::new(io, plan, shared, connections, messages.clone(), recycled);
-    let open = worker.connect().map_err(|error| error.to_string())?;
-    let _ = messages.send(Message::Ready(open));
-    let before = machine::thread_cpu();
-    worker.run(number).map_err(|error| error.to_string())?;
-    Ok(machine::thread_cpu().saturating_sub(before))
+    /// The worker's thread, from its beginning to its end.
+    fn work(self, backend: Chosen) -> Result<Duration, String> {
+        if let Some(cpu) = self.plan.cpus.get(self.number) {
+            cpu::pin(*cpu).map_err(|error| format!("CPU {cpu}: {error}"))?;
+        }
+        // Without it timers end up to 50 us late. A kernel that refuses makes the lateness visible.
+        let _ = cpu::set_timer_slack(Duration::from_nanos(1));
+        // Whoever shares the CPU, our own other thread among them, lets it in at once when it
+        // wakes.
+        let _ = cpu::set_slice(Duration::from_micros(100));
+        let entries = (self.connections() as u32).next_power_of_two().clamp(128, 4096);
+        let options = IoOptions {
+            gather: Duration::ZERO,
+            submission_entries: entries,
+            completion_entries: entries * 8,
+            ..IoOptions::default()
+        };
+        match backend {
+            Chosen::IoUring => {
+                let io = Uring::new(&options).map_err(|error| format!("io_uring: {error}"))?;
+                self.secure(io)
+            }
+            Chosen::Epoll => {
+                let io = Epoll::new(&options).map_err(|error| format!("epoll: {error}"))?;
+                self.secure(io)
+            }
+        }
+    }
+
+    /// With TLS where the plan has it.
+    fn secure<I: Io>(self, io: I) -> Result<Duration, String> {
+        match self.plan.tls.clone() {
+            Some(tls) => self.drive(Secure::new(io, tls)),
+            None => self.drive(io),
+        }
+    }
+
+    fn drive<I: Io>(self, io: I) -> Result<Duration, String> {
+        let (number, messages) = (self.number, self.messages.clone());
+        let mut worker = Worker::new(io, self);
+        let open = worker.connect().map_err(|error| error.to_string())?;
+        let _ = messages.send(Message::Ready(open));
+        let before = machine::thread_cpu();
+        worker.run(number).map_err(|error| error.to_string())?;
+        Ok(machine::thread_cpu().saturating_sub(before).saturating_sub(worker.spun()))
+    }
 }
 
 /// Adds up what workers hand over.
@@ -290,7 +286,7 @@ impl Collector {
         }
     }
 
-    fn wait_ready(&mut self, messages: &mpsc::Receiver<Message>) -> Result<(), String> {
+    fn wait_ready(&mut self, messages: &Receiver<Message>) -> Result<(), String> {
         for _ in 0..self.plan.threads {
             match messages.recv() {
                 Ok(Message::Ready(open)) => self.open += open,
@@ -303,7 +299,7 @@ impl Collector {
 
     fn collect(
         &mut self,
-        messages: &mpsc::Receiver<Message>,
+        messages: &Receiver<Message>,
         observer: &mut dyn Observer,
         to_unix_ns: i64,
     ) -> Result<(), String> {

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +18,7 @@ use rustls::{
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tidegate_io::{
-    Buffer, Completion, ConnectOptions, Errno, Io, IoStats, Now, Outcome, Output, Socket, Token,
-    Waker,
+    Buffer, Completion, ConnectOptions, Errno, Io, Now, Outcome, Output, Socket, Token,
 };
 
 /// `EPROTO`: what a failed handshake is to the worker.
@@ -248,12 +246,9 @@ fn decrypt(
 }
 
 impl<I: Io> Io for Secure<I> {
-    fn listen(&mut self, listener: OwnedFd, token: Token) -> io::Result<Socket> {
-        self.io.listen(listener, token)
-    }
-
-    fn accept(&mut self, listener: Socket) {
-        self.io.accept(listener);
+    tidegate_io::pass_on! {
+        io: listen accept set_token recv recv_some is_receiving pause shutdown_write expect trim
+            now waker set_waker_token output peer_address local_address stats name
     }
 
     fn connect_with(
@@ -278,28 +273,8 @@ impl<I: Io> Io for Secure<I> {
         Ok(socket)
     }
 
-    fn set_token(&mut self, socket: Socket, token: Token) {
-        self.io.set_token(socket, token);
-    }
-
-    fn recv(&mut self, socket: Socket) {
-        self.io.recv(socket);
-    }
-
-    fn recv_some(&mut self, socket: Socket, bytes_max: u32) {
-        self.io.recv_some(socket, bytes_max);
-    }
-
-    fn is_receiving(&self, socket: Socket) -> bool {
-        self.io.is_receiving(socket)
-    }
-
     fn splice(&mut self, _: Socket, _: Socket, _: u64) -> bool {
         false
-    }
-
-    fn pause(&mut self, socket: Socket) {
-        self.io.pause(socket);
     }
 
     fn send(&mut self, socket: Socket, output: Output) {
@@ -317,10 +292,6 @@ impl<I: Io> Io for Secure<I> {
         self.send(socket, output);
     }
 
-    fn shutdown_write(&mut self, socket: Socket) {
-        self.io.shutdown_write(socket);
-    }
-
     fn close(&mut self, socket: Socket) {
         self.forget(socket);
         self.io.close(socket);
@@ -329,10 +300,6 @@ impl<I: Io> Io for Secure<I> {
     fn abort(&mut self, socket: Socket) {
         self.forget(socket);
         self.io.abort(socket);
-    }
-
-    fn trim(&mut self) -> bool {
-        self.io.trim()
     }
 
     fn turn(
@@ -347,37 +314,5 @@ impl<I: Io> Io for Secure<I> {
         }
         self.raw = raw;
         Ok(now)
-    }
-
-    fn now(&self) -> Now {
-        self.io.now()
-    }
-
-    fn waker(&self) -> Waker {
-        self.io.waker()
-    }
-
-    fn set_waker_token(&mut self, token: Token) {
-        self.io.set_waker_token(token);
-    }
-
-    fn output(&mut self) -> Output {
-        self.io.output()
-    }
-
-    fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
-        self.io.peer_address(socket)
-    }
-
-    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
-        self.io.local_address(socket)
-    }
-
-    fn stats(&self) -> IoStats {
-        self.io.stats()
-    }
-
-    fn name(&self) -> &'static str {
-        self.io.name()
     }
 }

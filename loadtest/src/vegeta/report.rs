@@ -115,6 +115,35 @@ impl Sums {
     }
 }
 
+/// Latencies in ascending order, and their sum.
+struct Latencies(Vec<u64>, u128);
+
+impl Latencies {
+    fn of(hits: &[Hit]) -> Latencies {
+        let mut all: Vec<u64> = hits.iter().map(|hit| hit.latency).collect();
+        all.sort_unstable();
+        let total = all.iter().map(|latency| u128::from(*latency)).sum();
+        Latencies(all, total)
+    }
+
+    fn mean(&self) -> u64 {
+        (self.1 / (self.0.len().max(1) as u128)) as u64
+    }
+
+    /// The least one that this part of all are not above; from 0, the least, to 1, the most.
+    fn at(&self, quantile: f64) -> u64 {
+        let rank = (quantile * self.0.len() as f64).ceil() as usize;
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or(0)
+    }
+}
+
+/// To a thousandth of the largest unit that it exceeds, as vegeta rounds.
+fn rounded(nanoseconds: u64) -> String {
+    let units = [3_600_000_000_000, 60_000_000_000, 1_000_000_000, 1_000_000, 1_000];
+    let unit = units.into_iter().find(|unit| nanoseconds > *unit).map_or(1, |unit| unit / 1_000);
+    go_duration((nanoseconds + unit / 2) / unit * unit)
+}
+
 fn per_second(count: u64, nanoseconds: u64) -> f64 {
     if nanoseconds == 0 { 0.0 } else { count as f64 / (nanoseconds as f64 / 1e9) }
 }
@@ -129,9 +158,9 @@ pub fn report(hits: &Vec<Hit>, kind: &Kind, buckets: Option<&[Duration]>) -> Str
     }
 }
 
-fn text(hits: &Vec<Hit>) -> String {
-    let (sums, latencies) = (Sums::of(hits), hits.latencies());
-    let at = |quantile| go_duration(latencies.value_at_quantile(quantile));
+fn text(hits: &[Hit]) -> String {
+    let (sums, latencies) = (Sums::of(hits), Latencies::of(hits));
+    let at = |quantile| rounded(latencies.at(quantile));
     let mut out = String::new();
     let mut line = |name: &str, what: &str, values: String| {
         let _ = writeln!(out, "{name:<13} {what:<33} {values}");
@@ -145,10 +174,9 @@ fn text(hits: &Vec<Hit>) -> String {
     line(
         "Duration",
         "[total, attack, wait]",
-        [attack + wait, attack, wait].map(go_duration).join(", "),
+        [attack + wait, attack, wait].map(rounded).join(", "),
     );
-    let (min, max) = (go_duration(latencies.min()), go_duration(latencies.max()));
-    let mean = go_duration(latencies.mean() as u64);
+    let (min, max, mean) = (at(0.0), at(1.0), rounded(latencies.mean()));
     let middle = [0.5, 0.9, 0.95, 0.99].map(at).join(", ");
     line(
         "Latencies",
@@ -176,20 +204,19 @@ fn text(hits: &Vec<Hit>) -> String {
     out
 }
 
-fn document(hits: &Vec<Hit>, buckets: Option<&[Duration]>) -> Value {
-    let (sums, latencies) = (Sums::of(hits), hits.latencies());
-    let total: u128 = hits.iter().map(|hit| u128::from(hit.latency)).sum();
-    let at = |quantile| latencies.value_at_quantile(quantile);
+fn document(hits: &[Hit], buckets: Option<&[Duration]>) -> Value {
+    let (sums, latencies) = (Sums::of(hits), Latencies::of(hits));
+    let at = |quantile| latencies.at(quantile);
     let mut document = json!({
         "latencies": {
-            "total": total as u64,
-            "mean": latencies.mean() as u64,
+            "total": latencies.1 as u64,
+            "mean": latencies.mean(),
             "50th": at(0.5),
             "90th": at(0.9),
             "95th": at(0.95),
             "99th": at(0.99),
-            "max": latencies.max(),
-            "min": latencies.min(),
+            "max": at(1.0),
+            "min": at(0.0),
         },
         "bytes_in": {"total": sums.bytes_in, "mean": sums.mean(sums.bytes_in)},
         "bytes_out": {"total": sums.bytes_out, "mean": sums.mean(sums.bytes_out)},
@@ -267,7 +294,9 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "Requests      [total, rate, throughput]         100, 101.01, 90.00");
         assert_eq!(lines[1], "Duration      [total, attack, wait]             1s, 990ms, 10ms");
-        assert!(lines[2].starts_with("Latencies     [min, mean, 50, 90, 95, 99, max]  "));
+        let latencies = "100µs, 5.05ms, 5ms, 9ms, 9.5ms, 9.9ms, 10ms";
+        let name = "Latencies     [min, mean, 50, 90, 95, 99, max]  ";
+        assert_eq!(lines[2], format!("{name}{latencies}"));
         assert_eq!(lines[5], "Success       [ratio]                           90.00%");
         assert_eq!(lines[6], "Status Codes  [code:count]                      200:90  503:10");
         assert_eq!(lines[8], "503 unexpected status");

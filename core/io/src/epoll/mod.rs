@@ -1,8 +1,8 @@
 //! The epoll backend: the same completions made from readiness.
 //!
 //! Edge-triggered, one `epoll_ctl` per socket (one more when a send first has to wait), sends tried
-//! at once, one `epoll_wait` per turn. It is used where io_uring is denied, and as the control arm
-//! of every measurement, so it is meant to be as good as epoll can be.
+//! at once, one `epoll_pwait2` per turn. It is used where io_uring is denied, and as the control
+//! arm of every measurement, so it is meant to be as good as epoll can be.
 //!
 //! What it leaves to others: choosing between the backends ([`crate::backend`]).
 
@@ -58,6 +58,8 @@ pub struct Epoll {
     wake: Arc<WakeEvent>,
     wake_token: Token,
     gathering: Gathering,
+    /// The kernel has `epoll_pwait2`, as far as is known.
+    waits_exactly: bool,
     /// The last turn only reported what was done.
     brief: bool,
     /// Bytes that may still be received in this turn.
@@ -96,6 +98,7 @@ impl Epoll {
             wake,
             wake_token: Token(u64::MAX),
             gathering: Gathering::new(options.gather),
+            waits_exactly: true,
             brief: false,
             budget_bytes: 0,
             stats: IoStats::default(),

@@ -97,20 +97,66 @@ impl Epoll {
     }
 
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // Rounded up: a timer that is due in 0.3 ms must not make us spin until then.
-        let timeout_ms = match timeout {
-            None => -1,
-            Some(timeout) => {
-                i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
-            }
-        };
-        if timeout_ms != 0 && self.gathering.begin() > 1 {
+        if timeout != Some(Duration::ZERO) && self.gathering.begin() > 1 {
             // Readiness cannot be waited for by number: what comes meanwhile is found afterwards.
             self.stats.enters += 1;
             #[allow(clippy::disallowed_methods)] // this is the wait
             std::thread::sleep(self.gathering.time());
         }
+        let mut waited = match self.waits_exactly {
+            true => self.wait_exactly(timeout),
+            false => self.wait_coarsely(timeout),
+        };
+        // Kernels before 5.11, and filters of system calls that are older than it.
+        if let Err(error) = &waited
+            && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+            && self.waits_exactly
+        {
+            self.waits_exactly = false;
+            waited = self.wait_coarsely(timeout);
+        }
+        let count = match waited {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => 0,
+            other => other?,
+        };
+        // SAFETY: the kernel initialised `count` events, and count <= EVENTS_MAX <= capacity.
+        unsafe { self.events.set_len(count) };
+        Ok(())
+    }
+
+    /// Until something is ready, or the time has passed to the nanosecond.
+    fn wait_exactly(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let spec = timeout.map(|timeout| libc::timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX / 2),
+            tv_nsec: i64::from(timeout.subsec_nanos()),
+        });
+        let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         self.stats.enters += 1;
+        self.events.clear();
+        // SAFETY: room for EVENTS_MAX events, of which the kernel initialises as many as it
+        // returns; the time outlives the call; no mask of signals.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.epoll.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                EVENTS_MAX,
+                spec,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    }
+
+    /// The same in milliseconds, rounded up: a timer that is due in 0.3 ms must not make us spin
+    /// until then.
+    fn wait_coarsely(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        let timeout_ms = timeout.map_or(-1, |timeout| {
+            i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+        });
+        self.stats.enters += 1;
+        self.events.clear();
         // SAFETY: room for EVENTS_MAX events, of which the kernel initialises as many as it
         // returns.
         let count = unsafe {
@@ -121,15 +167,7 @@ impl Epoll {
                 timeout_ms,
             )
         };
-        if count < 0 {
-            // SAFETY: nothing is exposed.
-            unsafe { self.events.set_len(0) };
-            let error = io::Error::last_os_error();
-            return if error.raw_os_error() == Some(libc::EINTR) { Ok(()) } else { Err(error) };
-        }
-        // SAFETY: the kernel initialised `count` events, and count <= EVENTS_MAX <= capacity.
-        unsafe { self.events.set_len(count as usize) };
-        Ok(())
+        usize::try_from(count).map_err(|_| io::Error::last_os_error())
     }
 
     /// Reports what happened between the turns, unless its socket was closed since.

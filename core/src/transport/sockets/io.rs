@@ -5,27 +5,13 @@
 use super::{SECURED, Sockets};
 use crate::shard::slots::Key;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
-use tidegate_io::{Completion, ConnectOptions, Io, IoStats, Now, Output, Socket, Token, Waker};
+use tidegate_io::{Completion, Io, Now, Output, Socket, Token};
 
 impl<I: Io> Io for Sockets<I> {
-    fn listen(&mut self, listener: OwnedFd, token: Token) -> io::Result<Socket> {
-        self.io.listen(listener, token)
-    }
-
-    fn accept(&mut self, listener: Socket) {
-        self.io.accept(listener);
-    }
-
-    fn connect_with(
-        &mut self,
-        address: &SocketAddr,
-        options: &ConnectOptions,
-        token: Token,
-    ) -> io::Result<Socket> {
-        self.io.connect_with(address, options, token)
+    tidegate_io::pass_on! {
+        io: listen accept connect_with is_receiving expect trim now waker set_waker_token output
+            peer_address local_address stats name
     }
 
     fn set_token(&mut self, socket: Socket, token: Token) {
@@ -47,10 +33,6 @@ impl<I: Io> Io for Sockets<I> {
             secured.some = Some(bytes_max);
         }
         self.io.recv_some(socket, bytes_max);
-    }
-
-    fn is_receiving(&self, socket: Socket) -> bool {
-        self.io.is_receiving(socket)
     }
 
     fn splice(&mut self, from: Socket, to: Socket, bytes: u64) -> bool {
@@ -102,14 +84,6 @@ impl<I: Io> Io for Sockets<I> {
         self.io.abort(socket);
     }
 
-    fn expect(&mut self, came: usize, awaited: usize) {
-        self.io.expect(came, awaited);
-    }
-
-    fn trim(&mut self) -> bool {
-        self.io.trim()
-    }
-
     fn turn(
         &mut self,
         timeout: Option<Duration>,
@@ -140,37 +114,5 @@ impl<I: Io> Io for Sockets<I> {
         self.raw = raw;
         self.end_parting();
         result
-    }
-
-    fn now(&self) -> Now {
-        self.io.now()
-    }
-
-    fn waker(&self) -> Waker {
-        self.io.waker()
-    }
-
-    fn set_waker_token(&mut self, token: Token) {
-        self.io.set_waker_token(token);
-    }
-
-    fn output(&mut self) -> Output {
-        self.io.output()
-    }
-
-    fn peer_address(&self, socket: Socket) -> Option<SocketAddr> {
-        self.io.peer_address(socket)
-    }
-
-    fn local_address(&self, socket: Socket) -> Option<SocketAddr> {
-        self.io.local_address(socket)
-    }
-
-    fn stats(&self) -> IoStats {
-        self.io.stats()
-    }
-
-    fn name(&self) -> &'static str {
-        self.io.name()
     }
 }

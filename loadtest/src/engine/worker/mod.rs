@@ -23,7 +23,8 @@ use tidegate_io::{Buffer, Completion, Io, Now, Outcome};
 use super::interval::{Fault, Interval, Sample};
 use super::schedule::Schedule;
 use super::slot::{Request, Slot, State};
-use super::{Message, Shared};
+use super::spin::Spin;
+use super::{Assignment, Message, Shared};
 use crate::plan::{Load, Plan};
 use http2::Link;
 
@@ -54,6 +55,8 @@ pub struct Worker<I: Io> {
     /// Places that took a request up in this turn.
     begun: Vec<u32>,
     carrying: usize,
+    /// Completions so far.
+    came: u64,
     head: ResponseHead,
     schedule: Option<Schedule>,
     next_target: u32,
@@ -67,22 +70,15 @@ pub struct Worker<I: Io> {
     interval_end: u64,
     next_tick: u64,
     tick: u64,
-    /// A wait below a millisecond must not be left to this backend.
-    is_coarse: bool,
+    spin: Spin,
     messages: Sender<Message>,
     recycled: Receiver<Box<Interval>>,
 }
 
 impl<I: Io> Worker<I> {
-    pub fn new(
-        io: I,
-        plan: Arc<Plan>,
-        shared: Arc<Shared>,
-        connections: usize,
-        messages: Sender<Message>,
-        recycled: Receiver<Box<Interval>>,
-    ) -> Worker<I> {
-        let is_coarse = io.name() == "epoll";
+    pub fn new(io: I, assignment: Assignment) -> Worker<I> {
+        let connections = assignment.connections();
+        let Assignment { plan, shared, messages, recycled, .. } = assignment;
         let (streams, links) = plan.http2.map_or((1, 0), |streams| (streams, connections));
         let places = connections * streams;
         Worker {
@@ -97,6 +93,7 @@ impl<I: Io> Worker<I> {
             resting: Vec::new(),
             begun: Vec::with_capacity(places),
             carrying: 0,
+            came: 0,
             head: ResponseHead::default(),
             schedule: None,
             next_target: 0,
@@ -108,7 +105,7 @@ impl<I: Io> Worker<I> {
             interval_end: u64::MAX,
             next_tick: 0,
             tick: if places > MANY { TICK_OF_MANY } else { TICK },
-            is_coarse,
+            spin: Spin::new(),
             messages,
             recycled,
         }
@@ -163,11 +160,10 @@ impl<I: Io> Worker<I> {
         self.begin(start, number);
         let mut now = self.io.now().instant.0;
         while now < start {
-            now = self.turn(self.patience(start - now), &mut completions)?;
+            now = self.turn(Duration::from_nanos(start - now), &mut completions)?;
         }
         while !self.is_done(now) {
-            let stamp = Now::read().instant.0;
-            now = self.turn(self.wait(stamp), &mut completions)?;
+            now = self.pass(&mut completions)?;
             if self.is_warming_up && now >= self.measured_from {
                 self.is_warming_up = false;
                 self.interval.clear();
@@ -178,6 +174,7 @@ impl<I: Io> Worker<I> {
             if now >= self.next_tick {
                 self.next_tick = now + self.tick;
                 self.expire(now);
+                self.spin.watch(now);
             }
             self.dispatch(now);
         }
@@ -198,29 +195,40 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Time until something has to be done that no completion announces.
-    fn wait(&self, now: u64) -> Duration {
-        let chore = self.interval_end.min(self.next_tick).saturating_sub(now);
-        if self.free.is_empty() || self.sending_is_over {
-            return Duration::from_nanos(chore);
+    /// A turn that ends when something has happened, or has to be done.
+    fn pass(&mut self, completions: &mut Vec<Completion>) -> io::Result<u64> {
+        let stamp = Now::read().instant.0;
+        let wait = self.wait(stamp);
+        let early = if self.schedule.is_some() { self.spin.time(stamp) } else { 0 };
+        let sleep = wait.saturating_sub(early);
+        let before = self.came;
+        let now = self.turn(Duration::from_nanos(sleep), completions)?;
+        if wait > 0 && sleep == 0 && self.came == before {
+            self.spin.spun += now.saturating_sub(stamp);
         }
-        match self.schedule.as_ref().map(Schedule::due) {
-            Some(Some(due)) if due.saturating_sub(now) < chore => {
-                self.patience(due.saturating_sub(now))
-            }
-            Some(_) => Duration::from_nanos(chore),
-            None => Duration::ZERO,
-        }
+        Ok(now)
     }
 
-    /// Timeouts of epoll are in milliseconds, rounded up: the last one before a request is due is
-    /// spent looking.
-    fn patience(&self, wait: u64) -> Duration {
-        Duration::from_nanos(if self.is_coarse { wait / 1_000_000 * 1_000_000 } else { wait })
+    /// CPU time in which nothing was done but looking for the time.
+    pub fn spun(&self) -> Duration {
+        Duration::from_nanos(self.spin.spun)
+    }
+
+    /// Time until something has to be done that no completion announces.
+    fn wait(&self, now: u64) -> u64 {
+        let chore = self.interval_end.min(self.next_tick).saturating_sub(now);
+        if self.free.is_empty() || self.sending_is_over {
+            return chore;
+        }
+        match self.schedule.as_ref().map(Schedule::due) {
+            Some(due) => due.map_or(chore, |due| chore.min(due.saturating_sub(now))),
+            None => 0,
+        }
     }
 
     fn turn(&mut self, wait: Duration, completions: &mut Vec<Completion>) -> io::Result<u64> {
         let now = self.io.turn(Some(wait), completions)?.instant.0;
+        self.came += completions.len() as u64;
         for Completion { token, outcome } in completions.drain(..) {
             let (index, generation) = (token.0 as u32 as usize, (token.0 >> 32) as u32);
             if self.slots.get(index).is_some_and(|slot| slot.generation == generation) {
