@@ -296,8 +296,11 @@ impl Control {
             dynamic.refuse_broken(kind, &mut taken);
             return taken;
         }
+        let is_new = |name: &str| !before.has(kind, name);
         let applied = match kind {
-            ResourceKind::Secret => self.apply_secrets(),
+            ResourceKind::Secret => {
+                self.apply_secrets(taken.accepted.iter().any(|one| is_new(&one.name)))
+            }
             ResourceKind::Runtime => self.apply_rtds(),
             _ => self.apply_what_can_be_had(),
         };
@@ -319,11 +322,12 @@ impl Control {
         }
     }
 
-    fn apply_secrets(&mut self) -> Result<Changes, String> {
+    /// `any_new`: what could not be opened without them can be now.
+    fn apply_secrets(&mut self, any_new: bool) -> Result<Changes, String> {
         let sent = self.discovery.dynamic.sent_secrets();
         let renewed = self.secrets.handle_sent(sent).map_err(|errors| reasons(&errors))?;
         self.resources.handle_tls(&renewed);
-        match self.discovery.waiting.is_empty() {
+        match self.discovery.waiting.is_empty() && !any_new {
             true => Ok(Changes::default()),
             false => self.apply_what_can_be_had(),
         }
