@@ -206,7 +206,9 @@ impl Dynamic {
             let until = until.unwrap_or(now + CLUSTERS_MAX);
             let whole = self.complete_listener(listener, &mut filled).and_then(|whole| {
                 let missing = cold_clusters(&whole, warming);
-                if missing.is_empty() || now >= until {
+                // One that has waited long enough, and serves, does not wait again.
+                let serves = || self.serving.listeners.get(&listener.name) == Some(&whole);
+                if missing.is_empty() || now >= until || serves() {
                     return Ok(whole);
                 }
                 held.insert(listener.name.clone(), until);
