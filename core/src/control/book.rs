@@ -8,6 +8,10 @@ use crate::config::ResourceKind;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Of so many names of a kind that never were accepted, what was refused is kept; the oldest goes
+/// first. A server that is wrong in ever new names fills no memory.
+const ONLY_REFUSED_MAX: usize = 100;
+
 /// What came, by kind and name.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -40,6 +44,19 @@ pub struct Failure {
     pub details: String,
     /// The resource.
     pub received: Received,
+}
+
+impl Shelf {
+    /// Forgets the oldest of those that were only refused, when there are too many.
+    fn bound(&mut self) {
+        let refused = self.entries.iter().filter(|(_, entry)| entry.received.is_none());
+        if refused.clone().count() <= ONLY_REFUSED_MAX {
+            return;
+        }
+        let at = |entry: &Entry| entry.failure.as_ref().map(|it| it.received.at_unix_us);
+        let oldest = refused.min_by_key(|(_, entry)| at(entry)).map(|(name, _)| name.clone());
+        oldest.and_then(|name| self.entries.remove(&name));
+    }
 }
 
 impl Book {
@@ -81,6 +98,7 @@ impl Book {
         for failure in refused {
             let entry = shelf.entries.entry(failure.received.name.clone()).or_default();
             entry.failure = Some(Arc::new(failure));
+            shelf.bound();
         }
     }
 
@@ -100,4 +118,30 @@ impl Book {
 /// Nothing is half done in it when a thread panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::dynamic::Raw;
+
+    fn received(number: usize) -> Received {
+        let raw = Raw::Json("{}".to_owned());
+        let at_unix_us = 1_000 - number as u64;
+        Received { name: format!("n{number}"), version: String::new(), at_unix_us, raw }
+    }
+
+    #[test]
+    fn what_was_only_refused_is_kept_of_the_newest() {
+        let (book, kind) = (Book::default(), ResourceKind::Cluster);
+        book.write(kind, Some("1"), vec![received(999)], Vec::new());
+        let numbers = 0..ONLY_REFUSED_MAX + 3;
+        let failures =
+            numbers.map(|number| Failure { details: String::new(), received: received(number) });
+        book.write(kind, None, Vec::new(), failures.rev().collect());
+        let shelf = book.shelf(kind);
+        assert_eq!(shelf.entries.len(), ONLY_REFUSED_MAX + 1);
+        assert!(shelf.entries.contains_key("n0") && shelf.entries.contains_key("n999"));
+        assert!(!shelf.entries.contains_key(&format!("n{}", ONLY_REFUSED_MAX)));
+    }
 }
