@@ -135,7 +135,7 @@ impl Expected {
     }
 
     fn go_without(&mut self, kind: ResourceKind, name: &str) {
-        drop(self.known(kind).entry(name.to_owned()).or_insert(None));
+        self.known(kind).entry(name.to_owned()).or_insert(None);
     }
 
     fn expire(&mut self, kind: ResourceKind, name: &str) {

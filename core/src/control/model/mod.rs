@@ -1,4 +1,4 @@
-//! Updates of every kind, drawn from seeds, to the real control thread without its loop: after every
+//! Updates of every kind, drawn from seeds, to the real control thread without its loop: after each
 //! step what is published, and what `/config_dump` and `/init_dump` show, is what a model of a few
 //! maps says.
 //!
@@ -21,7 +21,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Takes the steps of a seed. `Err`: after how many of them something is not as it must be, and what.
+/// Takes the steps of a seed. `Err`: after how many something is not as it must be, and what.
 fn run(world: &mut World, seed: u64) -> Result<(), (usize, String)> {
     let (mut random, mut expected, mut told) = (Random(seed), Expected::default(), String::new());
     world.restart();

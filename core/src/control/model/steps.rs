@@ -150,12 +150,19 @@ pub type Pair = (String, String);
 pub fn resource(kind: ResourceKind, sent: &Sent, taken: u16, pairs: &[Pair]) -> Value {
     let (name, content) = (&sent.name, sent.content);
     match kind {
-        ResourceKind::Cluster => json!({
-            "name": name,
-            "type": "EDS",
-            "connect_timeout": match content { Content::Good(n) => format!("{}s", n + 1), _ => "0s".into() },
-            "eds_cluster_config": { "eds_config": ads() },
-        }),
+        ResourceKind::Cluster => {
+            let timeout = match content {
+                Content::Good(n) => format!("{}s", n + 1),
+                _ => "0s".to_owned(),
+            };
+            let eds = json!({ "eds_config": ads() });
+            json!({
+                "name": name,
+                "type": "EDS",
+                "connect_timeout": timeout,
+                "eds_cluster_config": eds,
+            })
+        }
         ResourceKind::ClusterLoadAssignment => {
             let port = match content {
                 Content::Good(n) => 1000 + u32::from(n),
