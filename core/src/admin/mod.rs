@@ -76,6 +76,12 @@ impl Admin {
         self.settings.clone()
     }
 
+    /// The text of a page.
+    #[cfg(test)]
+    pub(crate) fn page(self: &Arc<Admin>, path: &str) -> String {
+        endpoints::answer(self, &hyper::Method::GET, path, None).body.text()
+    }
+
     /// The stats page was asked for.
     fn flush_if_asked(&self) {
         if self.flush_on_admin {

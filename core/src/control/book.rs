@@ -8,6 +8,10 @@ use crate::config::ResourceKind;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Of so many names of a kind that never were accepted, what was refused is kept; the oldest goes
+/// first. A server that is wrong in ever new names fills no memory.
+const ONLY_REFUSED_MAX: usize = 100;
+
 /// What came, by kind and name.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -40,6 +44,20 @@ pub struct Failure {
     pub details: String,
     /// The resource.
     pub received: Received,
+}
+
+impl Shelf {
+    /// Forgets the oldest of those that were only refused, when there are too many.
+    fn bound(&mut self) {
+        let refused = self.entries.iter().filter(|(_, entry)| entry.received.is_none());
+        let at = |entry: &Entry| entry.failure.as_ref().map(|it| it.received.at_unix_us);
+        let mut refused: Vec<_> = refused.map(|(name, entry)| (at(entry), name.clone())).collect();
+        let excess = refused.len().saturating_sub(ONLY_REFUSED_MAX);
+        refused.sort_unstable();
+        for (_, name) in refused.into_iter().take(excess) {
+            self.entries.remove(&name);
+        }
+    }
 }
 
 impl Book {
@@ -78,9 +96,14 @@ impl Book {
             let received = Some(Arc::new(received));
             shelf.entries.insert(name, Entry { received, failure: None });
         }
+        let mut any_refused = false;
         for failure in refused {
             let entry = shelf.entries.entry(failure.received.name.clone()).or_default();
             entry.failure = Some(Arc::new(failure));
+            any_refused = true;
+        }
+        if any_refused {
+            shelf.bound();
         }
     }
 
@@ -100,4 +123,30 @@ impl Book {
 /// Nothing is half done in it when a thread panics.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::dynamic::Raw;
+
+    fn received(number: usize) -> Received {
+        let raw = Raw::Json("{}".to_owned());
+        let at_unix_us = 1_000 - number as u64;
+        Received { name: format!("n{number}"), version: String::new(), at_unix_us, raw }
+    }
+
+    #[test]
+    fn what_was_only_refused_is_kept_of_the_newest() {
+        let (book, kind) = (Book::default(), ResourceKind::Cluster);
+        book.write(kind, Some("1"), vec![received(999)], Vec::new());
+        let numbers = 0..ONLY_REFUSED_MAX + 3;
+        let failures =
+            numbers.map(|number| Failure { details: String::new(), received: received(number) });
+        book.write(kind, None, Vec::new(), failures.rev().collect());
+        let shelf = book.shelf(kind);
+        assert_eq!(shelf.entries.len(), ONLY_REFUSED_MAX + 1);
+        assert!(shelf.entries.contains_key("n0") && shelf.entries.contains_key("n999"));
+        assert!(!shelf.entries.contains_key(&format!("n{}", ONLY_REFUSED_MAX)));
+    }
 }

@@ -319,13 +319,14 @@ impl Control {
     /// Takes resources; nothing of them where what they ask for cannot be opened.
     fn take(&mut self, kind: ResourceKind, read: Read, removed: &[String], whole: bool) -> Taken {
         let Discovery { base, dynamic, .. } = &mut self.discovery;
+        let any_new = read.iter().any(|(one, _)| !dynamic.has(kind, &one.name));
         let mut taken = dynamic.handle_response(kind, read, removed, whole, base);
         if !taken.changed {
             dynamic.refuse_broken(kind, &mut taken);
             return taken;
         }
         let applied = match kind {
-            ResourceKind::Secret => self.apply_secrets(),
+            ResourceKind::Secret => self.apply_secrets(any_new),
             ResourceKind::Runtime => self.apply_rtds(),
             _ => self.apply_what_can_be_had(),
         };
@@ -348,11 +349,12 @@ impl Control {
         }
     }
 
-    fn apply_secrets(&mut self) -> Result<Changes, String> {
+    /// `any_new`: what could not be opened without them can be now.
+    fn apply_secrets(&mut self, any_new: bool) -> Result<Changes, String> {
         let sent = self.discovery.dynamic.sent_secrets();
         let renewed = self.secrets.handle_sent(sent).map_err(|errors| reasons(&errors))?;
         self.resources.handle_tls(&renewed);
-        match self.discovery.waiting.is_empty() {
+        match self.discovery.waiting.is_empty() && !any_new {
             true => Ok(Changes::default()),
             false => self.apply_what_can_be_had(),
         }

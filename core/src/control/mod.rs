@@ -18,6 +18,8 @@ mod first_of;
 pub mod identity;
 pub mod listeners;
 mod members;
+#[cfg(test)]
+mod model;
 pub mod names;
 mod open_error;
 mod pending;

@@ -49,6 +49,12 @@ struct Stream {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct StreamId(u64);
 
+#[cfg(test)]
+impl StreamId {
+    /// Of no stream: answers to it go nowhere.
+    pub const NONE: StreamId = StreamId(0);
+}
+
 /// What there is to be had from one source.
 type Wanted = Vec<(Place, ResourceType, Interest, Option<Duration>)>;
 

@@ -33,6 +33,7 @@ mod sabotage;
 mod script;
 mod tls;
 mod tls_sockets;
+mod updates;
 mod wire;
 
 use std::ops::Range;
@@ -112,6 +113,27 @@ fn every_seed_of_relays_keeps_its_promises() {
     let seeds: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     assert!(failed.is_empty(), "{} worlds of relays failed: {seeds:?}", failed.len());
     assert!(heard > 1 << 20, "{heard} bytes were heard");
+}
+
+#[test]
+fn no_request_fails_while_a_management_server_changes_everything() {
+    let (mut answered, mut published) = (0, 0);
+    let mut failed = Vec::new();
+    for seed in seeds() {
+        let (wrong, requests, snapshots) = updates::run(seed);
+        (answered, published) = (answered + requests, published + snapshots);
+        if !wrong.is_empty() {
+            failed.push((seed, wrong));
+        }
+    }
+    for (seed, wrong) in failed.iter().take(5) {
+        eprintln!("seed {seed}:");
+        wrong.iter().take(8).for_each(|text| eprintln!("    {text}"));
+    }
+    let worlds = seeds().count();
+    assert!(failed.is_empty(), "{} of {worlds} worlds of updates failed", failed.len());
+    let enough = answered > 100 * worlds && published > 5 * worlds;
+    assert!(enough, "{answered} answers, {published} snapshots in {worlds} worlds");
 }
 
 #[test]

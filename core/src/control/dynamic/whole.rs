@@ -237,14 +237,20 @@ impl Dynamic {
     /// `Err`: the clusters that a listener waits for, and until when.
     fn warm(
         &self,
-        listener: &Listener,
+        listener: &Arc<Listener>,
         warming: &HashSet<String>,
         now: Instant,
     ) -> Result<(), (Instant, Missing)> {
         let until = self.serving.held.get(&listener.name).copied();
         let until = until.unwrap_or(now + CLUSTERS_MAX);
         let missing = cold_clusters(listener, warming);
-        if missing.is_empty() || now >= until { Ok(()) } else { Err((until, missing)) }
+        // One that has waited long enough, and serves, does not wait again.
+        let before = self.serving.listeners.get(&listener.name);
+        let serves = || before.is_some_and(|it| Arc::ptr_eq(it, listener) || it == listener);
+        match missing.is_empty() || now >= until || serves() {
+            true => Ok(()),
+            false => Err((until, missing)),
+        }
     }
 
     fn complete_listener(

@@ -15,7 +15,7 @@ from google.protobuf import any_pb2, json_format
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401
 from envoy.extensions.filters.network.http_connection_manager.v3 import (  # noqa: F401
     http_connection_manager_pb2)
@@ -28,13 +28,15 @@ TYPES = {
     "eds": endpoint_pb2.ClusterLoadAssignment,
     "lds": listener_pb2.Listener,
     "rds": route_pb2.RouteConfiguration,
+    "srds": scoped_route_pb2.ScopedRouteConfiguration,
+    "vhds": route_components_pb2.VirtualHost,
     "sds": secret_pb2.Secret,
     "rtds": rtds_pb2.Runtime,
 }
 URLS = {kind: "type.googleapis.com/" + message.DESCRIPTOR.full_name
         for kind, message in TYPES.items()}
 KINDS = {url: kind for kind, url in URLS.items()}
-WILDCARDS = ("cds", "lds")
+WILDCARDS = ("cds", "lds", "srds", "vhds")
 
 
 def packed(kind, value):
