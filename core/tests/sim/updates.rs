@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tidegate::config::{Bootstrap, Options, Resource, ResourceContext, ResourceKind, Source, load};
 use tidegate::control::build::Prepared;
-use tidegate::control::dynamic::{Dynamic, Raw, Received};
+use tidegate::control::dynamic::{Dynamic, Raw, Received, Whole};
 use tidegate::control::identity::ListenerKey;
 use tidegate::control::resources::{Action, Resources};
 use tidegate::shard::Shard;
@@ -151,7 +151,8 @@ impl Follower {
     }
 
     fn apply(&mut self) {
-        let bootstrap = self.dynamic.whole(&self.base, self.now).bootstrap;
+        let Whole { bootstrap, serving, .. } = self.dynamic.whole(&self.base, self.now);
+        self.dynamic.serves(serving);
         let keys = bootstrap.listeners.iter().map(|it| ListenerKey::of(it));
         let sockets: HashMap<_, _> = keys.map(|key| (key, self.sockets.clone())).collect();
         let (access_logs, tls) = (Vec::new(), Default::default());
