@@ -5,7 +5,7 @@
 /// Methods of an [`Io`](crate::Io) that is a layer over the one in a field, passed on to that
 /// field. They are named one by one: the compiler asks for each that is neither named nor written.
 ///
-/// ```ignore
+/// ```text
 /// impl<I: Io> Io for Layer<I> {
 ///     tidegate_io::pass_on! { io: listen accept connect_with ... }
 ///

@@ -313,6 +313,7 @@ impl Control {
             let clusters = dynamic.assigned(base, &received.name);
             self.resources.handle_assignments(&clusters);
         }
+        dynamic.keep();
         taken
     }
 

@@ -236,6 +236,30 @@ fn what_is_the_same_is_the_same_allocation() {
 }
 
 #[test]
+fn what_is_taken_back_is_as_if_it_had_not_come() {
+    let mut scene = Scene::new();
+    scene.gets(ResourceKind::Cluster, &[cluster("a"), cluster("b")]);
+    let both = [assignment("a", 1), assignment("b", 1)];
+    scene.gets(ResourceKind::ClusterLoadAssignment, &both);
+    scene.gets(ResourceKind::Listener, &[listener("l", 1)]);
+    scene.gets(ResourceKind::RouteConfiguration, &[routes("l", "a")]);
+    let before = scene.whole().bootstrap;
+    for (kind, texts) in [
+        (ResourceKind::Cluster, vec![cluster("c")]),
+        (ResourceKind::ClusterLoadAssignment, vec![assignment("a", 9)]),
+        (ResourceKind::Listener, vec![listener("l", 7), listener("m", 8)]),
+        (ResourceKind::RouteConfiguration, vec![routes("l", "b")]),
+    ] {
+        scene.gets(kind, &texts);
+        scene.dynamic.take_back();
+        assert_eq!(scene.whole().bootstrap, before, "{kind:?}");
+        assert!(scene.dynamic.is_assigned(&scene.bootstrap, "a"), "{kind:?}");
+    }
+    scene.gets(ResourceKind::Cluster, &[cluster("c")]);
+    assert_ne!(scene.whole().bootstrap, before);
+}
+
+#[test]
 fn a_newer_assignment_changes_only_its_clusters() {
     let mut scene = Scene::new();
     scene.gets(ResourceKind::Cluster, &[cluster("a"), cluster("b")]);
