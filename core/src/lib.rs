@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod log;
+pub mod paged;
 pub mod proxy;
 pub mod reply;
 pub mod sabotage;

@@ -25,7 +25,7 @@ pub(super) fn all(
 
 fn assignment(entry: &ClusterEntry) -> Value {
     let mut localities: Vec<(&[String; 3], Vec<Value>)> = Vec::new();
-    for host in &entry.endpoints.hosts {
+    for host in entry.endpoints.hosts.iter() {
         match localities.iter_mut().find(|(locality, _)| **locality == *host.locality) {
             Some((_, hosts)) => hosts.push(lb_endpoint(host)),
             None => localities.push((&host.locality, vec![lb_endpoint(host)])),

@@ -2,6 +2,12 @@
 //!
 //! What it leaves to others: resolving names (`control`), choosing one (`upstream`).
 
+mod encoded;
+mod list;
+
+pub(super) use encoded::decode;
+pub use list::{EndpointPage, Endpoints};
+
 use super::Address;
 use super::cluster::Discovery;
 use super::convert::At;
@@ -13,23 +19,38 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 /// `config.endpoint.v3.ClusterLoadAssignment`
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, Debug)]
 pub struct ClusterLoadAssignment {
     /// All `lb_endpoints` of all localities and priorities, in order.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Endpoints,
+    /// Every endpoint is one host: no address is there twice, and none is a name.
+    pub is_plain: bool,
     /// `policy.overprovisioning_factor` in percent, default 140, above 0: 72 % of hosts are enough
     /// for all requests.
     pub overprovisioning_factor: u32,
     /// `policy.weighted_priority_health`: the health of a priority counts weights, not hosts.
     pub weighted_priority_health: bool,
+    /// What it was read from, where the next version may share pages with it.
+    encoded: Option<Box<encoded::Encoded>>,
+}
+
+impl PartialEq for ClusterLoadAssignment {
+    /// What it was read from does not count, and how endpoints are laid out follows from them.
+    fn eq(&self, other: &ClusterLoadAssignment) -> bool {
+        self.overprovisioning_factor == other.overprovisioning_factor
+            && self.weighted_priority_health == other.weighted_priority_health
+            && self.endpoints == other.endpoints
+    }
 }
 
 impl Default for ClusterLoadAssignment {
     fn default() -> ClusterLoadAssignment {
         ClusterLoadAssignment {
-            endpoints: Vec::new(),
+            endpoints: Endpoints::default(),
+            is_plain: true,
             overprovisioning_factor: DEFAULT_OVERPROVISIONING_FACTOR,
             weighted_priority_health: false,
+            encoded: None,
         }
     }
 }
@@ -144,15 +165,9 @@ impl ClusterLoadAssignment {
         discovery: Option<&Discovery>,
     ) -> ClusterLoadAssignment {
         let at = at.field("endpoints");
-        let mut converted = ClusterLoadAssignment::default();
-        if let Some(policy) = &assignment.policy {
-            let factor = policy.overprovisioning_factor;
-            converted.overprovisioning_factor =
-                factor.map_or(DEFAULT_OVERPROVISIONING_FACTOR, |factor| factor.value);
-            converted.weighted_priority_health = policy.weighted_priority_health;
-        }
+        let mut converted = ClusterLoadAssignment::of_policy(assignment.policy.as_ref());
         let count = assignment.endpoints.iter().map(|group| group.lb_endpoints.len()).sum();
-        converted.endpoints.reserve_exact(count);
+        let mut endpoints = Vec::with_capacity(count);
         let mut seen = HashSet::with_capacity(count);
         for (group_index, group) in assignment.endpoints.iter().enumerate() {
             let at = at.index(group_index);
@@ -164,17 +179,39 @@ impl ClusterLoadAssignment {
                 let endpoint =
                     Endpoint::from_proto(&at, lb_endpoint, (group, &locality), discovery);
                 let Some(endpoint) = at.converted(endpoint) else { continue };
+                converted.is_plain &= matches!(endpoint.address, Address::Socket(_));
                 if !seen.insert(endpoint.address.clone()) {
                     at.warning(format!("{} is there twice and counts once", endpoint.address));
+                    converted.is_plain = false;
                 }
-                converted.endpoints.push(endpoint);
+                endpoints.push(endpoint);
             }
         }
+        converted.endpoints = endpoints.into_iter().collect();
         converted
+    }
+
+    /// An assignment of no endpoints.
+    fn of_policy(policy: Option<&pb::cluster_load_assignment::Policy>) -> ClusterLoadAssignment {
+        let mut assignment = ClusterLoadAssignment::default();
+        if let Some(policy) = policy {
+            let factor = policy.overprovisioning_factor;
+            assignment.overprovisioning_factor =
+                factor.map_or(DEFAULT_OVERPROVISIONING_FACTOR, |factor| factor.value);
+            assignment.weighted_priority_health = policy.weighted_priority_health;
+        }
+        assignment
     }
 }
 
 impl Endpoint {
+    /// Whether both are of one locality and priority.
+    fn is_beside(&self, other: &Endpoint) -> bool {
+        self.priority == other.priority
+            && self.locality_weight == other.locality_weight
+            && self.locality == other.locality
+    }
+
     fn from_proto(
         at: &At<'_>,
         lb_endpoint: &pb::LbEndpoint,
@@ -217,6 +254,16 @@ impl Endpoint {
             metadata: Metadata::from_proto(lb_endpoint.metadata.as_ref()),
         })
     }
+}
+
+impl Availability {
+    /// All of them, in the order of their declaration.
+    pub const ALL: [Availability; 4] = [
+        Availability::Healthy,
+        Availability::Degraded,
+        Availability::Unavailable,
+        Availability::Excluded,
+    ];
 }
 
 impl HealthStatus {

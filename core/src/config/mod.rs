@@ -83,7 +83,9 @@ pub use config_source::{
     RateLimitSettings,
 };
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
-pub use endpoint::{Availability, ClusterLoadAssignment, Endpoint, HealthStatus};
+pub use endpoint::{
+    Availability, ClusterLoadAssignment, Endpoint, EndpointPage, Endpoints, HealthStatus,
+};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
 pub use filter_chain_match::{FilterChainMatch, SourceType};
 pub use grpc_access_log::GrpcAccessLog;

@@ -5,7 +5,7 @@
 
 use super::ast::Node;
 use super::convert::{At, Conversion};
-use super::endpoint::ClusterLoadAssignment;
+use super::endpoint::{self as endpoints, ClusterLoadAssignment};
 use super::load;
 use super::reader::{Reader, is_clean};
 use super::report::Report;
@@ -19,6 +19,7 @@ use envoy_types::pb::envoy::config::{cluster, endpoint, listener, route};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls;
 use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
 use envoy_types::pb::envoy::service::runtime as service_runtime;
+use prost::bytes::Bytes;
 use prost::{DecodeError, Message};
 use std::sync::Arc;
 
@@ -142,10 +143,25 @@ impl Resource {
     pub fn decode(
         kind: ResourceKind,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match clean(kind, &bytes, context) {
+        Resource::decode_next(kind, name, bytes, None, context)
+    }
+
+    /// The same where there was an assignment of this name: what did not change is shared with it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn decode_next(
+        kind: ResourceKind,
+        name: &str,
+        bytes: Bytes,
+        before: Option<&ClusterLoadAssignment>,
+        context: &ResourceContext,
+    ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
+        match clean(kind, &bytes, before, context) {
             Some(resource) => Ok((resource, Vec::new())),
             None => Resource::decode_by_names(kind, name, bytes, context),
         }
@@ -159,10 +175,10 @@ impl Resource {
     pub fn decode_by_names(
         kind: ResourceKind,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: Bytes,
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match protobuf::to_json(kind.message(), bytes.into()) {
+        match protobuf::to_json(kind.message(), bytes) {
             Ok(text) => {
                 let source = Source { name: format!("{name} (as JSON)"), text };
                 Resource::read(kind, &source, context)
@@ -224,9 +240,15 @@ pub fn decode_response(name: &str, bytes: Vec<u8>) -> Result<(String, Vec<Vec<u8
 const DISCOVERY_RESPONSE: &str = "envoy.service.discovery.v3.DiscoveryResponse";
 
 /// What a message means of which nothing is to be said.
-fn clean(kind: ResourceKind, bytes: &[u8], context: &ResourceContext) -> Option<Resource> {
+fn clean(
+    kind: ResourceKind,
+    bytes: &Bytes,
+    before: Option<&ClusterLoadAssignment>,
+    context: &ResourceContext,
+) -> Option<Resource> {
     let pool = descriptors::pool().ok()?;
-    if !is_clean(pool, kind.message(), bytes) {
+    let is_assignment = kind == ResourceKind::ClusterLoadAssignment;
+    if !is_assignment && !is_clean(pool, kind.message(), bytes) {
         return None;
     }
     let mut report = Report::new(&[]);
@@ -234,6 +256,10 @@ fn clean(kind: ResourceKind, bytes: &[u8], context: &ResourceContext) -> Option<
     let resource = conversion.run(&mut report, |at| {
         at.set_runtime(context.runtime.clone());
         at.set_secrets(context.secrets.clone());
+        if is_assignment {
+            let (name, assignment) = endpoints::decode(at, bytes, before)?;
+            return Some(Resource::ClusterLoadAssignment(name, Arc::new(assignment)));
+        }
         from_bytes(at, kind, bytes)
     });
     resource.filter(|_| report.finish().is_empty())

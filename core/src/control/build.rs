@@ -3,25 +3,22 @@
 //!
 //! What it leaves to others: when to build (`resources`).
 
-use super::identity::{HostKey, Identities, ListenerKey};
-use super::names::{DnsName, Names};
+use super::hosts::endpoints;
+use super::identity::{Identities, ListenerKey};
+use super::names::Names;
 use super::tls::{TlsContexts, chain_key};
 use crate::access_log::AccessLogger;
-use crate::config::{
-    self, Address, Bootstrap, Discovery, NetworkFilter, ProxyName, UpstreamProtocol,
-};
+use crate::config::{self, Bootstrap, NetworkFilter, ProxyName, UpstreamProtocol};
 use crate::snapshot::{
-    ChainEntry, ClusterEntry, ClusterId, EndpointSet, FilterChains, FilterEntry, Host, HttpEntry,
-    ListenerEntry, ListenerId, ListenerSockets, LocalReplies, RouteScopes, RouteTable,
-    SelectionRules, TcpEntry,
+    ChainEntry, ClusterEntry, FilterChains, FilterEntry, HttpEntry, ListenerEntry, ListenerId,
+    ListenerSockets, LocalReplies, RouteScopes, RouteTable, TcpEntry,
 };
 use crate::stats::{
     ClusterStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat, ListenerStat, Registry, SslStat,
     TcpStat, TlsInspectorStat,
 };
 use crate::transport::{ClientContext, ServerContext};
-use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A bootstrap, and what had to be opened for it, which could fail.
@@ -342,126 +339,4 @@ pub fn cluster(
         stats: registry.scope(&prefix, ClusterStat::ALL),
         http2_stats: speaks_http2.then(|| registry.scope(&prefix, Http2Stat::ALL)),
     })
-}
-
-fn endpoints(
-    id: ClusterId,
-    config: &config::Cluster,
-    previous: Option<&Arc<ClusterEntry>>,
-    names: &Names,
-    identities: &mut Identities,
-    registry: &Registry,
-) -> Arc<EndpointSet> {
-    let old = previous.map_or(&[][..], |entry| &entry.endpoints.hosts);
-    let is_limited = config.circuit_breakers.max_connections_per_host.is_some();
-    let mut hosts: Vec<Arc<Host>> = Vec::with_capacity(config.load_assignment.endpoints.len());
-    let mut moved = None;
-    for Found { endpoint, address, name, key } in addresses(config, names) {
-        // Mostly the same hosts come in the same order, and need not be looked for.
-        let before = match (&mut moved, old.get(hosts.len())) {
-            (None, Some(host)) if host.address == address => Some(host),
-            (moved, _) => {
-                let moved = moved.get_or_insert_with(|| Moved::new(old, &hosts));
-                if !moved.seen.insert(address) {
-                    continue;
-                }
-                moved.old.get(&address).copied()
-            }
-        };
-        let hostname = if endpoint.hostname.is_empty() { name } else { &endpoint.hostname };
-        let unchanged = before.filter(|host| {
-            host.hostname == *hostname
-                && host.weight == endpoint.weight
-                && host.health_status == endpoint.health_status
-                && host.locality == endpoint.locality
-                && host.locality_weight == endpoint.locality_weight
-                && host.priority == endpoint.priority
-                && host.metadata == endpoint.metadata
-                && host.connections.is_some() == is_limited
-        });
-        hosts.push(match unchanged {
-            Some(host) => Arc::clone(host),
-            None => {
-                let (id, stats) = identities.host(id, key, registry);
-                Arc::new(Host {
-                    id,
-                    address,
-                    hostname: hostname.to_owned(),
-                    weight: endpoint.weight,
-                    health_status: endpoint.health_status,
-                    locality: endpoint.locality.clone(),
-                    locality_weight: endpoint.locality_weight,
-                    priority: endpoint.priority,
-                    metadata: endpoint.metadata.clone(),
-                    connections: is_limited.then(|| identities.connections(id)),
-                    stats,
-                })
-            }
-        });
-    }
-    let rules = SelectionRules::of(config);
-    match previous {
-        Some(entry) if entry.endpoints.rules == rules && same(&entry.endpoints.hosts, &hosts) => {
-            entry.endpoints.clone()
-        }
-        _ => Arc::new(EndpointSet::new(hosts, rules)),
-    }
-}
-
-/// Hosts by address, once they are not where they were.
-struct Moved<'h> {
-    old: HashMap<SocketAddr, &'h Arc<Host>>,
-    /// Addresses that are there already.
-    seen: HashSet<SocketAddr>,
-}
-
-impl<'h> Moved<'h> {
-    fn new(old: &'h [Arc<Host>], so_far: &[Arc<Host>]) -> Moved<'h> {
-        Moved {
-            old: old.iter().map(|host| (host.address, host)).collect(),
-            seen: so_far.iter().map(|host| host.address).collect(),
-        }
-    }
-}
-
-/// A host that an endpoint becomes.
-struct Found<'a> {
-    endpoint: &'a config::Endpoint,
-    address: SocketAddr,
-    /// The name that was resolved, if there was one.
-    name: &'a str,
-    key: HostKey,
-}
-
-/// The hosts of every endpoint: one for an address, one for each address of a name, or one for the
-/// first address of a logical name.
-fn addresses<'a>(config: &'a config::Cluster, names: &'a Names) -> impl Iterator<Item = Found<'a>> {
-    let is_logical = matches!(config.discovery, Discovery::LogicalDns(_));
-    config.load_assignment.endpoints.iter().flat_map(move |endpoint| {
-        let found = |address, name| {
-            let key = HostKey::Address(address);
-            Found { endpoint, address, name, key }
-        };
-        let (mut alone, mut many) = (None, Vec::new());
-        match (&endpoint.address, config.discovery.dns()) {
-            (Address::Socket(address), _) => alone = Some(found(*address, "")),
-            // A cluster without lookups has no names.
-            (Address::Name { .. }, None) => {}
-            (Address::Name { host, port }, Some(dns)) => {
-                let name = DnsName::of(host, dns);
-                let of = |ip: &IpAddr| found(SocketAddr::new(*ip, *port), host.as_str());
-                if is_logical {
-                    let key = || HostKey::Name(host.clone(), *port);
-                    alone = names.first(&name).map(|ip| Found { key: key(), ..of(&ip) });
-                } else {
-                    many.extend(names.addresses(&name).iter().map(of));
-                }
-            }
-        }
-        alone.into_iter().chain(many)
-    })
-}
-
-fn same(a: &[Arc<Host>], b: &[Arc<Host>]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
 }

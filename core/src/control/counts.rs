@@ -89,13 +89,11 @@ impl Counts {
     pub fn members(&self, entry: &ClusterEntry) {
         let scope = self.membership(&entry.config);
         let hosts = &entry.endpoints.hosts;
-        let of = |wanted| hosts.iter().filter(|host| host.availability() == wanted).count() as u64;
-        let healthy = of(Availability::Healthy);
         for (stat, count) in [
             (MembershipStat::MembershipTotal, hosts.len() as u64),
-            (MembershipStat::MembershipHealthy, healthy),
-            (MembershipStat::MembershipDegraded, of(Availability::Degraded)),
-            (MembershipStat::MembershipExcluded, of(Availability::Excluded)),
+            (MembershipStat::MembershipHealthy, hosts.count(Availability::Healthy)),
+            (MembershipStat::MembershipDegraded, hosts.count(Availability::Degraded)),
+            (MembershipStat::MembershipExcluded, hosts.count(Availability::Excluded)),
             (MembershipStat::WarmingState, 0),
         ] {
             self.cells.set(scope, stat, count);

@@ -222,7 +222,8 @@ impl Control {
     ) {
         let context = self.discovery.context(self.options.source.options);
         let path = contents.path.display();
-        let found = self.discovery.files.read(index, contents, &context);
+        let Discovery { files, dynamic, .. } = &self.discovery;
+        let found = files.read(index, contents, dynamic, &context);
         let Some((kind, version, read)) = found else { return };
         self.discovery.awaited.remove(&kind);
         let names: BTreeSet<String> = read.iter().map(|(one, _)| one.name.clone()).collect();
@@ -242,7 +243,7 @@ impl Control {
         let Some(kind) = xds::kind_of(response.kind) else { return };
         self.discovery.awaited.remove(&kind);
         let context = self.discovery.context(self.options.source.options);
-        let received = xds::read(kind, &mut response, &context);
+        let received = xds::read(kind, &mut response, &self.discovery.dynamic, &context);
         let taken = match self.only_assigns(kind, &received, &response) {
             true => self.assign(received),
             false => {

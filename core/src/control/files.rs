@@ -3,7 +3,7 @@
 //!
 //! What it leaves to others: watching (`tidegate-xds`), what the resources make (`dynamic`).
 
-use super::dynamic::{Raw, Received, Want};
+use super::dynamic::{Dynamic, Raw, Received, Want};
 use super::first_of::first_of;
 use super::xds::{Read, read_one};
 use crate::config::{
@@ -79,6 +79,7 @@ impl Files {
         &self,
         index: usize,
         contents: &Contents,
+        before: &Dynamic,
         context: &ResourceContext,
     ) -> Option<(ResourceKind, String, Read)> {
         let watched = self.watched.get(index)?;
@@ -97,11 +98,11 @@ impl Files {
         };
         let at_unix_us = tidegate_io::Now::read().unix_us;
         let read = resources.into_iter().filter_map(|bytes| {
-            let raw = Raw::Message(bytes);
+            let raw = Raw::Message(bytes.into());
             let name = raw.name().unwrap_or_default();
             let is_wanted = watched.names.is_empty() || watched.names.contains(&name);
             let received = Received { name, version: version.clone(), at_unix_us, raw };
-            is_wanted.then(|| read_one(watched.kind, received, context))
+            is_wanted.then(|| read_one(watched.kind, received, before, context))
         });
         let read = read.collect();
         Some((watched.kind, version, read))

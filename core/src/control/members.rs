@@ -4,8 +4,8 @@
 
 use super::names::{DnsName, Refresh};
 use crate::config::{self, Address};
-use crate::snapshot::{ClusterEntry, HostId};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::snapshot::{ClusterEntry, HostId, Hosts};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
@@ -20,26 +20,22 @@ pub(super) fn changed_priorities(
     if before.is_some_and(|before| Arc::ptr_eq(&before.endpoints, &after.endpoints)) {
         return 0;
     }
-    if before.is_some_and(|before| has_same_hosts(before, after)) {
-        return 0;
-    }
-    let hosts = |entry: &Arc<ClusterEntry>| {
-        let mut priorities: BTreeMap<u32, BTreeSet<HostId>> = BTreeMap::new();
-        for host in &entry.endpoints.hosts {
-            priorities.entry(host.priority).or_default().insert(host.id);
-        }
-        priorities
-    };
-    let (before, after) = (before.map(hosts).unwrap_or_default(), hosts(after));
-    let priorities: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    priorities.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
+    let none = Hosts::default();
+    let before = before.map_or(&none, |before| &before.endpoints.hosts);
+    let after = &after.endpoints.hosts;
+    // Of pages that both have, nothing is different.
+    let (before, after) = (priorities(before, after), priorities(after, before));
+    let all: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    all.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
 }
 
-/// Whether they have the same hosts in the same order, whatever has changed of these.
-fn has_same_hosts(before: &ClusterEntry, after: &ClusterEntry) -> bool {
-    let (before, after) = (&before.endpoints.hosts, &after.endpoints.hosts);
-    let mut pairs = before.iter().zip(after);
-    before.len() == after.len() && pairs.all(|(a, b)| a.id == b.id && a.priority == b.priority)
+/// The hosts of each priority on pages that the other version does not have.
+fn priorities(hosts: &Hosts, other: &Hosts) -> BTreeMap<u32, HashSet<HostId>> {
+    let mut priorities: BTreeMap<u32, HashSet<HostId>> = BTreeMap::new();
+    for host in hosts.items_not_in(other) {
+        priorities.entry(host.priority).or_default().insert(host.id);
+    }
+    priorities
 }
 
 pub(super) fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {

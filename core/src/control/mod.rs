@@ -15,6 +15,7 @@ pub mod dns;
 pub mod dynamic;
 mod files;
 mod first_of;
+mod hosts;
 pub mod identity;
 pub mod listeners;
 mod members;
@@ -274,7 +275,7 @@ impl Control {
         self.counts.access_logs(self.access_logs.lost());
         self.counts.log_entries(self.access_logs.entries());
         self.count_streams();
-        if std::mem::take(&mut self.has_freed) {
+        if self.options.publisher.collect() && std::mem::take(&mut self.has_freed) {
             tidegate_io::memory::give_back();
         }
         self.dead_shard()

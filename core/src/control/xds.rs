@@ -3,7 +3,7 @@
 //! What it leaves to others: the protocol (`tidegate-xds`), what resources mean (`dynamic`), and
 //! what follows from them (`control`).
 
-use super::dynamic::{Raw, Received, Taken, Want};
+use super::dynamic::{Dynamic, Raw, Received, Taken, Want};
 use super::first_of::first_of;
 use crate::config::{
     ApiConfigSource, ApiProtocol, Availability, Bootstrap, ConfigErrors, ConfigPlace, ConfigSource,
@@ -328,13 +328,18 @@ fn resource_type(kind: ResourceKind) -> ResourceType {
 /// Resources of a response with what they mean.
 pub(super) type Read = Vec<(Received, Result<Resource, ConfigErrors>)>;
 
-/// Reads the resources of a response.
-pub(super) fn read(kind: ResourceKind, response: &mut Response, context: &ResourceContext) -> Read {
+/// Reads the resources of a response. Assignments share what did not change with those `before`.
+pub(super) fn read(
+    kind: ResourceKind,
+    response: &mut Response,
+    before: &Dynamic,
+    context: &ResourceContext,
+) -> Read {
     let at_unix_us = tidegate_io::Now::read().unix_us;
     let resources = std::mem::take(&mut response.resources);
     let read = resources.into_iter().filter_map(|resource| {
         let raw = match resource.body {
-            Body::Any { value, .. } => Raw::Message(value),
+            Body::Any { value, .. } => Raw::Message(value.into()),
             Body::Json(mut json) => {
                 if let Some(fields) = json.as_object_mut() {
                     fields.remove("@type");
@@ -348,7 +353,7 @@ pub(super) fn read(kind: ResourceKind, response: &mut Response, context: &Resour
             "" => response.version.clone(),
             version => version.to_owned(),
         };
-        Some(read_one(kind, Received { name, version, at_unix_us, raw }, context))
+        Some(read_one(kind, Received { name, version, at_unix_us, raw }, before, context))
     });
     read.collect()
 }
@@ -357,10 +362,16 @@ pub(super) fn read(kind: ResourceKind, response: &mut Response, context: &Resour
 pub(super) fn read_one(
     kind: ResourceKind,
     received: Received,
+    before: &Dynamic,
     context: &ResourceContext,
 ) -> (Received, Result<Resource, ConfigErrors>) {
     let name = &received.name;
-    let read = received.raw.read(kind, name, context).map(|(resource, warnings)| {
+    let before = match kind {
+        ResourceKind::ClusterLoadAssignment => before.assignment(name),
+        _ => None,
+    };
+    let before = before.map(Arc::as_ref);
+    let read = received.raw.read(kind, name, before, context).map(|(resource, warnings)| {
         for warning in warnings {
             log::warning(Component::Config, format_args!("{name}: {warning}"));
         }

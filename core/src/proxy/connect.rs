@@ -279,7 +279,7 @@ impl<I: Io> Shard<I> {
             pool.starved = true;
             self.starved.push((id, entry.clone()));
             entry.breakers.starved.fetch_add(1, Ordering::Relaxed);
-            self.adopted.publisher().wake_all();
+            self.adopted.publisher().starve();
         }
         self.retry_soon();
     }
@@ -288,6 +288,7 @@ impl<I: Io> Shard<I> {
     pub(crate) fn connect_starved(&mut self) {
         for (id, entry) in std::mem::take(&mut self.starved) {
             entry.breakers.starved.fetch_sub(1, Ordering::Relaxed);
+            self.adopted.publisher().end_starving();
             let Some(pool) = self.pools.get(id) else { continue };
             pool.starved = false;
             let host = pool.host.clone();

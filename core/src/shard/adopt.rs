@@ -13,7 +13,8 @@ impl<I: Io> Shard<I> {
     /// Follows the snapshot that `self.adopted` just took up.
     pub(super) fn adopt(&mut self) -> io::Result<()> {
         let snapshot = self.adopted.snapshot().clone();
-        let (closed, changed) = self.pools.adopt(&snapshot.clusters);
+        let before = std::mem::replace(&mut self.followed, snapshot.clone());
+        let (closed, changed) = self.pools.adopt(&before.clusters, &snapshot.clusters);
         for key in closed {
             self.close_upstream(key);
         }
@@ -64,6 +65,9 @@ impl<I: Io> Shard<I> {
     /// Somebody woke us. There may be a newer snapshot, which the turn has adopted already, or
     /// another shard starves.
     pub(super) fn woken(&mut self) {
+        if !self.adopted.publisher().any_starves() {
+            return;
+        }
         for key in self.pools.surplus() {
             self.close_upstream(key);
         }

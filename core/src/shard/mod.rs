@@ -22,7 +22,7 @@ pub use spawn::{ShardHandle, ShardOptions, spawn};
 use crate::config::TlsInspector;
 use crate::proxy::{Downstream, GrpcScopes, Moved, MutationScratch, Relay, Stream, Upstream};
 use crate::sabotage::Sabotage;
-use crate::snapshot::{Adopted, ClusterEntry, Publisher};
+use crate::snapshot::{Adopted, ClusterEntry, Publisher, Snapshot};
 use crate::stats::{Scope, ServerStat, ShardStats};
 use crate::transport::{ClientHello, Sockets};
 use crate::upstream::{PoolId, Pools};
@@ -32,6 +32,7 @@ use logs::ShardLogs;
 use slots::{Key, Slots};
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -99,6 +100,7 @@ pub struct ShardState {
     pub stop: AtomicBool,
 }
 
+#[allow(clippy::redundant_allocation)] // as `Adopted` has it
 /// One shard. Generic over its I/O, so that the simulator runs this very code.
 pub struct Shard<I: Io> {
     pub(crate) io: Sockets<I>,
@@ -106,6 +108,8 @@ pub struct Shard<I: Io> {
     index: usize,
     pub(crate) now: Now,
     pub(crate) adopted: Adopted,
+    /// The snapshot that the tables follow.
+    followed: Rc<Arc<Snapshot>>,
     pub(crate) stats: Arc<ShardStats>,
     pub(crate) server: Scope,
     pub(crate) state: Arc<ShardState>,
@@ -179,6 +183,7 @@ impl<I: Io> Shard<I> {
             index,
             now,
             adopted: Adopted::new(publisher),
+            followed: Rc::default(),
             stats,
             server,
             state: Arc::default(),

@@ -4,9 +4,11 @@
 //! (`upstream::pool`).
 
 mod endpoints;
+mod members;
 mod selection;
 
-pub use endpoints::{EndpointSet, Host};
+pub use endpoints::{EndpointSet, Host, HostPage, Hosts};
+pub use members::Members;
 pub use selection::{Group, SelectionRules, Source, SourceKind};
 
 use crate::config::{self, Thresholds};
@@ -98,6 +100,28 @@ impl ClusterTable {
     #[must_use]
     pub fn named(&self, name: &[u8]) -> Option<ClusterId> {
         self.names.get(std::str::from_utf8(name).ok()?).copied()
+    }
+
+    /// Numbers that have another entry than in the version before, with both.
+    pub fn changes_since<'t>(
+        &'t self,
+        before: &'t ClusterTable,
+    ) -> impl Iterator<Item = (Option<&'t Arc<ClusterEntry>>, Option<&'t Arc<ClusterEntry>>)> {
+        let page = |table: &'t ClusterTable, page: usize| table.pages.get(page)?.as_deref();
+        let is_same = |a: Option<&Page>, b: Option<&Page>| match (a, b) {
+            (Some(a), Some(b)) => std::ptr::eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let pages = 0..self.pages.len().max(before.pages.len());
+        let changed = pages.map(move |at| (page(before, at), page(self, at)));
+        let changed = changed.filter(move |(old, new)| !is_same(*old, *new));
+        let entry = |page: Option<&'t Page>, at: usize| page?[at].as_ref();
+        let both = changed
+            .flat_map(move |(old, new)| (0..PAGE).map(move |at| (entry(old, at), entry(new, at))));
+        both.filter(|(old, new)| match (old, new) {
+            (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+            (old, new) => old.is_some() || new.is_some(),
+        })
     }
 
     /// All clusters, by number.

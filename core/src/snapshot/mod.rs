@@ -17,8 +17,8 @@ pub mod route_scopes;
 pub mod route_table;
 
 pub use cluster::{
-    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Group, Host, HostId, Permit,
-    SelectionRules, Source, SourceKind,
+    Breakers, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Group, Host, HostId, HostPage,
+    Hosts, Members, Permit, SelectionRules, Source, SourceKind,
 };
 pub use filter_chains::{ChainQuery, FilterChains, Overlap};
 pub use listener::{

@@ -5,8 +5,8 @@
 use super::Snapshot;
 use arc_swap::ArcSwap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidegate_io::Waker;
 
 /// The newest snapshot. Shared by control, shards and admin.
@@ -15,6 +15,11 @@ pub struct Publisher {
     current: ArcSwap<Snapshot>,
     /// The version of `current`; looked at once per turn instead of touching the shared count.
     version: AtomicU64,
+    /// How many clusters starve for connections that other shards have, on how many shards.
+    starving: AtomicU32,
+    /// Those before that somebody may have yet: kept until nobody has, so that it is not a shard
+    /// that takes them apart.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
     /// Off the request path: taken to publish, and when a shard runs short of connections.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -24,7 +29,13 @@ impl Publisher {
     #[must_use]
     pub fn new(snapshot: Snapshot) -> Publisher {
         let version = AtomicU64::new(snapshot.version);
-        Publisher { current: ArcSwap::from_pointee(snapshot), version, wakers: Mutex::default() }
+        Publisher {
+            current: ArcSwap::from_pointee(snapshot),
+            version,
+            starving: AtomicU32::new(0),
+            retired: Mutex::default(),
+            wakers: Mutex::default(),
+        }
     }
 
     /// Makes `snapshot` the newest, and wakes every shard so that it adopts it soon.
@@ -37,21 +48,50 @@ impl Publisher {
         let before = self.version.load(Ordering::Relaxed);
         assert!(version > before, "snapshot {version} published after {before}");
         // In this order: a shard that sees the new version finds the new snapshot, or a newer one.
-        self.current.store(Arc::new(snapshot));
+        let before = self.current.swap(Arc::new(snapshot));
         self.version.store(version, Ordering::Release);
+        lock(&self.retired).push(before);
         self.wake_all();
+    }
+
+    /// Lets go of the snapshots before that nobody has any longer, and says whether there were any.
+    /// Whoever publishes calls it now and then.
+    pub fn collect(&self) -> bool {
+        let mut retired = lock(&self.retired);
+        let (kept, gone) = retired.drain(..).partition(|it| Arc::strong_count(it) > 1);
+        *retired = kept;
+        drop(retired);
+        let gone: Vec<_> = gone;
+        !gone.is_empty()
     }
 
     /// From now on `waker` is woken by [`Publisher::wake_all`].
     pub fn add_waker(&self, waker: Waker) {
-        self.wakers.lock().unwrap_or_else(PoisonError::into_inner).push(waker);
+        lock(&self.wakers).push(waker);
     }
 
     /// Wakes every shard.
     pub fn wake_all(&self) {
-        for waker in self.wakers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for waker in lock(&self.wakers).iter() {
             waker.wake();
         }
+    }
+
+    /// A cluster starves on a shard: the others look for what they can spare.
+    pub fn starve(&self) {
+        self.starving.fetch_add(1, Ordering::Relaxed);
+        self.wake_all();
+    }
+
+    /// It does so no longer, or tries again.
+    pub fn end_starving(&self) {
+        self.starving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether any cluster does. Whoever is woken for it finds that it does, or did.
+    #[must_use]
+    pub fn any_starves(&self) -> bool {
+        self.starving.load(Ordering::Relaxed) > 0
     }
 
     /// The newest snapshot, for readers off the request path.
@@ -59,6 +99,11 @@ impl Publisher {
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
+}
+
+/// Nothing is half done in it when a thread panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A shard's view of the publisher. Streams pin a snapshot by a plain (not atomic) count.
@@ -133,7 +178,10 @@ mod tests {
         publisher.publish(snapshot(2));
         adopted.refresh();
         assert_eq!((pinned.version, adopted.snapshot().version), (1, 2));
+        publisher.collect();
         drop(pinned);
+        assert!(first.upgrade().is_some(), "whoever reads takes no snapshot apart");
+        publisher.collect();
         assert!(first.upgrade().is_none(), "nothing else keeps an old snapshot");
     }
 

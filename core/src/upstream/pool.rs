@@ -12,7 +12,7 @@ use super::named::NamedPools;
 use crate::proxy::Upstream;
 use crate::shard::slots::{Key, Slots};
 use crate::shard::{Random, StreamKey, UpstreamKey};
-use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId};
+use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId, Hosts};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -157,39 +157,36 @@ impl Pools {
         Pools { clusters: Vec::new(), pools: Vec::new(), named, seed, random }
     }
 
-    /// Follows a new cluster table; returns the idle connections to hosts that are gone, which the
-    /// caller closes, and clusters whose connections are not what they should be any more, because
-    /// TLS is to be spoken otherwise.
-    pub fn adopt(&mut self, table: &ClusterTable) -> (Vec<UpstreamKey>, Vec<ClusterId>) {
+    /// Follows a new version of the cluster table after the one it followed before; returns the idle
+    /// connections to hosts that are gone, which the caller closes, and clusters whose connections
+    /// are not what they should be any more, because TLS is to be spoken otherwise.
+    ///
+    /// It costs what has changed.
+    pub fn adopt(
+        &mut self,
+        before: &ClusterTable,
+        table: &ClusterTable,
+    ) -> (Vec<UpstreamKey>, Vec<ClusterId>) {
         let (mut closing, mut changed) = (Vec::new(), Vec::new());
-        for index in 0..self.clusters.len() {
-            let Some(cluster) = &self.clusters[index] else { continue };
-            let old = cluster.entry.endpoints.clone();
-            match table.get(ClusterId(index as u32)) {
-                Some(entry) if Arc::ptr_eq(entry, &cluster.entry) => {}
-                Some(entry) => {
-                    let present: HashSet<HostId> =
-                        entry.endpoints.hosts.iter().map(|host| host.id).collect();
-                    self.retire(
-                        old.hosts.iter().filter(|h| !present.contains(&h.id)),
-                        &mut closing,
-                    );
-                    if self.speaks_otherwise(entry) {
-                        changed.push(entry.id);
+        for (old, new) in table.changes_since(before) {
+            match (old, new) {
+                (Some(old), Some(new)) => {
+                    let (old_hosts, hosts) = (&old.endpoints.hosts, &new.endpoints.hosts);
+                    let stays: HashSet<HostId> =
+                        hosts.items_not_in(old_hosts).map(|host| host.id).collect();
+                    let gone = old_hosts.items_not_in(hosts).filter(|it| !stays.contains(&it.id));
+                    self.retire(gone, &mut closing);
+                    if self.speaks_otherwise(new) {
+                        changed.push(new.id);
                     }
-                    let entry = entry.clone();
-                    self.set(index, entry);
+                    self.set(new, Some(old_hosts));
                 }
-                None => {
-                    self.retire(old.hosts.iter(), &mut closing);
-                    self.clusters[index] = None;
+                (Some(old), None) => {
+                    self.retire(old.endpoints.hosts.iter(), &mut closing);
+                    self.clusters[old.id.0 as usize] = None;
                 }
-            }
-        }
-        for entry in table.iter() {
-            let index = entry.id.0 as usize;
-            if self.clusters.get(index).is_none_or(Option::is_none) {
-                self.set(index, entry.clone());
+                (None, Some(new)) => self.set(new, None),
+                (None, None) => {}
             }
         }
         (closing, changed)
@@ -203,11 +200,12 @@ impl Pools {
         self.cluster(entry.id).is_some_and(|now| identity(&now.entry) != identity(entry))
     }
 
-    fn set(&mut self, index: usize, entry: Arc<ClusterEntry>) {
+    fn set(&mut self, entry: &Arc<ClusterEntry>, before: Option<&Hosts>) {
+        let index = entry.id.0 as usize;
         if self.clusters.len() <= index {
             self.clusters.resize_with(index + 1, || None);
         }
-        for host in &entry.endpoints.hosts {
+        for host in entry.endpoints.hosts.items_not_in(before.unwrap_or(&Hosts::default())) {
             for id in self.ids_of(host.id) {
                 if let Some(pool) = self.get(id) {
                     pool.gone = false;
@@ -215,16 +213,15 @@ impl Pools {
                 }
             }
         }
+        let policy = entry.config.load_balancing.policy;
         match &mut self.clusters[index] {
             Some(cluster) => {
-                let policy = entry.config.load_balancing.policy;
                 cluster.balancer.refresh(&entry.endpoints, policy, &mut self.random);
-                cluster.entry = entry;
+                cluster.entry = entry.clone();
             }
             slot => {
-                let policy = entry.config.load_balancing.policy;
                 let balancer = LoadBalancer::new(&entry.endpoints, policy, self.seed);
-                *slot = Some(ClusterPool { entry, balancer });
+                *slot = Some(ClusterPool { entry: entry.clone(), balancer });
             }
         }
     }

@@ -11,6 +11,10 @@ fn read(kind: ResourceKind, text: &str) -> Result<Resource, String> {
     read.map(|(resource, _)| resource).map_err(|errors| errors.to_string())
 }
 
+fn clean(kind: ResourceKind, bytes: &[u8], context: &ResourceContext) -> Option<Resource> {
+    super::clean(kind, &Bytes::copy_from_slice(bytes), None, context)
+}
+
 #[test]
 fn each_kind_is_read_and_named() {
     let listener = "
@@ -137,7 +141,7 @@ proptest! {
         }
         let context = ResourceContext::default();
         if let Some(found) = clean(kind, &bytes, &context) {
-            let by_names = Resource::decode_by_names(kind, "x", bytes, &context);
+            let by_names = Resource::decode_by_names(kind, "x", bytes.into(), &context);
             let (expected, told) = by_names.expect("it is valid");
             prop_assert!(told.is_empty(), "{:?}", told);
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
@@ -153,7 +157,7 @@ fn what_is_to_be_told_is_not_clean() {
     let bytes = |json: serde_json::Value| {
         DynamicMessage::deserialize(descriptor.clone(), json).unwrap().encode_to_vec()
     };
-    let clean = |bytes: &[u8]| super::clean(kind, bytes, &ResourceContext::default());
+    let clean = |bytes: &[u8]| clean(kind, bytes, &ResourceContext::default());
     assert!(clean(&bytes(json!({ "name": "c", "type": "STATIC" }))).is_some());
     for json in [
         json!({ "name": "c", "type": "STATIC", "outlier_detection": {} }),
@@ -177,7 +181,7 @@ fn a_struct_with_a_field_that_there_is_not_is_not_clean() {
     let host = |value: [u8; 2]| {
         let metadata = [b"\x0a\x0e\x0a\x01a\x12\x09\x0a\x07\x0a\x01k\x12\x02", &value[..]].concat();
         let bytes = [b"\x0a\x01v\x12\x01*\xc2\x01\x10", &metadata[..]].concat();
-        super::clean(ResourceKind::VirtualHost, &bytes, &ResourceContext::default())
+        clean(ResourceKind::VirtualHost, &bytes, &ResourceContext::default())
     };
     let (bool_value, field_14) = ([0x20, 1], [0x70, 1]);
     assert!(host(bool_value).is_some());
@@ -189,7 +193,7 @@ fn what_is_wrong_is_said_with_its_place() {
     let error = read(ResourceKind::Cluster, "{ name: c, lb_policy: MAGLEV }").unwrap_err();
     assert!(error.contains("lb_policy"), "{error}");
     let context = ResourceContext::default();
-    let error = Resource::decode(ResourceKind::Cluster, "cluster `c`", vec![255], &context);
+    let error = Resource::decode(ResourceKind::Cluster, "cluster `c`", vec![255].into(), &context);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("cluster `c`"), "{error}");
 }

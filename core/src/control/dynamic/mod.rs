@@ -219,7 +219,7 @@ impl Dynamic {
             for received in shelf.entries.values().filter_map(|entry| entry.received.as_ref()) {
                 let name = &received.name;
                 // It was valid before, and values that cannot be used have no effect.
-                if let Ok((resource, _)) = received.raw.read(kind, name, context) {
+                if let Ok((resource, _)) = received.raw.read(kind, name, None, context) {
                     self.insert(name, resource, bootstrap).ok();
                 }
             }
@@ -239,6 +239,11 @@ impl Dynamic {
             ResourceKind::RouteConfiguration => is_here(&self.routes, name),
             ResourceKind::Secret => is_here(&self.secrets, name),
         }
+    }
+
+    /// An assignment that is here.
+    pub fn assignment(&self, name: &str) -> Option<&Arc<ClusterLoadAssignment>> {
+        self.assignments.get(name)?.here()
     }
 
     /// Secrets that are known.

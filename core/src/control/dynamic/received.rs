@@ -3,8 +3,10 @@
 //! What it leaves to others: what it means (`config::Resource`).
 
 use crate::config::{
-    ConfigError, ConfigErrors, Resource, ResourceContext, ResourceKind, Source, resource_name,
+    ClusterLoadAssignment, ConfigError, ConfigErrors, Resource, ResourceContext, ResourceKind,
+    Source, resource_name,
 };
+use bytes::Bytes;
 
 /// A resource, and what was said of it.
 #[derive(Clone, Debug)]
@@ -23,7 +25,7 @@ pub struct Received {
 #[derive(Clone, Debug)]
 pub enum Raw {
     /// An encoded message.
-    Message(Vec<u8>),
+    Message(Bytes),
     /// Protobuf's JSON, without `@type`.
     Json(String),
 }
@@ -42,7 +44,7 @@ impl Raw {
         }
     }
 
-    /// What it means.
+    /// What it means; an assignment shares what did not change with the one `before`.
     ///
     /// # Errors
     ///
@@ -51,10 +53,13 @@ impl Raw {
         &self,
         kind: ResourceKind,
         name: &str,
+        before: Option<&ClusterLoadAssignment>,
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
         match self {
-            Raw::Message(bytes) => Resource::decode(kind, name, bytes.clone(), context),
+            Raw::Message(bytes) => {
+                Resource::decode_next(kind, name, bytes.clone(), before, context)
+            }
             Raw::Json(text) => {
                 let source = Source { name: name.to_owned(), text: text.clone() };
                 Resource::read(kind, &source, context)

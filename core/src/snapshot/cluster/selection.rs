@@ -11,10 +11,11 @@
 //!
 //! What it leaves to others: choosing within a group (`upstream::balancer`).
 
-use super::Host;
+use super::endpoints::{HostPage, Hosts};
+use super::members::Members;
 use crate::config::{self, Availability};
+use crate::paged::Page;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 /// How picks are shared out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,7 +90,7 @@ pub struct Group {
     /// Compared with that of the source's other groups.
     pub weight: u64,
     /// Their places in the endpoint set; at least one.
-    pub hosts: Vec<u32>,
+    pub hosts: Members,
     /// Not all of them have the same weight.
     pub is_weighted: bool,
 }
@@ -100,7 +101,9 @@ const LOCALITY_SCALE: u64 = 1 << 16;
 /// What is known of one priority.
 #[derive(Clone, Debug, Default)]
 struct Priority {
-    hosts: Vec<u32>,
+    /// Those of its hosts.
+    pages: Vec<usize>,
+    hosts: usize,
     /// Hosts that are healthy, degraded, and all but the excluded ones.
     hosts_counted: [u64; 3],
     /// The same, or their weights.
@@ -113,7 +116,7 @@ struct Priority {
 }
 
 /// Shares picks out between the hosts.
-pub(super) fn select(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Source> {
+pub(super) fn select(hosts: &Hosts, rules: &SelectionRules) -> Vec<Source> {
     if hosts.is_empty() {
         return Vec::new();
     }
@@ -128,29 +131,33 @@ pub(super) fn select(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Source>
             }
         };
         for (kind, percent) in kinds.into_iter().filter(|(_, percent)| *percent > 0) {
-            let groups = groups(hosts, &priority.hosts, kind, rules);
+            let groups = groups(hosts, &priority.pages, kind, rules);
             sources.push(Source { percent, priority: index as u32, kind, groups });
         }
     }
     sources
 }
 
-fn priorities_of(hosts: &[Arc<Host>], rules: &SelectionRules) -> Vec<Priority> {
-    let count = hosts.iter().map(|host| host.priority as usize + 1).max().unwrap_or_default();
+fn priorities_of(hosts: &Hosts, rules: &SelectionRules) -> Vec<Priority> {
+    let pages = || hosts.pages().iter().map(|page| (page, page.any().priority as usize));
+    let count = pages().map(|(_, priority)| priority + 1).max().unwrap_or_default();
     let mut priorities = vec![Priority::default(); count];
-    for (index, host) in hosts.iter().enumerate() {
-        let priority = &mut priorities[host.priority as usize];
-        priority.hosts.push(index as u32);
-        let weight = if rules.weighted_priority_health { host.weight } else { 1 };
-        let places: &[usize] = match host.availability() {
-            Availability::Healthy => &[0, 2],
-            Availability::Degraded => &[1, 2],
-            Availability::Unavailable => &[2],
-            Availability::Excluded => &[],
-        };
-        for place in places {
-            priority.hosts_counted[*place] += 1;
-            priority.counts[*place] += u64::from(weight);
+    for (index, (page, priority)) in pages().enumerate() {
+        let priority = &mut priorities[priority];
+        priority.pages.push(index);
+        priority.hosts += page.items().len();
+        for (availability, places) in [
+            (Availability::Healthy, &[0, 2][..]),
+            (Availability::Degraded, &[1, 2]),
+            (Availability::Unavailable, &[2]),
+        ] {
+            let class = page.class(availability);
+            let count = u64::from(class.count);
+            let weight = if rules.weighted_priority_health { class.weight } else { count };
+            for place in places {
+                priority.hosts_counted[*place] += count;
+                priority.counts[*place] += weight;
+            }
         }
     }
     for priority in &mut priorities {
@@ -203,57 +210,82 @@ fn share(priorities: &mut [Priority]) {
 
 /// All priorities panic: each gets what its number of hosts is of all.
 fn share_in_panic(priorities: &mut [Priority]) {
-    let all: usize = priorities.iter().map(|priority| priority.hosts.len()).sum();
+    let all: usize = priorities.iter().map(|priority| priority.hosts).sum();
     let mut left = 100;
     for priority in &mut *priorities {
-        priority.load = [(100 * priority.hosts.len() / all) as u32, 0];
+        priority.load = [(100 * priority.hosts / all) as u32, 0];
         left -= priority.load[0];
     }
-    if let Some(first) = priorities.iter_mut().find(|priority| !priority.hosts.is_empty()) {
+    if let Some(first) = priorities.iter_mut().find(|priority| priority.hosts > 0) {
         first.load[0] += left;
     }
 }
 
 /// The groups of a source.
-fn groups(
-    hosts: &[Arc<Host>],
-    priority: &[u32],
-    kind: SourceKind,
-    rules: &SelectionRules,
-) -> Vec<Group> {
+fn groups(hosts: &Hosts, pages: &[usize], kind: SourceKind, rules: &SelectionRules) -> Vec<Group> {
     if kind == SourceKind::Panic && rules.fails_on_panic {
         return Vec::new();
     }
-    let host = |index: u32| &*hosts[index as usize];
-    let takes_part = |index: u32| match kind {
-        SourceKind::Healthy => host(index).availability() == Availability::Healthy,
-        SourceKind::Degraded => host(index).availability() == Availability::Degraded,
-        SourceKind::Panic => true,
-    };
-    let group = |members: &mut dyn Iterator<Item = u32>, weight| {
-        let members: Vec<u32> = members.filter(|index| takes_part(*index)).collect();
-        let first = host(*members.first()?).weight;
-        let is_weighted = members.iter().any(|index| host(*index).weight != first);
-        Some(Group { weight, hosts: members, is_weighted })
-    };
     let mut groups = Vec::new();
     if rules.is_locality_weighted && kind != SourceKind::Panic {
-        for members in localities(hosts, priority) {
-            let eligible = members.iter().filter(|index| takes_part(**index)).count();
-            let counts = |index: &&u32| host(**index).availability() != Availability::Excluded;
-            let all = members.iter().filter(counts).count();
-            let weight = members.iter().map(|index| host(*index).locality_weight).max();
-            let weight = effective(weight.unwrap_or(0), eligible, all, rules);
+        for pages in localities(hosts, pages) {
+            let own = || pages.iter().map(|page| &hosts.pages()[*page]);
+            let eligible = own().map(|page| count(page, kind.takes())).sum();
+            let counted = own().map(|page| count(page, NOT_EXCLUDED)).sum();
+            let weight = own().map(|page| page.any().locality_weight).max();
+            let weight = effective(weight.unwrap_or(0), eligible, counted, rules);
             if weight > 0 {
-                groups.extend(group(&mut members.into_iter(), weight));
+                groups.extend(group(hosts, &pages, kind, weight));
             }
         }
     }
     // No locality has a weight: they do not count.
     if groups.is_empty() {
-        groups.extend(group(&mut priority.iter().copied(), 1));
+        groups.extend(group(hosts, pages, kind, 1));
     }
     groups
+}
+
+/// Availabilities of hosts that are missed when they cannot take requests.
+const NOT_EXCLUDED: &[Availability] =
+    &[Availability::Healthy, Availability::Degraded, Availability::Unavailable];
+
+impl SourceKind {
+    /// Hosts of which availabilities take part.
+    fn takes(self) -> &'static [Availability] {
+        match self {
+            SourceKind::Healthy => &[Availability::Healthy],
+            SourceKind::Degraded => &[Availability::Degraded],
+            SourceKind::Panic => &Availability::ALL,
+        }
+    }
+}
+
+/// How many hosts of a page have one of these availabilities.
+fn count(page: &HostPage, of: &[Availability]) -> usize {
+    of.iter().map(|availability| page.class(*availability).count as usize).sum()
+}
+
+/// The hosts of these pages that take part, if there are any.
+fn group(hosts: &Hosts, pages: &[usize], kind: SourceKind, weight: u64) -> Option<Group> {
+    let mut members = Members::default();
+    let mut weights = None;
+    for &index in pages {
+        let (page, start) = (&hosts.pages()[index], hosts.start(index) as u32);
+        for (least, most) in kind.takes().iter().filter_map(|it| page.class(*it).weights) {
+            let (so_far, most_so_far) = weights.unwrap_or((least, most));
+            weights = Some((least.min(so_far), most.max(most_so_far)));
+        }
+        if count(page, kind.takes()) == page.items().len() {
+            members.push(start, page.items().len() as u32);
+            continue;
+        }
+        for (place, host) in (start..).zip(page.items()) {
+            members.push(place, u32::from(kind.takes().contains(&host.availability())));
+        }
+    }
+    let (least, most) = weights?;
+    Some(Group { weight, hosts: members, is_weighted: least != most })
 }
 
 /// A locality's weight, less what its unavailable hosts cannot take.
@@ -263,17 +295,17 @@ fn effective(weight: u32, eligible: usize, all: usize, rules: &SelectionRules) -
     (u128::from(weight) * u128::from(LOCALITY_SCALE) * share / full) as u64
 }
 
-/// The hosts of each locality, in order of appearance.
-fn localities(hosts: &[Arc<Host>], priority: &[u32]) -> Vec<Vec<u32>> {
-    let mut localities: Vec<Vec<u32>> = Vec::new();
+/// The pages of each locality, in order of appearance.
+fn localities(hosts: &Hosts, pages: &[usize]) -> Vec<Vec<usize>> {
+    let mut localities: Vec<Vec<usize>> = Vec::new();
     let mut places: HashMap<&[String; 3], usize> = HashMap::new();
-    for &index in priority {
-        let locality = &hosts[index as usize].locality;
+    for &page in pages {
+        let locality = &hosts.pages()[page].any().locality;
         let place = *places.entry(locality).or_insert_with(|| {
             localities.push(Vec::new());
             localities.len() - 1
         });
-        localities[place].push(index);
+        localities[place].push(page);
     }
     localities
 }

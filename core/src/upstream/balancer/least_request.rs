@@ -10,11 +10,10 @@
 use super::schedule::Start;
 use crate::config::LeastRequest;
 use crate::shard::Random;
-use crate::snapshot::{EndpointSet, Group, Host, HostId};
+use crate::snapshot::{EndpointSet, Group, Host, HostId, Hosts, Members};
 use std::cmp::{Ordering, Reverse};
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
-use std::sync::Arc;
 
 /// The longest time from one pick of a host to its next: a bias can make it infinite.
 const PAUSE_MAX: f64 = 1e9;
@@ -59,7 +58,7 @@ impl LeastRequests {
             before.extend(old.queue.iter().filter_map(|Reverse(due)| Some((id(due)?, due.at))));
         }
         let mut queue = Vec::with_capacity(group.hosts.len());
-        for (queued, &host) in group.hosts.iter().enumerate() {
+        for (queued, host) in group.hosts.iter().enumerate() {
             let Host { id, weight, .. } = &*endpoints.hosts[host as usize];
             let fraction = random.below(1 << 20) as f64 / f64::from(1 << 20);
             let fresh = requests.now + (fraction + 1e-6) / f64::from((*weight).max(1));
@@ -75,8 +74,8 @@ impl LeastRequests {
     #[inline]
     pub(super) fn pick(
         &mut self,
-        group: &[u32],
-        hosts: &[Arc<Host>],
+        group: &Members,
+        hosts: &Hosts,
         active: impl Fn(u32) -> u32,
         random: &mut Random,
     ) -> u32 {
@@ -103,11 +102,11 @@ impl LeastRequests {
 }
 
 /// The host with the fewest requests of `choices` that are drawn; the first of those with as many.
-fn draw(group: &[u32], choices: u32, active: impl Fn(u32) -> u32, random: &mut Random) -> u32 {
-    let mut chosen = group[random.below(group.len())];
+fn draw(group: &Members, choices: u32, active: impl Fn(u32) -> u32, random: &mut Random) -> u32 {
+    let mut chosen = group.get(random.below(group.len()));
     let mut fewest = active(chosen);
     for _ in 1..choices {
-        let host = group[random.below(group.len())];
+        let host = group.get(random.below(group.len()));
         let requests = active(host);
         if requests < fewest {
             (chosen, fewest) = (host, requests);
@@ -117,9 +116,9 @@ fn draw(group: &[u32], choices: u32, active: impl Fn(u32) -> u32, random: &mut R
 }
 
 /// The host with the fewest requests of all; of those with as many, each with the same chance.
-fn scan(group: &[u32], active: impl Fn(u32) -> u32, random: &mut Random) -> u32 {
-    let (mut chosen, mut fewest, mut same) = (group[0], u32::MAX, 0);
-    for &host in group {
+fn scan(group: &Members, active: impl Fn(u32) -> u32, random: &mut Random) -> u32 {
+    let (mut chosen, mut fewest, mut same) = (group.get(0), u32::MAX, 0);
+    for host in group.iter() {
         let requests = active(host);
         match requests.cmp(&fewest) {
             Ordering::Less => (chosen, fewest, same) = (host, requests, 1),

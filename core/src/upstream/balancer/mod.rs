@@ -16,7 +16,7 @@ mod schedule;
 
 use crate::config::LbPolicy;
 use crate::shard::Random;
-use crate::snapshot::{EndpointSet, Group, Host, Source, SourceKind};
+use crate::snapshot::{EndpointSet, Group, Host, Hosts, Source, SourceKind};
 use least_request::LeastRequests;
 use schedule::{Deadlines, Schedule, Start};
 use std::sync::Arc;
@@ -118,12 +118,11 @@ impl LoadBalancer {
     fn before(
         &self,
         source: &Source,
-        hosts: &[Arc<Host>],
+        hosts: &Hosts,
         group: &Group,
     ) -> Option<(&Group, &GroupState)> {
-        let locality = |hosts: &[Arc<Host>], group: &Group| {
-            group.hosts.first().map(|&index| hosts[index as usize].locality.clone())
-        };
+        let locality =
+            |hosts: &Hosts, group: &Group| hosts[group.hosts.get(0) as usize].locality.clone();
         let wanted = locality(hosts, group);
         let sources = || self.endpoints.sources.iter().zip(&self.sources);
         let same = sources()
@@ -165,7 +164,7 @@ impl LoadBalancer {
             GroupState::LeastRequest(requests) => {
                 requests.pick(&group.hosts, hosts, active, random)
             }
-            GroupState::Random => group.hosts[random.below(group.hosts.len())],
+            GroupState::Random => group.hosts.get(random.below(group.hosts.len())),
         };
         Pick { host: Some(host as usize), panic }
     }

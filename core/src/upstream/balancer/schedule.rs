@@ -16,7 +16,7 @@
 //! What it leaves to others: which hosts are in the group (`snapshot::cluster`).
 
 use super::least_request::LeastRequests;
-use crate::snapshot::{EndpointSet, Group, HostId};
+use crate::snapshot::{EndpointSet, Group, HostId, Members};
 use std::cmp::{Ordering, Reverse};
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
@@ -27,7 +27,7 @@ pub(super) enum Start<'a> {
     /// When this part of the cycle is over, in units of 2^-32.
     Fraction(u32),
     /// Where this schedule of a group of other hosts is now.
-    After(&'a Schedule, &'a [u32], &'a EndpointSet),
+    After(&'a Schedule, &'a Members, &'a EndpointSet),
     /// Where `LEAST_REQUEST` over a group of other hosts is now.
     AfterRequests(&'a LeastRequests, &'a EndpointSet),
 }
@@ -58,10 +58,14 @@ impl Start<'_> {
         whole((count % of, of), size as u64) as usize
     }
 
-    /// The host whose turn it is, if hosts took turns.
-    fn next(&self) -> Option<HostId> {
-        let Start::After(Schedule::Turns { next }, hosts, endpoints) = self else { return None };
-        Some(endpoints.hosts.get(*hosts.get(*next)? as usize)?.id)
+    /// The number in `group` of the host whose turn it is, if hosts took turns and it is there.
+    fn next_in(&self, group: &Members, endpoints: &EndpointSet) -> Option<usize> {
+        let Start::After(Schedule::Turns { next }, members, before) = self else { return None };
+        if *next >= members.len() {
+            return None;
+        }
+        let place = endpoints.hosts.place_of(&before.hosts, members.get(*next) as usize)?;
+        group.number_of(place as u32)
     }
 
     /// The hosts that wait for their deadline, and how many were queued.
@@ -114,28 +118,26 @@ struct Due {
 impl Schedule {
     /// A schedule of this group's hosts.
     pub(super) fn new(endpoints: &EndpointSet, group: &Group, start: Start<'_>) -> Schedule {
-        let host = |index: &u32| &endpoints.hosts[*index as usize];
         if !group.is_weighted {
-            let same = |id| group.hosts.iter().position(|index| host(index).id == id);
-            let next = start.next().and_then(same);
+            let next = start.next_in(&group.hosts, endpoints);
             return Schedule::Turns {
                 next: next.unwrap_or_else(|| start.scale(group.hosts.len())),
             };
         }
         let (waiting, queued) = start.waiting();
-        let items = group
-            .hosts
-            .iter()
-            .map(|index| (*index, u64::from(host(index).weight), waiting.get(&host(index).id)));
+        let items = group.hosts.iter().map(|place| {
+            let host = &endpoints.hosts[place as usize];
+            (place, u64::from(host.weight), waiting.get(&host.id))
+        });
         Schedule::Deadlines(Deadlines::new(start.time(), queued, items))
     }
 
     /// The next of the group's hosts.
     #[inline]
-    pub(super) fn pick(&mut self, group: &[u32]) -> u32 {
+    pub(super) fn pick(&mut self, group: &Members) -> u32 {
         match self {
             Schedule::Turns { next } => {
-                let host = group[*next];
+                let host = group.get(*next);
                 *next = if *next + 1 == group.len() { 0 } else { *next + 1 };
                 host
             }

@@ -23,13 +23,15 @@ impl<T> ArcSwap<T> {
         ArcSwap { values, current: AtomicUsize::new(0) }
     }
 
-    /// From now on it has this one.
-    pub fn store(&self, value: Arc<T>) {
+    /// From now on it has this one; the one before.
+    pub fn swap(&self, value: Arc<T>) -> Arc<T> {
         let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
         values.push(value);
         let newest = values.len() - 1;
+        let before = values[newest - 1].clone();
         drop(values);
         self.current.store(newest, Ordering::Release);
+        before
     }
 
     /// What it has.

@@ -27,7 +27,7 @@ use real::sync::Arc;
 
 /// The part of `std` that is loom's where threads meet.
 pub mod sync {
-    pub use loom::sync::{Mutex, atomic};
+    pub use loom::sync::{Mutex, MutexGuard, atomic};
     pub use real::sync::{Arc, PoisonError};
 }
 pub use real::{fmt, io, rc};
