@@ -6,6 +6,7 @@
 pub mod access_logs;
 pub mod book;
 pub mod build;
+mod carrier;
 pub mod changes;
 mod closing;
 pub mod command;

@@ -3,6 +3,7 @@
 //! What it leaves to others: the protocol (`tidegate-xds`), what resources mean (`dynamic`), and
 //! what follows from them (`control`).
 
+use super::carrier::Carrier;
 use super::dynamic::{Dynamic, Raw, Received, Taken, Want};
 use super::first_of::first_of;
 use crate::config::{
@@ -66,6 +67,8 @@ pub(super) struct Xds {
     node_json: serde_json::Value,
     seed: u64,
     streams: Vec<Stream>,
+    /// Where they run, once there is one.
+    carrier: Option<Carrier>,
     opened: u64,
     /// Types that were wanted and that nobody can be asked for.
     unreachable: BTreeSet<ResourceType>,
@@ -77,7 +80,7 @@ impl Xds {
         let node = Node::decode(bootstrap.node.encoded.as_slice()).unwrap_or_default();
         let node_json = bootstrap.node.json.clone();
         let (streams, unreachable) = (Vec::new(), BTreeSet::new());
-        Xds { publisher, node, node_json, seed, streams, opened: 0, unreachable }
+        Xds { publisher, node, node_json, seed, streams, carrier: None, opened: 0, unreachable }
     }
 
     /// Asks for everything that is named, and for nothing else.
@@ -168,6 +171,10 @@ impl Xds {
             Place::Ads => (bootstrap.dynamic.ads.as_ref()?, Scope::Aggregated),
             Place::Single(source, kind) => (source, Scope::Single(*kind)),
         };
+        if self.carrier.is_none() {
+            self.carrier = Carrier::start().map_err(tell_no_thread).ok();
+        }
+        let _carried = self.carrier.as_ref().map(Carrier::enter);
         let rate_limit = source
             .rate_limit
             .map(|limit| RateLimit { max_tokens: limit.max_tokens, fill_rate: limit.fill_rate });
@@ -270,6 +277,12 @@ async fn connect(
     let Some(tls) = &cluster.tls else { return Ok(Box::new(socket)) };
     let (config, name) = tls.handshake(http2, None, &host.hostname, host.address.ip());
     Ok(Box::new(TlsConnector::from(config).connect(name, socket).await?))
+}
+
+/// The control thread carries them itself then.
+fn tell_no_thread(error: io::Error) {
+    let text = format_args!("no thread for streams to management servers: {error}");
+    log::warning(Component::Config, text);
 }
 
 /// Everything that is named somewhere, by where it comes from, in the order in which a stream asks

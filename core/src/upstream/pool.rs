@@ -12,7 +12,7 @@ use super::named::NamedPools;
 use crate::proxy::Upstream;
 use crate::shard::slots::{Key, Slots};
 use crate::shard::{Random, StreamKey, UpstreamKey};
-use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId, Hosts};
+use crate::snapshot::{ClusterEntry, ClusterId, ClusterTable, Host, HostId};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -157,9 +157,9 @@ impl Pools {
         Pools { clusters: Vec::new(), pools: Vec::new(), named, seed, random }
     }
 
-    /// Follows a new version of the cluster table after the one it followed before; returns the idle
-    /// connections to hosts that are gone, which the caller closes, and clusters whose connections
-    /// are not what they should be any more, because TLS is to be spoken otherwise.
+    /// Follows a new version of the cluster table after the one it followed before; returns the
+    /// idle connections to hosts that are gone, which the caller closes, and clusters whose
+    /// connections are not what they should be any more, because TLS is to be spoken otherwise.
     ///
     /// It costs what has changed.
     pub fn adopt(
@@ -171,21 +171,20 @@ impl Pools {
         for (old, new) in table.changes_since(before) {
             match (old, new) {
                 (Some(old), Some(new)) => {
-                    let (old_hosts, hosts) = (&old.endpoints.hosts, &new.endpoints.hosts);
-                    let stays: HashSet<HostId> =
-                        hosts.items_not_in(old_hosts).map(|host| host.id).collect();
-                    let gone = old_hosts.items_not_in(hosts).filter(|it| !stays.contains(&it.id));
+                    let (gone, came) = new.endpoints.hosts.changes_since(&old.endpoints.hosts);
+                    let stays: HashSet<HostId> = came.iter().map(|host| host.id).collect();
+                    let gone = gone.into_iter().filter(|host| !stays.contains(&host.id));
                     self.retire(gone, &mut closing);
                     if self.speaks_otherwise(new) {
                         changed.push(new.id);
                     }
-                    self.set(new, Some(old_hosts));
+                    self.set(new, came.into_iter());
                 }
                 (Some(old), None) => {
                     self.retire(old.endpoints.hosts.iter(), &mut closing);
                     self.clusters[old.id.0 as usize] = None;
                 }
-                (None, Some(new)) => self.set(new, None),
+                (None, Some(new)) => self.set(new, new.endpoints.hosts.iter()),
                 (None, None) => {}
             }
         }
@@ -200,12 +199,13 @@ impl Pools {
         self.cluster(entry.id).is_some_and(|now| identity(&now.entry) != identity(entry))
     }
 
-    fn set(&mut self, entry: &Arc<ClusterEntry>, before: Option<&Hosts>) {
+    /// `came`: its hosts that are new, or not as they were.
+    fn set<'h>(&mut self, entry: &Arc<ClusterEntry>, came: impl Iterator<Item = &'h Arc<Host>>) {
         let index = entry.id.0 as usize;
         if self.clusters.len() <= index {
             self.clusters.resize_with(index + 1, || None);
         }
-        for host in entry.endpoints.hosts.items_not_in(before.unwrap_or(&Hosts::default())) {
+        for host in came {
             for id in self.ids_of(host.id) {
                 if let Some(pool) = self.get(id) {
                     pool.gone = false;

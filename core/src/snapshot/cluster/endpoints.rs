@@ -54,6 +54,25 @@ impl Hosts {
         })
     }
 
+    /// The hosts that another version has otherwise or not at all, and those that it has instead.
+    #[must_use]
+    pub fn changes_since<'h>(
+        &'h self,
+        before: &'h Hosts,
+    ) -> (Vec<&'h Arc<Host>>, Vec<&'h Arc<Host>>) {
+        let mut gone: Vec<_> = before.items_not_in(self).collect();
+        let mut came: Vec<_> = self.items_not_in(before).collect();
+        // Of a page with a change, most hosts stay.
+        let same = |(a, b): &(&&Arc<Host>, &&Arc<Host>)| Arc::ptr_eq(a, b);
+        let behind = gone.iter().rev().zip(came.iter().rev()).take_while(same).count();
+        gone.truncate(gone.len() - behind);
+        came.truncate(came.len() - behind);
+        let ahead = gone.iter().zip(&came).take_while(same).count();
+        gone.drain(..ahead);
+        came.drain(..ahead);
+        (gone, came)
+    }
+
     /// How many hosts there are of an availability.
     #[must_use]
     pub fn count(&self, availability: Availability) -> u64 {

@@ -92,7 +92,8 @@ mod tests {
         fn they_are_the_places_that_were_added(
             taken in prop::collection::vec(any::<bool>(), 0..60),
         ) {
-            let places: Vec<u32> = (0..).zip(&taken).filter(|(_, it)| **it).map(|(at, _)| at).collect();
+            let taken = (0..).zip(&taken).filter(|(_, it)| **it);
+            let places: Vec<u32> = taken.map(|(place, _)| place).collect();
             let mut members = Members::default();
             places.iter().for_each(|place| members.push(*place, 1));
             prop_assert_eq!(members.len(), places.len());
