@@ -126,6 +126,7 @@ impl HostPage {
 impl Page for HostPage {
     type Item = Arc<Host>;
 
+    #[inline]
     fn items(&self) -> &[Arc<Host>] {
         &self.hosts
     }

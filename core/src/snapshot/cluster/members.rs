@@ -41,10 +41,10 @@ impl Members {
     #[inline]
     pub fn get(&self, number: usize) -> u32 {
         let number = number as u32;
-        let after = match self.others.is_empty() {
-            true => 0,
-            false => self.others.partition_point(|run| run.before <= number),
-        };
+        if self.others.is_empty() {
+            return self.first.place + number;
+        }
+        let after = self.others.partition_point(|run| run.before <= number);
         let run = after.checked_sub(1).map_or(&self.first, |run| &self.others[run]);
         run.place + (number - run.before)
     }
