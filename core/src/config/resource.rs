@@ -142,10 +142,10 @@ impl Resource {
     pub fn decode(
         kind: ResourceKind,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match clean(kind, &bytes, context) {
+        match clean(kind, bytes, context) {
             Some(resource) => Ok((resource, Vec::new())),
             None => Resource::decode_by_names(kind, name, bytes, context),
         }
@@ -159,10 +159,10 @@ impl Resource {
     pub fn decode_by_names(
         kind: ResourceKind,
         name: &str,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match protobuf::to_json(kind.message(), bytes.into()) {
+        match protobuf::to_json(kind.message(), bytes.to_vec().into()) {
             Ok(text) => {
                 let source = Source { name: format!("{name} (as JSON)"), text };
                 Resource::read(kind, &source, context)

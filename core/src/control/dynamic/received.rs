@@ -54,7 +54,7 @@ impl Raw {
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
         match self {
-            Raw::Message(bytes) => Resource::decode(kind, name, bytes.clone(), context),
+            Raw::Message(bytes) => Resource::decode(kind, name, bytes, context),
             Raw::Json(text) => {
                 let source = Source { name: name.to_owned(), text: text.clone() };
                 Resource::read(kind, &source, context)
