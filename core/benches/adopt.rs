@@ -58,7 +58,7 @@ impl Maker {
     fn entry(&self, id: u32, hosts: Hosts, policy: LbPolicy) -> Arc<ClusterEntry> {
         let mut config = self.config.clone();
         config.name = format!("c{id}");
-        config.load_balancing.policy = policy;
+        Arc::make_mut(&mut config.options).load_balancing.policy = policy;
         Arc::new(ClusterEntry {
             id: ClusterId(id),
             config: Arc::new(config),

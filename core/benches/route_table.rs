@@ -7,8 +7,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 use tidegate::config::{
-    BodyLimit, DirectResponse, LevelMutations, Metadata, PathMatch, Route, RouteConfiguration,
-    RouteMatch, RouteTarget, VirtualHost,
+    DirectResponse, LevelMutations, Metadata, PathMatch, Route, RouteConfiguration, RouteMatch,
+    RouteTarget, VirtualHost,
 };
 use tidegate::snapshot::{RouteQuery, RouteTable};
 use tidegate_http::RequestHead;
@@ -24,7 +24,7 @@ fn table(hosts: usize, routes: usize, path: impl Fn(usize) -> PathMatch) -> (Rou
         name: String::new(),
         matches: RouteMatch::new(path(number)),
         target: target(),
-        body_limit: BodyLimit::default(),
+        body_limit: None,
         mutations: LevelMutations::default(),
         metadata: Metadata::default(),
     };

@@ -5,10 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use tidegate::config::{
-    Cluster, ClusterLoadAssignment, Discovery, Http1Options, LoadBalancing,
-    UpstreamConnectionOptions,
-};
+use tidegate::config::{Cluster, ClusterLoadAssignment, Discovery};
 use tidegate::snapshot::{
     Adopted, ClusterEntry, ClusterId, ClusterTable, EndpointSet, Publisher, Snapshot,
 };
@@ -24,23 +21,10 @@ fn snapshot(version: u64, registry: &Registry) -> Snapshot {
         stat_name: String::new(),
         added_via_api: false,
         discovery: Discovery::Static,
-        connect_timeout: std::time::Duration::from_secs(5),
-        load_balancing: LoadBalancing::default(),
         metadata: Default::default(),
         load_assignment: ClusterLoadAssignment::default().into(),
-        circuit_breakers: Default::default(),
-        max_requests_per_connection: None,
-        idle_timeout: None,
-        max_connection_duration: None,
-        max_response_headers_count: 100,
-        max_stream_duration: None,
-        protocol: Default::default(),
-        http1: Http1Options::default(),
-        http2: Default::default(),
-        per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        server_name: None,
-        connections: UpstreamConnectionOptions::default(),
+        options: Arc::default(),
     });
     let entry = |id| {
         Arc::new(ClusterEntry {

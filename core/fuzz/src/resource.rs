@@ -34,8 +34,8 @@ pub fn read_both_ways(first: u8, bytes: &[u8]) {
 }
 
 fn compare(kind: ResourceKind, bytes: &[u8], context: &ResourceContext) {
-    let quick = Resource::decode(kind, "resource", bytes.to_vec().into(), context);
-    let by_names = Resource::decode_by_names(kind, "resource", bytes.to_vec().into(), context);
+    let quick = Resource::decode(kind, "resource", bytes, context);
+    let by_names = Resource::decode_by_names(kind, "resource", bytes, context);
     match (&quick, &by_names) {
         (Ok((resource, found)), Ok((by_names, found_by_names))) => {
             assert_eq!(found, found_by_names, "{kind:?}: another thing is warned of");

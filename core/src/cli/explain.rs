@@ -256,7 +256,7 @@ fn target(target: &RouteTarget) -> String {
                 Some(header) => format!("the cluster named by `{header}`"),
                 None => format!("cluster `{}`", cluster.name),
             };
-            let clusters: Vec<String> = match action.clusters.as_slice() {
+            let clusters: Vec<String> = match &*action.clusters {
                 [only] => vec![name(only)],
                 all => all.iter().map(|one| format!("{} ({})", name(one), one.weight)).collect(),
             };

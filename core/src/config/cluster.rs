@@ -1,9 +1,11 @@
-//! Clusters, endpoints and their limits (`config.cluster.v3`, `config.endpoint.v3`).
+//! Clusters (`config.cluster.v3.Cluster`).
 //!
 //! What it leaves to others: resolving (`control`), balancing and pooling (`upstream`).
 
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
+use super::alike::Alike;
+use super::circuit_breakers::CircuitBreakers;
 use super::config_source::ConfigSource;
 use super::convert::At;
 use super::dns::DNS_CLUSTER;
@@ -17,13 +19,13 @@ use super::metadata::Metadata;
 use super::support::{SupportedMessage, kept, message, must, only, refused, types, used};
 use super::tls::{self, UPSTREAM_TLS, UpstreamTlsContext};
 use super::upstream_options::{
-    HTTP_PROTOCOL_OPTIONS, RequestServerName, UpstreamConnectionOptions, UpstreamOptions,
-    UpstreamProtocol,
+    DEFAULT_MAX_RESPONSE_HEADERS_COUNT, HTTP_PROTOCOL_OPTIONS, RequestServerName,
+    UpstreamConnectionOptions, UpstreamOptions, UpstreamProtocol,
 };
 use envoy_types::pb::envoy::config::cluster::v3 as pb;
-use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as pb_endpoint;
 use pb::cluster::{ClusterDiscoveryType, DiscoveryType};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,14 +40,23 @@ pub struct Cluster {
     pub stat_name: String,
     /// `type`
     pub discovery: Discovery,
-    /// `connect_timeout`, default 5 s.
-    pub connect_timeout: Duration,
-    /// `lb_policy`, `load_balancing_policy`, `common_lb_config`
-    pub load_balancing: LoadBalancing,
     /// `metadata`
     pub metadata: Metadata,
     /// `load_assignment`
     pub load_assignment: Arc<ClusterLoadAssignment>,
+    /// `transport_socket`, where it is TLS.
+    pub tls: Option<Arc<UpstreamTlsContext>>,
+    /// Everything else. Thousands of clusters mostly have the same, and share it.
+    pub options: Arc<ClusterOptions>,
+}
+
+/// What of a cluster is not its own: limits, timeouts, protocols.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterOptions {
+    /// `connect_timeout`, default 5 s.
+    pub connect_timeout: Duration,
+    /// `lb_policy`, `load_balancing_policy`, `common_lb_config`
+    pub load_balancing: LoadBalancing,
     /// `circuit_breakers.thresholds` of priority DEFAULT.
     pub circuit_breakers: CircuitBreakers,
     /// `HttpProtocolOptions.common_http_protocol_options.max_requests_per_connection` or the
@@ -67,8 +78,6 @@ pub struct Cluster {
     pub http2: Http2Options,
     /// `per_connection_buffer_limit_bytes`, default 1 MiB.
     pub per_connection_buffer_limit_bytes: u32,
-    /// `transport_socket`, where it is TLS.
-    pub tls: Option<Arc<UpstreamTlsContext>>,
     /// `upstream_http_protocol_options`, where it speaks TLS.
     pub server_name: Option<RequestServerName>,
     /// `upstream_bind_config`, `upstream_connection_options`
@@ -81,10 +90,10 @@ pub enum Discovery {
     /// `STATIC`
     Static,
     /// `STRICT_DNS`: every address of every name is an endpoint.
-    StrictDns(DnsResolution),
+    StrictDns(Box<DnsResolution>),
     /// `LOGICAL_DNS`: one endpoint; new connections go to the first address of the last answer, and
     /// those that there are stay.
-    LogicalDns(DnsResolution),
+    LogicalDns(Box<DnsResolution>),
     /// `EDS`: endpoints come from somewhere else, and the cluster has none until then.
     Eds(EdsClusterConfig),
 }
@@ -98,52 +107,39 @@ pub struct EdsClusterConfig {
     pub service_name: String,
 }
 
-/// `config.cluster.v3.CircuitBreakers`
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct CircuitBreakers {
-    /// `thresholds` with priority DEFAULT.
-    pub default: Thresholds,
-    /// `thresholds` with priority HIGH (shown by `/clusters`).
-    pub high: Thresholds,
-    /// `per_host_thresholds.max_connections` of priority DEFAULT. A shard without any connection to
-    /// a host gets one all the same.
-    pub max_connections_per_host: Option<u32>,
-}
-
-/// `config.cluster.v3.CircuitBreakers.Thresholds`; exact across shards.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Thresholds {
-    /// `max_connections`, default 1024.
-    pub max_connections: u32,
-    /// `max_pending_requests`, default 1024.
-    pub max_pending_requests: u32,
-    /// `max_requests`, default 1024.
-    pub max_requests: u32,
-    /// `max_retries`, default 3.
-    pub max_retries: u32,
-    /// `retry_budget`, in place of `max_retries`.
-    pub retry_budget: Option<RetryBudget>,
-}
-
-/// `CircuitBreakers.Thresholds.RetryBudget`: retries as a share of the requests under way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RetryBudget {
-    /// `budget_percent` in millionths, default 20 %.
-    pub millionths: u32,
-    /// `min_retry_concurrency`, default 3: so many are always allowed.
-    pub min_concurrency: u32,
-}
-
-impl Default for Thresholds {
-    fn default() -> Thresholds {
-        Thresholds {
-            max_connections: 1024,
-            max_pending_requests: 1024,
-            max_requests: 1024,
-            max_retries: 3,
-            retry_budget: None,
+impl Default for ClusterOptions {
+    fn default() -> ClusterOptions {
+        ClusterOptions {
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+            load_balancing: LoadBalancing::default(),
+            circuit_breakers: CircuitBreakers::default(),
+            max_requests_per_connection: None,
+            idle_timeout: None,
+            max_connection_duration: None,
+            max_response_headers_count: DEFAULT_MAX_RESPONSE_HEADERS_COUNT,
+            max_stream_duration: None,
+            protocol: UpstreamProtocol::default(),
+            http1: Http1Options::default(),
+            http2: Http2Options::default(),
+            per_connection_buffer_limit_bytes: DEFAULT_BUFFER_LIMIT_BYTES,
+            server_name: None,
+            connections: UpstreamConnectionOptions::default(),
         }
     }
+}
+
+/// Options read as if the cluster had them itself.
+impl Deref for Cluster {
+    type Target = ClusterOptions;
+
+    fn deref(&self) -> &ClusterOptions {
+        &self.options
+    }
+}
+
+thread_local! {
+    /// Each cluster that a server sends is converted by itself.
+    static OPTIONS: Alike<ClusterOptions> = Alike::default();
 }
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -220,27 +216,6 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             only("per_endpoint_stats", &["false"]),
         ],
     ),
-    message(
-        "envoy.config.cluster.v3.CircuitBreakers",
-        &[used("thresholds"), used("per_host_thresholds")],
-    ),
-    message(
-        "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        &[
-            used("priority"),
-            used("max_connections"),
-            used("max_pending_requests"),
-            used("max_requests"),
-            used("max_retries"),
-            used("retry_budget"),
-            kept("max_connection_pools", "pools are few: by endpoint, shard, and 256 server names"),
-            only("track_remaining", &["false"]),
-        ],
-    ),
-    message(
-        "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
-        &[used("budget_percent"), used("min_retry_concurrency")],
-    ),
 ];
 
 impl Cluster {
@@ -284,15 +259,9 @@ impl Cluster {
             "" => &cluster.name,
             name => name,
         };
-        Some(Cluster {
-            name: cluster.name.clone(),
-            added_via_api: false,
-            stat_name: stat_name.to_owned(),
-            discovery: discovery?,
+        let shared = ClusterOptions {
             connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
             load_balancing,
-            metadata: Metadata::from_proto(cluster.metadata.as_ref()),
-            load_assignment: Arc::new(load_assignment),
             circuit_breakers: circuit_breakers.unwrap_or_default(),
             max_requests_per_connection: options.max_requests_per_connection,
             idle_timeout: options.idle_timeout,
@@ -306,8 +275,17 @@ impl Cluster {
                 .per_connection_buffer_limit_bytes
                 .map_or(DEFAULT_BUFFER_LIMIT_BYTES, |limit| limit.value),
             server_name: options.server_name.filter(|_| tls.is_some()),
-            tls,
             connections: UpstreamConnectionOptions::from_proto(at, cluster),
+        };
+        Some(Cluster {
+            name: cluster.name.clone(),
+            added_via_api: false,
+            stat_name: stat_name.to_owned(),
+            discovery: discovery?,
+            metadata: Metadata::from_proto(cluster.metadata.as_ref()),
+            load_assignment: Arc::new(load_assignment),
+            tls,
+            options: OPTIONS.with(|alike| alike.shared(shared)),
         })
     }
 }
@@ -345,10 +323,10 @@ impl Discovery {
         match kind {
             DiscoveryType::Static => Some(Discovery::Static),
             DiscoveryType::StrictDns => {
-                Some(Discovery::StrictDns(DnsResolution::from_cluster(at, cluster)))
+                Some(Discovery::StrictDns(DnsResolution::from_cluster(at, cluster).into()))
             }
             DiscoveryType::LogicalDns => {
-                Some(Discovery::LogicalDns(DnsResolution::from_cluster(at, cluster)))
+                Some(Discovery::LogicalDns(DnsResolution::from_cluster(at, cluster).into()))
             }
             DiscoveryType::Eds => EdsClusterConfig::from_proto(at, cluster).map(Discovery::Eds),
             // Refused by name.
@@ -367,11 +345,11 @@ impl Discovery {
             let at = at.field("typed_config");
             let (dns, is_logical) = DnsResolution::from_typed(&at, any, cluster)?;
             return Some(match is_logical {
-                true => Discovery::LogicalDns(dns),
-                false => Discovery::StrictDns(dns),
+                true => Discovery::LogicalDns(dns.into()),
+                false => Discovery::StrictDns(dns.into()),
             });
         }
-        let dns = || DnsResolution::from_cluster(at_cluster, cluster);
+        let dns = || Box::new(DnsResolution::from_cluster(at_cluster, cluster));
         match custom.name.as_str() {
             "envoy.cluster.static" => Some(Discovery::Static),
             "envoy.cluster.strict_dns" => Some(Discovery::StrictDns(dns())),
@@ -420,67 +398,5 @@ impl EdsClusterConfig {
                 name => name.to_owned(),
             },
         })
-    }
-}
-
-impl CircuitBreakers {
-    fn from_proto(at_breakers: &At<'_>, breakers: &pb::CircuitBreakers) -> CircuitBreakers {
-        let at = at_breakers.field("thresholds");
-        let mut converted = CircuitBreakers::default();
-        let (mut default_seen, mut high_seen) = (false, false);
-        for (index, thresholds) in breakers.thresholds.iter().enumerate() {
-            let (slot, seen) = match thresholds.priority() {
-                core::RoutingPriority::Default => (&mut converted.default, &mut default_seen),
-                core::RoutingPriority::High => (&mut converted.high, &mut high_seen),
-            };
-            // Envoy takes the first of a priority without a word.
-            if std::mem::replace(seen, true) {
-                at.index(index).warning("a second threshold of the same priority has no effect");
-                continue;
-            }
-            *slot = Thresholds::from_proto(thresholds);
-        }
-        converted.max_connections_per_host = max_connections_per_host(at_breakers, breakers);
-        converted
-    }
-}
-
-fn max_connections_per_host(at: &At<'_>, breakers: &pb::CircuitBreakers) -> Option<u32> {
-    let at = at.field("per_host_thresholds");
-    let mut max = None;
-    for (index, thresholds) in breakers.per_host_thresholds.iter().enumerate() {
-        let others = [
-            thresholds.max_pending_requests.is_some(),
-            thresholds.max_requests.is_some(),
-            thresholds.max_retries.is_some(),
-            thresholds.max_connection_pools.is_some(),
-        ];
-        if others.contains(&true) {
-            at.index(index).error("only `max_connections` counts for each host");
-        }
-        if thresholds.priority() == core::RoutingPriority::Default {
-            max = max.or(thresholds.max_connections.map(|max| max.value));
-        }
-    }
-    max
-}
-
-impl Thresholds {
-    fn from_proto(thresholds: &pb::circuit_breakers::Thresholds) -> Thresholds {
-        let default = Thresholds::default();
-        let or = |value: Option<envoy_types::pb::google::protobuf::UInt32Value>, default: u32| {
-            value.map_or(default, |value| value.value)
-        };
-        Thresholds {
-            max_connections: or(thresholds.max_connections, default.max_connections),
-            max_pending_requests: or(thresholds.max_pending_requests, default.max_pending_requests),
-            max_requests: or(thresholds.max_requests, default.max_requests),
-            max_retries: or(thresholds.max_retries, default.max_retries),
-            retry_budget: thresholds.retry_budget.as_ref().map(|budget| RetryBudget {
-                // The reader has checked that it is from 0 to 100.
-                millionths: budget.budget_percent.map_or(200_000, |it| (it.value * 1e4) as u32),
-                min_concurrency: or(budget.min_retry_concurrency, 3),
-            }),
-        }
     }
 }

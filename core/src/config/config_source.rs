@@ -29,9 +29,9 @@ pub enum ConfigPlace {
     /// `ads`, and `self` in what came by it: the stream of `dynamic_resources.ads_config`.
     Ads,
     /// `api_config_source`
-    Api(ApiConfigSource),
+    Api(Box<ApiConfigSource>),
     /// `path_config_source` and the deprecated `path`
-    Path(PathConfigSource),
+    Path(Box<PathConfigSource>),
 }
 
 /// `config.core.v3.PathConfigSource`
@@ -147,7 +147,7 @@ impl ConfigSource {
             ConfigSourceSpecifier::ApiConfigSource(api) => {
                 let at = at.field("api_config_source");
                 let api = at.converted(ApiConfigSource::from_proto(&at, api))?;
-                ConfigPlace::Api(api)
+                ConfigPlace::Api(Box::new(api))
             }
             ConfigSourceSpecifier::PathConfigSource(source) => {
                 let directory = source.watched_directory.as_ref();
@@ -171,7 +171,8 @@ impl PathConfigSource {
             let reason = format!("cannot read `{path}`: {error}");
             at.error_hint(reason, "the file has to be there at the start, as in Envoy");
         }
-        ConfigPlace::Path(PathConfigSource { path: path.to_owned(), watched_directory })
+        let path = path.to_owned();
+        ConfigPlace::Path(Box::new(PathConfigSource { path, watched_directory }))
     }
 }
 

@@ -92,6 +92,12 @@ impl LevelMutations {
         }
     }
 
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// `request_headers_to_add`, `request_headers_to_remove`, if there are any.
     #[must_use]
     pub fn request(&self) -> Option<&HeaderMutations> {

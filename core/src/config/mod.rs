@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod access_log_filter;
 pub mod address;
 pub mod bootstrap;
+pub mod circuit_breakers;
 pub mod client_address;
 pub mod client_certificate;
 pub mod cluster;
@@ -54,6 +55,7 @@ pub mod tls_inspector;
 pub mod upstream_options;
 pub mod uri_template;
 
+mod alike;
 mod ast;
 mod convert;
 mod data_source;
@@ -75,9 +77,10 @@ pub use access_log::{AccessLog, AccessLogSink};
 pub use access_log_filter::{AccessLogFilter, Comparison, ComparisonOp};
 pub use address::{Address, Port};
 pub use bootstrap::{Admin, Bootstrap, Node, NodeDefaults, StatsFlush};
+pub use circuit_breakers::{CircuitBreakers, RetryBudget, Thresholds};
 pub use client_address::{AddressSource, CidrRange, ClientAddress, IpDetection, XffTrust};
 pub use client_certificate::{ClientCertDetails, ForwardClientCert};
-pub use cluster::{CircuitBreakers, Cluster, Discovery, EdsClusterConfig, RetryBudget, Thresholds};
+pub use cluster::{Cluster, ClusterOptions, Discovery, EdsClusterConfig};
 pub use config_source::{
     ApiConfigSource, ApiProtocol, ConfigPlace, ConfigSource, GrpcService, PathConfigSource,
     RateLimitSettings,
@@ -116,7 +119,9 @@ pub use resource::{
 };
 pub use retry_policy::{RateLimitedBackOff, ResetHeader, RetryBackOff, RetryOn, RetryPolicy};
 pub use route::{BodyLimit, Route, RouteConfiguration, RouteTarget, TlsRequirement, VirtualHost};
-pub use route_action::{CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster};
+pub use route_action::{
+    ActionOptions, CONNECT, HostRewrite, PathRewrite, RouteAction, WeightedCluster,
+};
 pub use route_match::{
     HeaderMatcher, HeaderValueMatch, MatchConditions, PathMatch, QueryParameterMatcher,
     QueryValueMatch, RouteMatch, RuntimeFraction, TlsContextMatch,

@@ -143,10 +143,10 @@ impl Resource {
     pub fn decode(
         kind: ResourceKind,
         name: &str,
-        bytes: Bytes,
+        bytes: &[u8],
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        Resource::decode_next(kind, name, bytes, None, context)
+        Resource::decode_next(kind, name, &Bytes::copy_from_slice(bytes), None, context)
     }
 
     /// The same where there was an assignment of this name: what did not change is shared with it.
@@ -157,11 +157,11 @@ impl Resource {
     pub fn decode_next(
         kind: ResourceKind,
         name: &str,
-        bytes: Bytes,
+        bytes: &Bytes,
         before: Option<&ClusterLoadAssignment>,
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match clean(kind, &bytes, before, context) {
+        match clean(kind, bytes, before, context) {
             Some(resource) => Ok((resource, Vec::new())),
             None => Resource::decode_by_names(kind, name, bytes, context),
         }
@@ -175,10 +175,10 @@ impl Resource {
     pub fn decode_by_names(
         kind: ResourceKind,
         name: &str,
-        bytes: Bytes,
+        bytes: &[u8],
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
-        match protobuf::to_json(kind.message(), bytes) {
+        match protobuf::to_json(kind.message(), bytes.to_vec().into()) {
             Ok(text) => {
                 let source = Source { name: format!("{name} (as JSON)"), text };
                 Resource::read(kind, &source, context)

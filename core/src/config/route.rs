@@ -3,6 +3,7 @@
 //! What it leaves to others: which requests a route takes (`route_match`), what it does with them
 //! (`route_action`, `redirect`), and compiling it all (`snapshot::RouteTable`).
 
+use super::alike::Alike;
 use super::bootstrap::ClusterNames;
 use super::config_source::ConfigSource;
 use super::convert::At;
@@ -12,7 +13,7 @@ use super::metadata::Metadata;
 use super::protobuf::split_field;
 use super::redirect::{DirectResponse, RedirectAction};
 use super::retry_policy::RetryPolicy;
-use super::route_action::RouteAction;
+use super::route_action::{ActionOptions, RouteAction, WeightedCluster};
 use super::route_match::{PathMatch, RouteMatch};
 use super::support::{SupportedMessage, kept, message, refused, reported, used};
 use envoy_types::pb::envoy::config::route::v3 as pb;
@@ -56,7 +57,7 @@ pub struct VirtualHost {
     /// `routes`, in order: the first that matches is taken. With a matcher, the routes in it.
     pub routes: Vec<Arc<Route>>,
     /// `matcher`: which of the routes are looked at.
-    pub matcher: Option<Matcher>,
+    pub matcher: Option<Box<Matcher>>,
     /// `require_tls`
     pub require_tls: TlsRequirement,
     /// `include_request_attempt_count`: upstreams get `x-envoy-attempt-count`.
@@ -66,7 +67,7 @@ pub struct VirtualHost {
     /// `include_is_timeout_retry_header`: retries say whether a timeout of the try caused them.
     pub include_is_timeout_retry_header: bool,
     /// `retry_policy` of routes that have none.
-    pub retry_policy: Option<RetryPolicy>,
+    pub retry_policy: Option<Box<RetryPolicy>>,
     /// How much of a request's body is kept for retries.
     pub body_limit: BodyLimit,
     /// Header fields of this virtual host's routes.
@@ -81,6 +82,12 @@ pub struct BodyLimit {
     pub bytes: Option<u64>,
     /// `per_request_buffer_limit_bytes`, which can only make the listener's limit smaller.
     pub per_request: Option<u32>,
+}
+
+impl BodyLimit {
+    fn is_set(&self) -> bool {
+        *self != BodyLimit::default()
+    }
 }
 
 /// `require_tls`: which requests without TLS are redirected to `https`.
@@ -104,8 +111,8 @@ pub struct Route {
     pub matches: RouteMatch,
     /// `route`, `redirect` or `direct_response`
     pub target: RouteTarget,
-    /// How much of a request's body is kept for retries.
-    pub body_limit: BodyLimit,
+    /// How much of a request's body is kept for retries, if the route says anything of it.
+    pub body_limit: Option<Box<BodyLimit>>,
     /// Header fields of this route.
     pub mutations: LevelMutations,
     /// `metadata`
@@ -116,11 +123,22 @@ pub struct Route {
 #[derive(Clone, PartialEq, Debug)]
 pub enum RouteTarget {
     /// `route`
-    Forward(Arc<RouteAction>),
+    Forward(RouteAction),
     /// `redirect`
     Redirect(Arc<RedirectAction>),
     /// `direct_response`
     DirectResponse(Arc<DirectResponse>),
+}
+
+impl RouteTarget {
+    /// `cluster_header` of a cluster of a route that forwards.
+    #[must_use]
+    pub fn cluster_header(&self, index: usize) -> Option<&str> {
+        match self {
+            RouteTarget::Forward(action) => action.clusters.get(index)?.cluster_header.as_deref(),
+            RouteTarget::Redirect(_) | RouteTarget::DirectResponse(_) => None,
+        }
+    }
 }
 
 /// Envoy's default for `max_direct_response_body_size_bytes`.
@@ -202,12 +220,12 @@ impl RouteConfiguration {
         config: &pb::RouteConfiguration,
         clusters: &ClusterNames<'_>,
     ) -> Option<RouteConfiguration> {
-        let hosts = config.virtual_hosts.iter().map(Cow::Borrowed);
+        let hosts = config.virtual_hosts.iter().map(|host| (Cow::Borrowed(host), Vec::new()));
         RouteConfiguration::with_hosts(at, config, hosts, clusters)
     }
 
-    /// The same of an encoded one. Its virtual hosts are decoded one by one: a decoded route takes
-    /// ten times the memory that it takes in the end.
+    /// The same of an encoded one. Its routes are decoded one by one: a decoded route takes ten
+    /// times the memory that it takes in the end, and is expensive to move.
     ///
     /// # Errors
     ///
@@ -219,8 +237,12 @@ impl RouteConfiguration {
         let (hosts, rest) = split_field(bytes, VIRTUAL_HOSTS)?;
         let config = pb::RouteConfiguration::decode(rest.as_slice())?;
         let mut failure = Ok(());
-        let hosts = hosts.into_iter().map_while(|host| match pb::VirtualHost::decode(host) {
-            Ok(host) => Some(Cow::Owned(host)),
+        let split = |host| {
+            let (routes, rest) = split_field(host, ROUTES)?;
+            Ok((Cow::Owned(pb::VirtualHost::decode(rest.as_slice())?), routes))
+        };
+        let hosts = hosts.into_iter().map_while(|host| match split(host) {
+            Ok(host) => Some(host),
             Err(error) => {
                 failure = Err(error);
                 None
@@ -233,16 +255,16 @@ impl RouteConfiguration {
     fn with_hosts<'h>(
         at: &At<'_>,
         config: &pb::RouteConfiguration,
-        hosts: impl Iterator<Item = Cow<'h, pb::VirtualHost>>,
+        hosts: impl Iterator<Item = (Cow<'h, pb::VirtualHost>, Vec<&'h [u8]>)>,
         clusters: &ClusterNames<'_>,
     ) -> Option<RouteConfiguration> {
         let validate_clusters = config.validate_clusters.is_none_or(|flag| flag.value);
-        let context = RouteContext {
-            clusters: clusters.as_ref().filter(|_| validate_clusters),
-            max_body_bytes: config
+        let context = RouteContext::new(
+            clusters.as_ref().filter(|_| validate_clusters),
+            config
                 .max_direct_response_body_size_bytes
                 .map_or(DEFAULT_MAX_BODY_BYTES, |limit| limit.value),
-        };
+        );
         let mutations = level_mutations!(at, config);
         let vhds = config.vhds.as_ref().and_then(|vhds| {
             let at = at.field("vhds");
@@ -253,12 +275,12 @@ impl RouteConfiguration {
         let mut names = HashSet::new();
         let mut domains = HashSet::new();
         let mut virtual_hosts = Vec::with_capacity(hosts.size_hint().1.unwrap_or_default());
-        for (index, host) in hosts.enumerate() {
+        for (index, (host, routes)) in hosts.enumerate() {
             let at = at.index(index);
             if !host.name.is_empty() && !names.insert(host.name.clone()) {
                 at.field("name").warning(format!("duplicate virtual host `{}`", host.name));
             }
-            let host = VirtualHost::from_proto(&at, &host, &context);
+            let host = VirtualHost::from_proto(&at, &host, &routes, &context);
             check_domains(&at, &host.domains, &mut domains);
             virtual_hosts.push(host);
         }
@@ -286,7 +308,7 @@ impl RouteConfiguration {
             RouteTarget::Forward(action) => Some(action),
             RouteTarget::Redirect(_) | RouteTarget::DirectResponse(_) => None,
         });
-        let clusters = actions.flat_map(|action| &action.clusters);
+        let clusters = actions.flat_map(|action| action.clusters.iter());
         clusters.filter(|it| it.cluster_header.is_none()).map(|it| it.name.as_str())
     }
 
@@ -308,6 +330,8 @@ impl RouteConfiguration {
 
 /// The number of `RouteConfiguration.virtual_hosts`.
 const VIRTUAL_HOSTS: u32 = 2;
+/// The number of `VirtualHost.routes`.
+const ROUTES: u32 = 3;
 
 /// What routes need to know of what is around them.
 pub(super) struct RouteContext<'c> {
@@ -315,6 +339,17 @@ pub(super) struct RouteContext<'c> {
     pub clusters: Option<&'c HashSet<&'c str>>,
     /// The longest body of a direct response.
     pub max_body_bytes: u32,
+    /// Clusters of routes.
+    pub clusters_alike: Alike<[WeightedCluster]>,
+    /// Options of routes.
+    pub options_alike: Alike<ActionOptions>,
+}
+
+impl<'c> RouteContext<'c> {
+    fn new(clusters: Option<&'c HashSet<&'c str>>, max_body_bytes: u32) -> RouteContext<'c> {
+        let (clusters_alike, options_alike) = (Alike::default(), Alike::default());
+        RouteContext { clusters, max_body_bytes, clusters_alike, options_alike }
+    }
 }
 
 fn check_domains(at: &At<'_>, domains: &[String], seen: &mut HashSet<String>) {
@@ -350,29 +385,44 @@ macro_rules! body_limit {
 impl VirtualHost {
     /// Converts one that comes by itself.
     pub(super) fn alone_from_proto(at: &At<'_>, host: &pb::VirtualHost) -> VirtualHost {
-        let context = RouteContext { clusters: None, max_body_bytes: DEFAULT_MAX_BODY_BYTES };
-        let converted = VirtualHost::from_proto(at, host, &context);
+        let context = RouteContext::new(None, DEFAULT_MAX_BODY_BYTES);
+        let converted = VirtualHost::from_proto(at, host, &[], &context);
         check_domains(at, &converted.domains, &mut HashSet::new());
         converted
     }
 
-    fn from_proto(at: &At<'_>, host: &pb::VirtualHost, context: &RouteContext<'_>) -> VirtualHost {
+    /// `encoded`: its routes, if they are not decoded.
+    fn from_proto(
+        at: &At<'_>,
+        host: &pb::VirtualHost,
+        encoded: &[&[u8]],
+        context: &RouteContext<'_>,
+    ) -> VirtualHost {
         use pb::virtual_host::TlsRequirementType as Tls;
         let mutations = level_mutations!(at, host);
         let at_routes = at.field("routes");
-        let mut routes = Vec::with_capacity(host.routes.len());
+        let mut routes = Vec::with_capacity(host.routes.len() + encoded.len());
+        let mut add = |at: &At<'_>, route: &pb::Route| {
+            routes.extend(at.converted(Route::from_proto(at, route, context)).map(Arc::new));
+        };
         for (index, route) in host.routes.iter().enumerate() {
+            add(&at_routes.index(index), route);
+        }
+        for (index, route) in encoded.iter().enumerate() {
             let at = at_routes.index(index);
-            routes.extend(at.converted(Route::from_proto(&at, route, context)).map(Arc::new));
+            match pb::Route::decode(*route) {
+                Ok(route) => add(&at, &route),
+                Err(error) => at.error(format!("cannot be decoded: {error}")),
+            }
         }
         let mut matcher = None;
         if let Some(found) = &host.matcher {
             let at = at.field("matcher");
-            if !host.routes.is_empty() {
+            if !routes.is_empty() {
                 at.error("only one of `routes` and `matcher`");
             }
             let mut reader = MatcherReader { context, routes: Vec::new() };
-            matcher = at.converted(reader.matcher(&at, found));
+            matcher = at.converted(reader.matcher(&at, found)).map(Box::new);
             routes = reader.routes;
         }
         VirtualHost {
@@ -390,7 +440,7 @@ impl VirtualHost {
             include_is_timeout_retry_header: host.include_is_timeout_retry_header,
             retry_policy: host.retry_policy.as_ref().and_then(|policy| {
                 let at = at.field("retry_policy");
-                at.converted(RetryPolicy::from_proto(&at, policy))
+                at.converted(RetryPolicy::from_proto(&at, policy)).map(Box::new)
             }),
             body_limit: body_limit!(at, host),
             mutations,
@@ -405,7 +455,7 @@ impl Route {
             name: String::new(),
             matches: RouteMatch::new(PathMatch::Prefix(String::new())),
             target: RouteTarget::Redirect(Arc::default()),
-            body_limit: BodyLimit::default(),
+            body_limit: None,
             mutations: LevelMutations::default(),
             metadata: Metadata::default(),
         }
@@ -425,7 +475,7 @@ impl Route {
             Some(Action::Route(action)) => {
                 let path = matches.as_ref().map(|matches| &matches.path);
                 RouteAction::from_proto(&at.field("route"), action, path, context)
-                    .map(|action| RouteTarget::Forward(Arc::new(action)))
+                    .map(RouteTarget::Forward)
             }
             Some(Action::Redirect(redirect)) => {
                 RedirectAction::from_proto(&at.field("redirect"), redirect)
@@ -442,7 +492,7 @@ impl Route {
             name: route.name.clone(),
             matches: matches?,
             target: target?,
-            body_limit: body_limit!(at, route),
+            body_limit: Some(body_limit!(at, route)).filter(BodyLimit::is_set).map(Box::new),
             mutations: level_mutations!(at, route),
             metadata: Metadata::from_proto(route.metadata.as_ref()),
         })

@@ -17,13 +17,22 @@ use envoy_types::pb::envoy::config::core::v3::TypedExtensionConfig;
 use envoy_types::pb::envoy::config::route::v3 as pb;
 use envoy_types::pb::envoy::extensions::path::rewrite::uri_template::v3 as template;
 use pb::route_action::{ClusterSpecifier, HostRewriteSpecifier};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// `config.route.v3.RouteAction`
-#[derive(Clone, PartialEq, Debug, Default)]
+/// `config.route.v3.RouteAction`. Routes are many, and mostly differ in their clusters only: what
+/// is alike is shared.
+#[derive(Clone, PartialEq, Debug)]
 pub struct RouteAction {
     /// `cluster`, `cluster_header` or `weighted_clusters`: at least one, weights not all zero.
-    pub clusters: Vec<WeightedCluster>,
+    pub clusters: Arc<[WeightedCluster]>,
+    /// Everything else.
+    pub options: Arc<ActionOptions>,
+}
+
+/// How a request is forwarded, to whichever cluster.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct ActionOptions {
     /// `weighted_clusters.header_name`, in lower case: a request's own random number.
     pub random_value_header: Option<String>,
     /// `cluster_not_found_response_code` as a status, default 503.
@@ -211,8 +220,7 @@ impl RouteAction {
         let path_rewrite = PathRewrite::from_proto(at, action, path);
         let host_rewrite = HostRewrite::from_proto(at, action);
         let (clusters, random_value_header) = clusters(at, action, context)?;
-        Some(RouteAction {
-            clusters,
+        let options = ActionOptions {
             random_value_header,
             cluster_not_found_status: match action.cluster_not_found_response_code() {
                 Code::ServiceUnavailable => 503,
@@ -238,7 +246,8 @@ impl RouteAction {
                 let at = at.field("internal_redirect_policy");
                 Box::new(InternalRedirectPolicy::from_proto(&at, policy))
             }),
-        })
+        };
+        Some(RouteAction { clusters, options: context.options_alike.shared(options) })
     }
 }
 
@@ -336,18 +345,19 @@ fn clusters(
     at: &At<'_>,
     action: &pb::RouteAction,
     context: &RouteContext<'_>,
-) -> Option<(Vec<WeightedCluster>, Option<String>)> {
+) -> Option<(Arc<[WeightedCluster]>, Option<String>)> {
+    let alike = &context.clusters_alike;
     match action.cluster_specifier.as_ref()? {
         ClusterSpecifier::Cluster(name) => {
             check_cluster(&at.field("cluster"), name, context);
-            let cluster =
-                WeightedCluster { name: name.clone(), weight: 1, ..WeightedCluster::default() };
-            Some((vec![cluster], None))
+            let cluster = || vec![WeightedCluster::plain(name.clone())];
+            let is_same = |it: &[WeightedCluster]| matches!(it, [one] if one.is_plain(name));
+            Some((alike.find(is_same).unwrap_or_else(|| alike.shared(cluster())), None))
         }
         ClusterSpecifier::ClusterHeader(name) => {
             let cluster_header = Some(name.to_ascii_lowercase());
             let cluster = WeightedCluster { cluster_header, weight: 1, ..Default::default() };
-            Some((vec![cluster], None))
+            Some((alike.shared(vec![cluster]), None))
         }
         ClusterSpecifier::WeightedClusters(weighted) => {
             use pb::weighted_cluster::RandomValueSpecifier;
@@ -357,7 +367,7 @@ fn clusters(
                 _ => None,
             };
             let at = at.field("weighted_clusters");
-            Some((weighted_clusters(&at, weighted, context)?, header))
+            Some((alike.shared(weighted_clusters(&at, weighted, context)?), header))
         }
         // The reader has refused the others by name.
         _ => None,
@@ -391,6 +401,19 @@ fn weighted_clusters(
 }
 
 impl WeightedCluster {
+    /// The only one, and nothing else.
+    fn plain(name: String) -> WeightedCluster {
+        WeightedCluster { name, weight: 1, ..WeightedCluster::default() }
+    }
+
+    fn is_plain(&self, name: &str) -> bool {
+        self.name == name
+            && self.weight == 1
+            && self.cluster_header.is_none()
+            && self.mutations.is_empty()
+            && self.host_rewrite_literal.is_none()
+    }
+
     fn from_proto(
         at: &At<'_>,
         cluster: &pb::weighted_cluster::ClusterWeight,

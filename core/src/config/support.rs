@@ -136,6 +136,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::string_matcher::SUPPORTED,
         super::regex_rewrite::SUPPORTED,
         super::redirect::SUPPORTED,
+        super::circuit_breakers::SUPPORTED,
         super::cluster::SUPPORTED,
         super::dns::SUPPORTED,
         super::upstream_options::SUPPORTED,

@@ -72,7 +72,7 @@ pub struct RequestServerName {
 
 pub(super) const HTTP_PROTOCOL_OPTIONS: &str =
     "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
+pub(super) const DEFAULT_MAX_RESPONSE_HEADERS_COUNT: u32 = 100;
 
 /// What is implemented of it.
 pub(super) const SUPPORTED: &[SupportedMessage] = &[

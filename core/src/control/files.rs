@@ -40,7 +40,7 @@ impl Files {
         for want in wants {
             // A secret in a file is read with its context.
             let ConfigPlace::Path(place) = &want.source.place else { continue };
-            let names = wanted.entry((place.clone(), want.kind)).or_default();
+            let names = wanted.entry(((**place).clone(), want.kind)).or_default();
             names.extend(want.name.clone());
         }
         self.watched.retain(|it| wanted.contains_key(&(it.place.clone(), it.kind)));

@@ -13,7 +13,7 @@ use crate::transport::{
 use rustls::time_provider::DefaultTimeProvider;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A filter chain: its listener's name, and its place there.
 pub type ChainKey = (String, usize);
@@ -34,10 +34,11 @@ pub struct TlsContexts {
 }
 
 /// The contexts in use, and where they came from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tls {
     contexts: TlsContexts,
-    tickets: Arc<TicketKeys>,
+    /// Made for the first context that needs them: the first random bytes cost 30 ms.
+    tickets: OnceLock<Arc<TicketKeys>>,
     /// What management servers have sent.
     sent: SentSecrets,
 }
@@ -60,16 +61,6 @@ impl std::fmt::Display for Unusable {
             _ => "cluster",
         };
         write!(f, "{noun} `{}`: TLS: {}", self.name, self.error)
-    }
-}
-
-impl Default for Tls {
-    fn default() -> Tls {
-        Tls {
-            contexts: TlsContexts::default(),
-            tickets: TicketKeys::new(),
-            sent: SentSecrets::new(),
-        }
     }
 }
 
@@ -174,7 +165,9 @@ impl Tls {
 
     /// New keys for tickets.
     pub fn rotate_tickets(&self) {
-        self.tickets.rotate();
+        if let Some(tickets) = self.tickets.get() {
+            tickets.rotate();
+        }
     }
 
     /// A context that was asked for in the same words stays: what its files hold is watched.
@@ -198,7 +191,10 @@ impl Tls {
         let material = config.read(&self.sent)?;
         match self.contexts.servers.get(key).filter(|old| old.material == material) {
             Some(same) => Ok(same.clone()),
-            None => ServerContext::build(material, &self.tickets, Arc::new(DefaultTimeProvider)),
+            None => {
+                let tickets = self.tickets.get_or_init(TicketKeys::new);
+                ServerContext::build(material, tickets, Arc::new(DefaultTimeProvider))
+            }
         }
     }
 

@@ -314,7 +314,7 @@ fn by_place(wants: &[Want]) -> Wanted {
 fn place_of(source: &ConfigSource, kind: ResourceType) -> Option<Place> {
     match &source.place {
         ConfigPlace::Ads => Some(Place::Ads),
-        ConfigPlace::Api(api) => Some(Place::Single(api.clone(), kind)),
+        ConfigPlace::Api(api) => Some(Place::Single((**api).clone(), kind)),
         // Files are watched, not asked.
         ConfigPlace::Path(_) => None,
     }

@@ -211,12 +211,12 @@ impl<I: Io> Shard<I> {
         let timed_out = stream.attempts.retries.as_ref().is_some_and(|retries| retries.timed_out);
         if let Some(route) = stream.route.map(|id| listener.http.routes.get(id)) {
             let headers = &mut stream.request.headers;
-            if route.include_request_attempt_count {
+            if route.host.include_request_attempt_count {
                 let count = &mut [0; 20];
                 let count = decimal(stream.attempts.count.into(), count);
                 headers.set(b"x-envoy-attempt-count", count);
             }
-            if route.include_is_timeout_retry_header {
+            if route.host.include_is_timeout_retry_header {
                 let value: &[u8] = if timed_out { b"true" } else { b"false" };
                 headers.set(b"x-envoy-is-timeout-retry", value);
             }
@@ -291,12 +291,8 @@ impl<I: Io> Shard<I> {
     pub(super) fn keep_body(&mut self, key: StreamKey, data: &[u8]) -> bool {
         let Some(stream) = self.streams.get_mut(key) else { return false };
         let backs_off = matches!(stream.phase, Phase::BackingOff(_));
-        let Some(CompiledTarget::Forward { body_limit, .. }) =
-            stream.route().map(|route| &route.target)
-        else {
-            return true;
-        };
-        let limit = body_limit.bytes(stream.listener.config.per_connection_buffer_limit_bytes);
+        let Some(route) = stream.route() else { return true };
+        let limit = route.body_limit(stream.listener.config.per_connection_buffer_limit_bytes);
         let Some(retries) = &mut stream.attempts.retries else { return true };
         if (retries.body.len() + data.len()) as u64 <= limit {
             retries.body.extend_from_slice(data);

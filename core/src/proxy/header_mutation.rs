@@ -6,7 +6,7 @@ use super::stream::Stream;
 use crate::access_log::Record;
 use crate::config::AppendAction;
 use crate::shard::{Shard, StreamKey};
-use crate::snapshot::{AddedValue, Addition, CompiledRoute, CompiledTarget, FieldName, Mutations};
+use crate::snapshot::{AddedValue, Addition, CompiledRoute, FieldName, Mutations};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
@@ -42,9 +42,7 @@ impl<I: Io> Shard<I> {
     /// Changes the header of the request as the choice of its cluster asks.
     pub(super) fn mutate_request_of_choice(&mut self, key: StreamKey, route: &CompiledRoute) {
         let Some(stream) = self.streams.get(key) else { return };
-        if let CompiledTarget::Forward { choices, .. } = &route.target
-            && let Some(choice) = choices.get(stream.choice as usize)
-        {
+        if let Some(choice) = route.target.mutations_of_choice(stream.choice as usize) {
             for mutations in &choice.request {
                 self.mutate(key, mutations, Direction::Request);
             }
@@ -72,13 +70,11 @@ impl<I: Io> Shard<I> {
             headers
                 .set(b"x-envoy-upstream-service-time", super::mutate::decimal(service_ms, digits));
         }
-        if route.include_attempt_count_in_response && attempts > 0 {
+        if route.host.include_attempt_count_in_response && attempts > 0 {
             let digits = &mut [0; 20];
             headers.set(b"x-envoy-attempt-count", super::mutate::decimal(attempts.into(), digits));
         }
-        if let CompiledTarget::Forward { choices, .. } = &route.target
-            && let Some(choice) = choices.get(stream.choice as usize)
-        {
+        if let Some(choice) = route.target.mutations_of_choice(stream.choice as usize) {
             for mutations in &choice.response {
                 self.mutate(key, mutations, Direction::Response);
             }

@@ -26,7 +26,7 @@ impl CompiledRoute {
     #[must_use]
     pub fn internal_redirects(&self) -> Option<&InternalRedirectPolicy> {
         match &self.target {
-            CompiledTarget::Forward { action, .. } => action.internal_redirects.as_deref(),
+            CompiledTarget::Forward { options, .. } => options.internal_redirects.as_deref(),
             _ => None,
         }
     }

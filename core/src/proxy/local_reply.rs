@@ -60,7 +60,7 @@ impl<I: Io> Shard<I> {
             stream.response.headers.append(b"x-envoy-overloaded", b"true");
         }
         let route = stream.route.map(|id| stream.listener.http.routes.get(id));
-        if route.is_some_and(|route| route.include_attempt_count_in_response)
+        if route.is_some_and(|route| route.host.include_attempt_count_in_response)
             && stream.attempts.count > 0
         {
             // Behind what is here, and before what is common to all answers.

@@ -87,9 +87,9 @@ pub(super) fn settle(
     config: &HttpConnectionManager,
     route: Option<&CompiledRoute>,
 ) {
-    if let Some(CompiledTarget::Forward { action, retry, .. }) = route.map(|route| &route.target) {
-        let mut duration = action.max_stream_duration;
-        if let Some(grpc) = &action.grpc_timeout {
+    if let Some(CompiledTarget::Forward { options, retry, .. }) = route.map(|route| &route.target) {
+        let mut duration = options.max_stream_duration;
+        if let Some(grpc) = &options.grpc_timeout {
             let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
             duration = told.map(|told| Some(grpc.applied_to(told))).or(duration);
         }
@@ -101,7 +101,7 @@ pub(super) fn settle(
         {
             tell_grpc(&mut stream.request.headers, duration);
         }
-        if let Some(old) = &action.max_grpc_timeout
+        if let Some(old) = &options.max_grpc_timeout
             && is_grpc(&stream.request)
         {
             let told = stream.request.headers.get_name(GRPC_TIMEOUT).and_then(grpc_timeout);
@@ -151,8 +151,8 @@ fn tell_expected(
         let text = decimal(expected.as_millis() as u64, text);
         stream.request.headers.set(EXPECTED_TIMEOUT, text);
     }
-    if let Some(CompiledTarget::Forward { action, .. }) = route.map(|route| &route.target)
-        && action.max_grpc_timeout.is_some()
+    if let Some(CompiledTarget::Forward { options, .. }) = route.map(|route| &route.target)
+        && options.max_grpc_timeout.is_some()
         && is_grpc(&stream.request)
     {
         tell_grpc(&mut stream.request.headers, expected);

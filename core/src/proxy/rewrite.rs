@@ -18,7 +18,7 @@ impl<I: Io> Shard<I> {
     pub(super) fn finalize_request(&mut self, key: StreamKey, route: &CompiledRoute) {
         let CompiledTarget::Forward { rewrites, .. } = &route.target else { return };
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if route.include_request_attempt_count {
+        if route.host.include_request_attempt_count {
             stream.request.headers.set(b"x-envoy-attempt-count", b"1");
         }
         self.mutate_request_of_choice(key, route);

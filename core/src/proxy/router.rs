@@ -7,7 +7,7 @@ use super::http2::Http2Stream;
 use super::retry::Attempts;
 use super::stream::{Phase, Stream};
 use super::{redirect, rewrite};
-use crate::config::{CONNECT, HttpConnectionManager, RouteAction};
+use crate::config::{ActionOptions, CONNECT, HttpConnectionManager};
 use crate::reply::LocalReply;
 use crate::shard::{Shard, StreamKey, limits};
 use crate::snapshot::{
@@ -66,9 +66,9 @@ impl<I: Io> Shard<I> {
         if stream.cluster().is_none() {
             self.stats.inc(stream.listener.http.stats, HttpStat::NoCluster);
             let mut reply = LocalReply::CLUSTER_NOT_FOUND;
-            if let Some(CompiledTarget::Forward { action, .. }) = stream.route().map(|r| &r.target)
+            if let Some(CompiledTarget::Forward { options, .. }) = stream.route().map(|r| &r.target)
             {
-                reply.status = action.cluster_not_found_status;
+                reply.status = options.cluster_not_found_status;
             }
             self.local_reply(key, reply);
             return;
@@ -248,24 +248,24 @@ fn first_step(
 ) -> (Step, Option<HttpStat>) {
     let refused = |reply| (Step::Reply(reply), Some(HttpStat::DownstreamRqWsOnNonWsRoute));
     match &route.target {
-        CompiledTarget::Forward { action, timeout, .. } => {
-            stream.timeout = *timeout;
-            if let Some(idle) = action.idle_timeout {
+        CompiledTarget::Forward { options, .. } => {
+            stream.timeout = options.timeout;
+            if let Some(idle) = options.idle_timeout {
                 stream.idle_timeout = idle;
             }
-            match admit_upgrade(&mut stream.request, action, &config.upgrades) {
+            match admit_upgrade(&mut stream.request, options, &config.upgrades) {
                 Ok(upgrade) => stream.upgrade = upgrade,
                 Err(reply) => {
                     // As in Envoy its cluster is known.
-                    stream.cluster = choose_cluster(stream, route, action, random);
+                    stream.cluster = choose_cluster(stream, route, options, random);
                     return refused(reply);
                 }
             }
             if stream.request.method == Method::Connect {
-                begin_connect(stream, action);
+                begin_connect(stream, options);
             }
             stream.auto_host_rewrite = route.rewrites_host_to_upstream;
-            (Step::Forward(choose_cluster(stream, route, action, random)), None)
+            (Step::Forward(choose_cluster(stream, route, options, random)), None)
         }
         // Only what is forwarded can enable CONNECT, as in Envoy.
         _ if stream.request.method == Method::Connect => refused(LocalReply::UPGRADE_FAILED),
@@ -288,7 +288,7 @@ fn first_step(
 /// does. An upgrade to h2c is ignored: the request stays HTTP/1.1.
 fn admit_upgrade(
     request: &mut RequestHead,
-    action: &RouteAction,
+    options: &ActionOptions,
     enabled: &[String],
 ) -> Result<bool, LocalReply> {
     let wanted = match request.method {
@@ -306,7 +306,7 @@ fn admit_upgrade(
         return Ok(false);
     }
     let is = |name: &str| wanted.eq_ignore_ascii_case(name.as_bytes());
-    let allowed = match action.upgrades.iter().find(|(name, _)| is(name)) {
+    let allowed = match options.upgrades.iter().find(|(name, _)| is(name)) {
         Some((_, allowed)) => *allowed,
         None => enabled.iter().any(|name| is(name)),
     };
@@ -321,33 +321,33 @@ fn came_by_tls(request: &RequestHead) -> bool {
 
 /// CONNECT was accepted: its request is its head, and only the answer makes it a tunnel. What the
 /// client sends before is held; no timeout of the route applies, for nothing is to be answered.
-fn begin_connect(stream: &mut Stream, action: &RouteAction) {
+fn begin_connect(stream: &mut Stream, options: &ActionOptions) {
     stream.request_complete = true;
     stream.request_deadline = None;
-    stream.terminates_connect = action.terminates_connect;
+    stream.terminates_connect = options.terminates_connect;
     // A connection that has carried HTTP must not carry anything else.
-    stream.fresh_connection |= action.terminates_connect;
+    stream.fresh_connection |= options.terminates_connect;
 }
 
 /// The cluster of a request by weight, or by the field that names it.
 fn choose_cluster(
     stream: &mut Stream,
     route: &CompiledRoute,
-    action: &RouteAction,
+    options: &ActionOptions,
     random: u64,
 ) -> Option<ClusterId> {
     let headers = &stream.request.headers;
-    let given = action.random_value_header.as_ref().and_then(|name| {
+    let given = options.random_value_header.as_ref().and_then(|name| {
         let value = std::str::from_utf8(headers.get_name(name.as_bytes())?).ok()?;
         value.trim().parse().ok()
     });
     let choice = route.target.choose_cluster(given.unwrap_or(random))?;
     stream.choice = choice.index as u32;
-    let name = match &action.clusters[choice.index].cluster_header {
-        None => return choice.id,
-        Some(header) => headers.get_name(header.as_bytes())?,
-    };
-    stream.snapshot.clusters.named(name)
+    if choice.id.is_some() {
+        return choice.id;
+    }
+    let header = route.config.target.cluster_header(choice.index)?;
+    stream.snapshot.clusters.named(headers.get_name(header.as_bytes())?)
 }
 
 /// `auto_host_rewrite`: the authority is the name of the host that was chosen.
@@ -357,7 +357,7 @@ fn rewrite_to_host(stream: &mut Stream, hostname: &str) {
     }
     let is_again = stream.upstream_address.is_some();
     let append = match stream.route().map(|route| &route.target) {
-        Some(CompiledTarget::Forward { action, .. }) => action.append_x_forwarded_host,
+        Some(CompiledTarget::Forward { options, .. }) => options.append_x_forwarded_host,
         _ => false,
     };
     match is_again {

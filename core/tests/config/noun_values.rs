@@ -40,9 +40,9 @@ fn defaults_are_envoys() {
     assert_eq!(manager.server_name, "envoy");
     assert!(manager.generate_request_id && !manager.client_address.uses_peer());
     let RouteTarget::Forward(action) = &route(&bootstrap).target else { panic!() };
-    assert_eq!(action.timeout, seconds(15));
-    assert_eq!(action.idle_timeout, None);
-    assert_eq!(action.cluster_not_found_status, 503);
+    assert_eq!(action.options.timeout, seconds(15));
+    assert_eq!(action.options.idle_timeout, None);
+    assert_eq!(action.options.cluster_not_found_status, 503);
     let cluster = &bootstrap.clusters[0];
     assert_eq!(cluster.idle_timeout, seconds(3600));
     assert_eq!(cluster.circuit_breakers.default.max_retries, 3);
@@ -71,8 +71,8 @@ fn zero_switches_timeouts_off() {
     let text = with(&[("{ cluster: c }", "{ cluster: c, timeout: 0s, idle_timeout: 0s }")]);
     let bootstrap = loaded(&text);
     let RouteTarget::Forward(action) = &route(&bootstrap).target else { panic!() };
-    assert_eq!(action.timeout, None);
-    assert_eq!(action.idle_timeout, Some(None));
+    assert_eq!(action.options.timeout, None);
+    assert_eq!(action.options.idle_timeout, Some(None));
 }
 
 #[test]
@@ -189,11 +189,11 @@ fn routes() {
         panic!()
     };
     let of = |weight| WeightedCluster { name: "c".to_owned(), weight, ..Default::default() };
-    assert_eq!(action.clusters, [of(9), of(0)]);
-    assert_eq!(action.cluster_not_found_status, 404);
-    assert_eq!(action.path_rewrite, PathRewrite::Prefix("/x".to_owned()));
-    assert_eq!(action.host_rewrite, HostRewrite::Literal("h".to_owned()));
-    assert_eq!(action.upgrades, [("websocket".to_owned(), false)]);
+    assert_eq!(*action.clusters, [of(9), of(0)]);
+    assert_eq!(action.options.cluster_not_found_status, 404);
+    assert_eq!(action.options.path_rewrite, PathRewrite::Prefix("/x".to_owned()));
+    assert_eq!(action.options.host_rewrite, HostRewrite::Literal("h".to_owned()));
+    assert_eq!(action.options.upgrades, [("websocket".to_owned(), false)]);
 
     let RouteTarget::Redirect(redirect) = target(
         "redirect: { https_redirect: true, host_redirect: h, port_redirect: 8443, \

@@ -9,11 +9,11 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use tidegate::config::{
-    self, Address, AddressSource, BodyLimit, ClientAddress, Cluster, ClusterLoadAssignment,
-    Discovery, Endpoint, FilterChain, HealthStatus, Http1Options, HttpConnectionManager, LbPolicy,
-    LeastRequest, LoadBalancing, NetworkFilter, PathMatch, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, RouteTarget, TcpProxy, Thresholds, TlsInspector,
-    UpstreamConnectionOptions, VirtualHost, WeightedCluster,
+    self, ActionOptions, Address, AddressSource, BodyLimit, ClientAddress, Cluster,
+    ClusterLoadAssignment, ClusterOptions, Discovery, Endpoint, FilterChain, HealthStatus,
+    Http1Options, HttpConnectionManager, LbPolicy, LeastRequest, LoadBalancing, NetworkFilter,
+    PathMatch, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, RouteTarget,
+    TcpProxy, Thresholds, TlsInspector, UpstreamConnectionOptions, VirtualHost, WeightedCluster,
 };
 use tidegate::snapshot::{
     Breakers, ChainEntry, Closing, ClusterEntry, ClusterId, ClusterTable, EndpointSet,
@@ -333,20 +333,24 @@ impl Builder {
             routes.push(Arc::new(Route {
                 name: format!("r{index}"),
                 matches: RouteMatch::new(PathMatch::Prefix(format!("/r{index}/"))),
-                body_limit: BodyLimit { bytes: self.kept_bytes, per_request: None },
+                body_limit: self
+                    .kept_bytes
+                    .map(|bytes| Box::new(BodyLimit { bytes: Some(bytes), per_request: None })),
                 mutations: Default::default(),
                 metadata: Default::default(),
-                target: RouteTarget::Forward(Arc::new(RouteAction {
-                    clusters: vec![WeightedCluster {
+                target: RouteTarget::Forward(RouteAction {
+                    clusters: Arc::new([WeightedCluster {
                         name: format!("c{cluster}"),
                         weight: 1,
                         ..WeightedCluster::default()
-                    }],
-                    cluster_not_found_status: 503,
-                    timeout: Some(ROUTE_TIMEOUT),
-                    retry_policy: self.retry.clone().map(Box::new),
-                    ..RouteAction::default()
-                })),
+                    }]),
+                    options: Arc::new(ActionOptions {
+                        cluster_not_found_status: 503,
+                        timeout: Some(ROUTE_TIMEOUT),
+                        retry_policy: self.retry.clone().map(Box::new),
+                        ..ActionOptions::default()
+                    }),
+                }),
             }));
         }
         let domains = vec!["*".into()];
@@ -408,11 +412,7 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         retry_budget: None,
     };
     let short = Duration::from_millis(random.between(1, 300));
-    Cluster {
-        name: String::new(),
-        stat_name: String::new(),
-        added_via_api: false,
-        discovery: Discovery::Static,
+    let options = ClusterOptions {
         connect_timeout: Duration::from_secs(3),
         load_balancing: LoadBalancing {
             policy: match random.between(0, 3) {
@@ -422,8 +422,6 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
             },
             ..LoadBalancing::default()
         },
-        metadata: Default::default(),
-        load_assignment: ClusterLoadAssignment::default().into(),
         circuit_breakers: config::CircuitBreakers {
             default: if weather.small_breakers { small } else { Thresholds::default() },
             high: Thresholds::default(),
@@ -438,9 +436,18 @@ fn cluster(weather: &Weather, random: &mut Random) -> Cluster {
         http2: weather.versions.upstream_options.clone(),
         http1: Http1Options::default(),
         per_connection_buffer_limit_bytes: 1 << 20,
-        tls: None,
         server_name: weather.secrecy.server_name(),
         connections: UpstreamConnectionOptions::default(),
+    };
+    Cluster {
+        name: String::new(),
+        stat_name: String::new(),
+        added_via_api: false,
+        discovery: Discovery::Static,
+        metadata: Default::default(),
+        load_assignment: ClusterLoadAssignment::default().into(),
+        tls: None,
+        options: options.into(),
     }
 }
 

@@ -16,8 +16,10 @@ use std::rc::Rc;
 
 /// A message type.
 pub(super) struct Plan {
-    /// By the numbers of the fields.
-    fields: HashMap<u32, FieldPlan>,
+    /// The numbers of the fields, ascending.
+    numbers: Vec<u32>,
+    /// In the order of their numbers.
+    fields: Vec<FieldPlan>,
     /// Places of fields that must be there.
     pub required: Vec<usize>,
     /// Of groups of which one must be chosen: places of the choices.
@@ -114,7 +116,7 @@ impl Plan {
     }
 
     pub fn field(&self, number: u32) -> Option<&FieldPlan> {
-        self.fields.get(&number)
+        self.fields.get(self.numbers.binary_search(&number).ok()?)
     }
 
     fn new(descriptor: &MessageDescriptor) -> Option<Plan> {
@@ -125,7 +127,8 @@ impl Plan {
         }
         let choice_of = |name: &str| oneofs.iter().position(|it| it.name() == name);
         let mut plan = Plan {
-            fields: HashMap::new(),
+            numbers: Vec::with_capacity(descriptor.fields().len()),
+            fields: Vec::with_capacity(descriptor.fields().len()),
             required: Vec::new(),
             required_choices: Vec::new(),
             what: What::of(descriptor),
@@ -142,8 +145,11 @@ impl Plan {
             }
             let oneof = field.containing_oneof();
             let choice = oneof.and_then(|oneof| choice_of(oneof.name()));
-            plan.fields.insert(field.number(), FieldPlan::new(field, place, choice, rules));
+            plan.numbers.push(field.number());
+            plan.fields.push(FieldPlan::new(field, place, choice, rules));
         }
+        // The pool has them in this order.
+        assert!(plan.numbers.is_sorted(), "fields of {} are out of order", descriptor.full_name());
         Some(plan)
     }
 }

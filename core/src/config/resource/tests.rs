@@ -141,7 +141,7 @@ proptest! {
         }
         let context = ResourceContext::default();
         if let Some(found) = clean(kind, &bytes, &context) {
-            let by_names = Resource::decode_by_names(kind, "x", bytes.into(), &context);
+            let by_names = Resource::decode_by_names(kind, "x", &bytes, &context);
             let (expected, told) = by_names.expect("it is valid");
             prop_assert!(told.is_empty(), "{:?}", told);
             prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
@@ -193,7 +193,7 @@ fn what_is_wrong_is_said_with_its_place() {
     let error = read(ResourceKind::Cluster, "{ name: c, lb_policy: MAGLEV }").unwrap_err();
     assert!(error.contains("lb_policy"), "{error}");
     let context = ResourceContext::default();
-    let error = Resource::decode(ResourceKind::Cluster, "cluster `c`", vec![255].into(), &context);
+    let error = Resource::decode(ResourceKind::Cluster, "cluster `c`", &[255], &context);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("cluster `c`"), "{error}");
 }

@@ -57,9 +57,7 @@ impl Raw {
         context: &ResourceContext,
     ) -> Result<(Resource, Vec<ConfigError>), ConfigErrors> {
         match self {
-            Raw::Message(bytes) => {
-                Resource::decode_next(kind, name, bytes.clone(), before, context)
-            }
+            Raw::Message(bytes) => Resource::decode_next(kind, name, bytes, before, context),
             Raw::Json(text) => {
                 let source = Source { name: name.to_owned(), text: text.clone() };
                 Resource::read(kind, &source, context)

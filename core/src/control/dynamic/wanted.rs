@@ -77,7 +77,7 @@ impl Dynamic {
 
     /// Forgets what nobody names any longer.
     pub fn forget_unused(&mut self, wanted: &[Want]) {
-        let mut names: BTreeMap<ResourceKind, BTreeSet<&str>> = BTreeMap::new();
+        let mut names: BTreeMap<ResourceKind, HashSet<&str>> = BTreeMap::new();
         let mut whole = BTreeSet::new();
         for want in wanted {
             match &want.name {
@@ -85,10 +85,11 @@ impl Dynamic {
                 None => drop(whole.insert(want.kind)),
             }
         }
-        let of = |kind| names.get(&kind).cloned().unwrap_or_default();
-        retain(&mut self.assignments, &of(ResourceKind::ClusterLoadAssignment));
-        retain(&mut self.routes, &of(ResourceKind::RouteConfiguration));
-        retain(&mut self.secrets, &of(ResourceKind::Secret));
+        let none = HashSet::new();
+        let of = |kind| names.get(&kind).unwrap_or(&none);
+        retain(&mut self.assignments, of(ResourceKind::ClusterLoadAssignment));
+        retain(&mut self.routes, of(ResourceKind::RouteConfiguration));
+        retain(&mut self.secrets, of(ResourceKind::Secret));
         let runtime = of(ResourceKind::Runtime);
         self.runtime.retain(|name, _| runtime.contains(name.as_str()));
         if !whole.contains(&ResourceKind::Cluster) {
@@ -179,7 +180,7 @@ impl Dynamic {
     }
 }
 
-fn retain<T>(map: &mut HashMap<String, Known<T>>, names: &BTreeSet<&str>) {
+fn retain<T>(map: &mut HashMap<String, Known<T>>, names: &HashSet<&str>) {
     map.retain(|name, _| names.contains(name.as_str()));
 }
 

@@ -3,10 +3,7 @@
 //! What it leaves to others: building entries (`control`).
 
 use super::*;
-use crate::config::{
-    Cluster, ClusterLoadAssignment, Discovery, Http1Options, Http2Options, LoadBalancing,
-    UpstreamConnectionOptions, UpstreamProtocol,
-};
+use crate::config::{Cluster, ClusterLoadAssignment, Discovery};
 use crate::stats::{ClusterStat, Registry};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -19,23 +16,10 @@ fn config() -> Arc<Cluster> {
         stat_name: String::new(),
         added_via_api: false,
         discovery: Discovery::Static,
-        connect_timeout: std::time::Duration::from_secs(5),
-        load_balancing: LoadBalancing::default(),
         metadata: Default::default(),
         load_assignment: ClusterLoadAssignment::default().into(),
-        circuit_breakers: config::CircuitBreakers::default(),
-        max_requests_per_connection: None,
-        idle_timeout: None,
-        max_connection_duration: None,
-        max_response_headers_count: 100,
-        max_stream_duration: None,
-        protocol: UpstreamProtocol::default(),
-        http1: Http1Options::default(),
-        http2: Http2Options::default(),
-        per_connection_buffer_limit_bytes: 1 << 20,
         tls: None,
-        server_name: None,
-        connections: UpstreamConnectionOptions::default(),
+        options: Arc::default(),
     })
 }
 

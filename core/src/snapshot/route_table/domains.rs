@@ -24,17 +24,18 @@ impl Domains {
     pub(super) fn new<'a>(domains: impl Iterator<Item = (&'a str, u32)>) -> Domains {
         let (mut forward, mut backward, mut any) = (Vec::new(), Vec::new(), None);
         for (domain, number) in domains {
-            let domain = domain.to_ascii_lowercase().into_bytes();
+            let mut domain = domain.to_ascii_lowercase().into_bytes();
             let wildcard = Ends { prefix: number, ..Ends::NOTHING };
-            match (domain.as_slice(), number) {
-                (b"*", number) => any = Some(any.unwrap_or(number)),
-                ([b'*', suffix @ ..], _) => {
+            match domain.as_slice() {
+                b"*" => any = Some(any.unwrap_or(number)),
+                [b'*', suffix @ ..] => {
                     backward.push((suffix.iter().rev().copied().collect(), wildcard));
                 }
-                ([prefix @ .., b'*'], _) => forward.push((prefix.to_vec(), wildcard)),
-                (exact, exact_number) => {
-                    forward.push((exact.to_vec(), Ends { exact: exact_number, ..Ends::NOTHING }));
+                [.., b'*'] => {
+                    domain.pop();
+                    forward.push((domain.into(), wildcard));
                 }
+                _ => forward.push((domain.into(), Ends { exact: number, ..Ends::NOTHING })),
             }
         }
         Domains { forward: Trie::new(forward), backward: Trie::new(backward), any }

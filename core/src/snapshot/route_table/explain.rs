@@ -48,7 +48,7 @@ impl RouteTable {
         };
         let mut explanation = Explanation { virtual_host: Some(place), ..Default::default() };
         let host = &self.virtual_hosts[place as usize];
-        if host.tls.as_ref().is_some_and(|(requirement, _)| redirects(*requirement, query)) {
+        if host.tls.as_ref().is_some_and(|tls| redirects(tls.0, query)) {
             explanation.requires_tls = true;
             return explanation;
         }

@@ -25,10 +25,10 @@ pub use conditions::is_grpc;
 pub use conditions::{HeaderCondition, Unmet};
 pub use explain::{Explanation, Mismatch};
 pub use mutations::{AddedValue, Addition, FieldName, MutationList, Mutations, RouteMutations};
-pub use retry::{CompiledBodyLimit, CompiledRetryPolicy};
+pub use retry::CompiledRetryPolicy;
 pub use route::{
-    ClusterChoice, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute, CompiledTarget,
-    Rewrites,
+    ClusterChoice, Clusters, CompiledHostRewrite, CompiledPathRewrite, CompiledRoute,
+    CompiledTarget, HostPart, Rewrites, WeightedClusters,
 };
 pub use text::{Replacement, TextMatch};
 
@@ -60,7 +60,7 @@ struct CompiledVirtualHost {
     /// By number.
     routes: Vec<CompiledRoute>,
     /// `require_tls`, and the route that redirects what comes without.
-    tls: Option<(TlsRequirement, CompiledRoute)>,
+    tls: Option<Box<(TlsRequirement, CompiledRoute)>>,
 }
 
 /// How a virtual host finds a route.
@@ -142,7 +142,7 @@ impl RouteTable {
     pub fn get(&self, id: RouteId) -> &CompiledRoute {
         let host = &self.virtual_hosts[id.virtual_host as usize];
         match &host.tls {
-            Some((_, redirect)) if id.route == TLS_REDIRECT => redirect,
+            Some(tls) if id.route == TLS_REDIRECT => &tls.1,
             _ => &host.routes[id.route as usize],
         }
     }
@@ -179,7 +179,7 @@ impl RouteTable {
         let host = self.domains.find(self.host_of(query.head.authority()), &mut step)?;
         let host = &self.virtual_hosts[host as usize];
         match &host.tls {
-            Some((requirement, redirect)) if redirects(*requirement, query) => Some(redirect),
+            Some(tls) if redirects(tls.0, query) => Some(&tls.1),
             _ => host.find(query, step),
         }
     }
@@ -203,14 +203,14 @@ impl CompiledVirtualHost {
         failures: &mut u32,
     ) -> CompiledVirtualHost {
         let host_level = Level::new(&host.mutations);
-        let name: Arc<str> = host.name.as_str().into();
+        let part = Arc::new(HostPart::new(host));
         let routes = (0..).zip(&host.routes).map(|(route, route_config)| {
             let mutations = RouteMutations::new(
                 [&Level::new(&route_config.mutations), &host_level, level],
                 config.most_specific_header_mutations_wins,
             );
             let id = RouteId { virtual_host: number, route };
-            CompiledRoute::new(id, (host, &name), route_config, mutations, &cluster)
+            CompiledRoute::new(id, &part, route_config, mutations, &cluster)
         });
         let cuts_parameters = config.ignore_path_parameters_in_path_matching;
         let choice = match &host.matcher {
@@ -226,7 +226,10 @@ impl CompiledVirtualHost {
             routes: routes.collect(),
             tls: match host.require_tls {
                 TlsRequirement::None => None,
-                requirement => Some((requirement, CompiledRoute::require_tls(tls_redirect, host))),
+                requirement => {
+                    let redirect = CompiledRoute::require_tls(tls_redirect, &part);
+                    Some(Box::new((requirement, redirect)))
+                }
             },
         }
     }

@@ -9,6 +9,7 @@
 use super::regexes::{Group, Pattern};
 use super::trie::{Ends, Folded, NONE, Plain, Text, Trie};
 use crate::config::PathMatch;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Numbered path specifiers. A number may come several times.
@@ -39,17 +40,17 @@ impl Paths {
         for (number, path, case_sensitive) in paths {
             let prefix = Ends { prefix: number, ..Ends::NOTHING };
             let exact = Ends { exact: number, ..Ends::NOTHING };
-            let mut add = |string: String, ends| match case_sensitive {
-                true => sensitive.push((string.into_bytes(), ends)),
-                false => insensitive.push((string.to_ascii_lowercase().into_bytes(), ends)),
+            let mut add = |string: Cow<'a, [u8]>, ends| match case_sensitive {
+                true => sensitive.push((string, ends)),
+                false => insensitive.push((string.to_ascii_lowercase().into(), ends)),
             };
             match path {
-                PathMatch::Prefix(string) => add(string.clone(), prefix),
-                PathMatch::Exact(string) => add(string.clone(), exact),
+                PathMatch::Prefix(string) => add(string.as_bytes().into(), prefix),
+                PathMatch::Exact(string) => add(string.as_bytes().into(), exact),
                 // Followed by a slash, or by nothing.
                 PathMatch::SeparatedPrefix(string) => {
-                    add(string.clone(), exact);
-                    add(format!("{string}/"), prefix);
+                    add(string.as_bytes().into(), exact);
+                    add(format!("{string}/").into_bytes().into(), prefix);
                 }
                 PathMatch::Regex(regex) => add_pattern(number, regex),
                 PathMatch::Template(template) => add_pattern(number, &template.regex),
@@ -60,7 +61,7 @@ impl Paths {
         for (literal, patterns) in patterns {
             let group_least = patterns[0].number;
             let group = groups.len() as u32;
-            sensitive.push((literal, Ends { group, group_least, ..Ends::NOTHING }));
+            sensitive.push((literal.into(), Ends { group, group_least, ..Ends::NOTHING }));
             groups.push(Group::compile(&patterns, failures));
         }
         Paths { sensitive: Trie::new(sensitive), insensitive: Trie::new(insensitive), groups }

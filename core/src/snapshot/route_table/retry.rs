@@ -54,24 +54,7 @@ impl CompiledRetryPolicy {
 
 /// How many bytes of a request's body are kept for retries: `request_body_buffer_limit` of the
 /// route or the virtual host, else the listener's limit, unless the older field makes it smaller.
-pub(super) fn body_limit(route: &BodyLimit, host: &BodyLimit) -> CompiledBodyLimit {
-    CompiledBodyLimit {
-        bytes: route.bytes.or(host.bytes),
-        at_most: route.per_request.or(host.per_request).unwrap_or(u32::MAX),
-    }
-}
-
-/// A [`BodyLimit`] of a route and what is around it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CompiledBodyLimit {
-    bytes: Option<u64>,
-    at_most: u32,
-}
-
-impl CompiledBodyLimit {
-    /// The limit, where the listener's `per_connection_buffer_limit_bytes` is this.
-    #[must_use]
-    pub fn bytes(self, of_listener: u32) -> u64 {
-        self.bytes.unwrap_or_else(|| of_listener.min(self.at_most).into())
-    }
+pub(super) fn body_limit(route: BodyLimit, host: BodyLimit, of_listener: u32) -> u64 {
+    let at_most = route.per_request.or(host.per_request).unwrap_or(u32::MAX);
+    route.bytes.or(host.bytes).unwrap_or_else(|| of_listener.min(at_most).into())
 }

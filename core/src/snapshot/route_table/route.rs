@@ -3,14 +3,13 @@
 //! What it leaves to others: finding it (the table), carrying it out (`proxy`).
 
 use super::mutations::{FieldName, Level, MutationList, RouteMutations};
-use super::retry::{self, CompiledBodyLimit, CompiledRetryPolicy};
+use super::retry::{self, CompiledRetryPolicy};
 use super::{Replacement, RouteId};
 use crate::config::{
     self, HostRewrite, PathMatch, PathRewrite, RedirectPath, RewritePart, SubstitutionPart,
 };
 use crate::snapshot::{Body, ClusterId};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// One route, with everything looked up that can be.
 #[derive(Debug)]
@@ -19,8 +18,8 @@ pub struct CompiledRoute {
     pub id: RouteId,
     /// What was asked for.
     pub config: Arc<config::Route>,
-    /// Name of the virtual host.
-    pub virtual_host: Arc<str>,
+    /// What all routes of its virtual host have in common.
+    pub host: Arc<HostPart>,
     /// What to do.
     pub target: CompiledTarget,
     /// Header fields that are added and removed, if any are.
@@ -31,12 +30,22 @@ pub struct CompiledRoute {
     pub rewrites_host_to_upstream: bool,
     /// Whether a response is changed by anything below.
     pub changes_responses: bool,
-    /// `include_request_attempt_count` of the virtual host.
+}
+
+/// What all routes of a virtual host have in common.
+#[derive(Debug)]
+pub struct HostPart {
+    /// Name of the virtual host.
+    pub name: String,
+    /// `include_request_attempt_count`
     pub include_request_attempt_count: bool,
-    /// `include_attempt_count_in_response` of the virtual host.
+    /// `include_attempt_count_in_response`
     pub include_attempt_count_in_response: bool,
-    /// `include_is_timeout_retry_header` of the virtual host.
+    /// `include_is_timeout_retry_header`
     pub include_is_timeout_retry_header: bool,
+    body_limit: config::BodyLimit,
+    /// `retry_policy`, for routes that have none.
+    retry: Option<Arc<CompiledRetryPolicy>>,
 }
 
 /// What to do with a request.
@@ -44,24 +53,14 @@ pub struct CompiledRoute {
 pub enum CompiledTarget {
     /// Forward it.
     Forward {
-        /// Clusters with cumulative weights; `None` for a cluster that has no number: it does not
-        /// exist, or a header field names it.
-        clusters: Vec<(u64, Option<ClusterId>)>,
-        /// The sum of the weights.
-        total_weight: u64,
-        /// `timeout`
-        timeout: Option<Duration>,
+        /// To which cluster.
+        clusters: Clusters,
         /// What was asked for.
-        action: Arc<config::RouteAction>,
+        options: Arc<config::ActionOptions>,
         /// Rewrites, if there are any.
         rewrites: Option<Box<Rewrites>>,
-        /// Header fields that go with the choice of a cluster, by cluster; empty when there are
-        /// none.
-        choices: Vec<RouteMutations>,
         /// `retry_policy`, the virtual host's if the route has none.
-        retry: Option<Box<CompiledRetryPolicy>>,
-        /// How much of a request's body is kept for retries.
-        body_limit: CompiledBodyLimit,
+        retry: Option<Arc<CompiledRetryPolicy>>,
     },
     /// Redirect it.
     Redirect(Arc<config::RedirectAction>, Option<Box<Replacement>>),
@@ -69,6 +68,25 @@ pub enum CompiledTarget {
     RequireTls,
     /// Answer it.
     DirectResponse(Arc<config::DirectResponse>, Option<Box<Body>>),
+}
+
+/// The clusters of a route. `None` is a cluster that has no number: it does not exist, or a header
+/// field names it.
+#[derive(Debug)]
+pub enum Clusters {
+    /// Always the same.
+    One(Option<ClusterId>),
+    /// By weight.
+    Weighted(Box<WeightedClusters>),
+}
+
+/// Clusters by weight.
+#[derive(Debug)]
+pub struct WeightedClusters {
+    /// With the sum of the weights up to each.
+    cumulative: Vec<(u64, Option<ClusterId>)>,
+    /// Header fields that go with the choice of a cluster, by cluster; empty when there are none.
+    mutations: Vec<RouteMutations>,
 }
 
 /// What forwarding changes in the start line and the host.
@@ -126,51 +144,98 @@ impl CompiledTarget {
     /// forwarded.
     #[must_use]
     pub fn choose_cluster(&self, random: u64) -> Option<ClusterChoice> {
-        let CompiledTarget::Forward { clusters, total_weight, .. } = self else { return None };
-        let index = match clusters.len() {
-            1 => 0,
-            _ => {
-                let point = random.checked_rem(*total_weight)?;
-                clusters.partition_point(|(cumulative, _)| *cumulative <= point)
+        match self {
+            CompiledTarget::Forward { clusters: Clusters::One(id), .. } => {
+                Some(ClusterChoice { index: 0, id: *id })
             }
-        };
-        clusters.get(index).map(|&(_, id)| ClusterChoice { index, id })
+            CompiledTarget::Forward { clusters: Clusters::Weighted(clusters), .. } => {
+                clusters.choose(random)
+            }
+            _ => None,
+        }
+    }
+
+    /// Header fields that go with the choice of this cluster, if any do.
+    #[must_use]
+    pub fn mutations_of_choice(&self, index: usize) -> Option<&RouteMutations> {
+        match self {
+            CompiledTarget::Forward { clusters: Clusters::Weighted(clusters), .. } => {
+                clusters.mutations.get(index)
+            }
+            _ => None,
+        }
     }
 
     fn forward(
-        action: &Arc<config::RouteAction>,
+        action: &config::RouteAction,
         route: &config::Route,
-        host: &config::VirtualHost,
+        host: &HostPart,
         cluster: impl Fn(&str) -> Option<ClusterId>,
     ) -> CompiledTarget {
-        let mut total_weight = 0;
-        let clusters = action.clusters.iter().map(|weighted| {
-            total_weight += u64::from(weighted.weight);
-            let named = weighted.cluster_header.is_none();
-            (total_weight, if named { cluster(&weighted.name) } else { None })
+        let policy = action.options.retry_policy.as_deref();
+        let policy = policy.map(|policy| Arc::new(CompiledRetryPolicy::new(policy)));
+        CompiledTarget::Forward {
+            clusters: Clusters::new(&action.clusters, cluster),
+            options: action.options.clone(),
+            rewrites: Rewrites::new(action, &route.matches.path).map(Box::new),
+            retry: policy.or_else(|| host.retry.clone()),
+        }
+    }
+}
+
+impl Clusters {
+    fn new(
+        clusters: &[config::WeightedCluster],
+        number: impl Fn(&str) -> Option<ClusterId>,
+    ) -> Clusters {
+        let number = |it: &config::WeightedCluster| match it.cluster_header {
+            None => number(&it.name),
+            Some(_) => None,
+        };
+        let is_plain = |it: &config::WeightedCluster| it.mutations.is_empty();
+        if let [only] = clusters
+            && is_plain(only)
+        {
+            return Clusters::One(number(only));
+        }
+        let mut total = 0;
+        let cumulative = clusters.iter().map(|it| {
+            total += u64::from(it.weight);
+            (total, number(it))
         });
-        let clusters = clusters.collect();
-        let choice = |weighted: &config::WeightedCluster| {
-            let level = Level::new(&weighted.mutations);
+        let mutations = |it: &config::WeightedCluster| {
+            let level = Level::new(&it.mutations);
             let list = |one: Option<_>| -> MutationList { one.into_iter().collect() };
             RouteMutations { request: list(level.request), response: list(level.response) }
         };
-        let is_plain =
-            |choice: &RouteMutations| choice.request.is_empty() && choice.response.is_empty();
-        let mut choices: Vec<RouteMutations> = action.clusters.iter().map(choice).collect();
-        if choices.iter().all(is_plain) {
-            choices = Vec::new();
-        }
-        let policy = action.retry_policy.as_deref().or(host.retry_policy.as_ref());
-        CompiledTarget::Forward {
-            clusters,
-            total_weight,
-            timeout: action.timeout,
-            rewrites: Rewrites::new(action, &route.matches.path).map(Box::new),
-            choices,
-            retry: policy.map(|policy| Box::new(CompiledRetryPolicy::new(policy))),
-            body_limit: retry::body_limit(&route.body_limit, &host.body_limit),
-            action: action.clone(),
+        Clusters::Weighted(Box::new(WeightedClusters {
+            cumulative: cumulative.collect(),
+            mutations: match clusters.iter().all(is_plain) {
+                true => Vec::new(),
+                false => clusters.iter().map(mutations).collect(),
+            },
+        }))
+    }
+}
+
+impl WeightedClusters {
+    fn choose(&self, random: u64) -> Option<ClusterChoice> {
+        let (total, _) = self.cumulative.last()?;
+        let point = random.checked_rem(*total)?;
+        let index = self.cumulative.partition_point(|(cumulative, _)| *cumulative <= point);
+        self.cumulative.get(index).map(|&(_, id)| ClusterChoice { index, id })
+    }
+}
+
+impl HostPart {
+    pub(super) fn new(host: &config::VirtualHost) -> HostPart {
+        HostPart {
+            name: host.name.clone(),
+            include_request_attempt_count: host.include_request_attempt_count,
+            include_attempt_count_in_response: host.include_attempt_count_in_response,
+            include_is_timeout_retry_header: host.include_is_timeout_retry_header,
+            body_limit: host.body_limit,
+            retry: host.retry_policy.as_ref().map(|it| Arc::new(CompiledRetryPolicy::new(it))),
         }
     }
 }
@@ -178,7 +243,7 @@ impl CompiledTarget {
 impl CompiledRoute {
     pub(super) fn new(
         id: RouteId,
-        (host, host_name): (&config::VirtualHost, &Arc<str>),
+        host: &Arc<HostPart>,
         route: &Arc<config::Route>,
         mutations: Option<Box<RouteMutations>>,
         cluster: impl Fn(&str) -> Option<ClusterId>,
@@ -199,35 +264,39 @@ impl CompiledRoute {
                 CompiledTarget::DirectResponse(response.clone(), format)
             }
         };
-        let (choices_change, rewrites) = match &target {
-            CompiledTarget::Forward { choices, rewrites, .. } => {
-                (!choices.is_empty(), rewrites.is_some())
-            }
-            _ => (false, false),
-        };
-        let changes = choices_change || mutations.is_some();
+        let rewrites = matches!(&target, CompiledTarget::Forward { rewrites: Some(_), .. });
+        let changes = target.mutations_of_choice(0).is_some() || mutations.is_some();
         CompiledRoute {
             changes_requests: changes || rewrites || host.include_request_attempt_count,
             rewrites_host_to_upstream: matches!(
                 &route.target,
-                config::RouteTarget::Forward(action) if action.host_rewrite == HostRewrite::Auto
+                config::RouteTarget::Forward(action)
+                    if action.options.host_rewrite == HostRewrite::Auto
             ),
             changes_responses: changes || host.include_attempt_count_in_response,
             id,
             config: route.clone(),
-            virtual_host: host_name.clone(),
+            host: host.clone(),
             target,
             mutations,
-            include_request_attempt_count: host.include_request_attempt_count,
-            include_attempt_count_in_response: host.include_attempt_count_in_response,
-            include_is_timeout_retry_header: host.include_is_timeout_retry_header,
         }
+    }
+
+    /// How much of a request's body is kept for retries, where the listener's
+    /// `per_connection_buffer_limit_bytes` is this.
+    #[must_use]
+    pub fn body_limit(&self, of_listener: u32) -> u64 {
+        let of_route = self.config.body_limit.as_deref().copied().unwrap_or_default();
+        retry::body_limit(of_route, self.host.body_limit, of_listener)
     }
 
     /// Whether a header or a body has what is [`Measured`](crate::access_log::Measured).
     pub(super) fn measures(&self) -> bool {
         let of_target = match &self.target {
-            CompiledTarget::Forward { choices, .. } => choices.iter().any(RouteMutations::measures),
+            CompiledTarget::Forward { clusters: Clusters::Weighted(clusters), .. } => {
+                clusters.mutations.iter().any(RouteMutations::measures)
+            }
+            CompiledTarget::Forward { .. } => false,
             CompiledTarget::DirectResponse(_, format) => {
                 format.as_ref().is_some_and(|body| body.format.measures())
             }
@@ -237,19 +306,16 @@ impl CompiledRoute {
     }
 
     /// The route that `require_tls` of a virtual host stands for.
-    pub(super) fn require_tls(id: RouteId, host: &config::VirtualHost) -> CompiledRoute {
+    pub(super) fn require_tls(id: RouteId, host: &Arc<HostPart>) -> CompiledRoute {
         CompiledRoute {
             id,
             config: Arc::new(config::Route::redirect_of_all()),
-            virtual_host: host.name.as_str().into(),
+            host: host.clone(),
             target: CompiledTarget::RequireTls,
             mutations: None,
             changes_requests: false,
             rewrites_host_to_upstream: false,
             changes_responses: false,
-            include_request_attempt_count: false,
-            include_attempt_count_in_response: false,
-            include_is_timeout_retry_header: false,
         }
     }
 }
@@ -262,17 +328,18 @@ impl Rewrites {
         if host_by_choice.iter().all(Option::is_none) {
             host_by_choice.clear();
         }
-        if action.path_rewrite == PathRewrite::Keep
-            && action.host_rewrite == HostRewrite::Keep
+        let options = &action.options;
+        if options.path_rewrite == PathRewrite::Keep
+            && options.host_rewrite == HostRewrite::Keep
             && host_by_choice.is_empty()
         {
             return None;
         }
         Some(Rewrites {
-            path: CompiledPathRewrite::new(&action.path_rewrite, matches)?,
-            host: CompiledHostRewrite::new(&action.host_rewrite)?,
+            path: CompiledPathRewrite::new(&options.path_rewrite, matches)?,
+            host: CompiledHostRewrite::new(&options.host_rewrite)?,
             host_by_choice,
-            append_x_forwarded_host: action.append_x_forwarded_host,
+            append_x_forwarded_host: options.append_x_forwarded_host,
         })
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct RouteSet {
     /// Routes that ask for a path only.
     paths: Paths,
     /// The others, if there are any.
-    candidates: Option<Candidates>,
+    candidates: Option<Box<Candidates>>,
     /// The place of the first in the virtual host.
     first: u32,
     count: u32,
@@ -37,7 +37,7 @@ impl RouteSet {
             .map(|(number, route)| (number, &route.matches.path, route.matches.case_sensitive));
         RouteSet {
             paths: Paths::new(plain, failures),
-            candidates: Candidates::new(routes, cuts_parameters, failures),
+            candidates: Candidates::new(routes, cuts_parameters, failures).map(Box::new),
             first,
             count: routes.len() as u32,
             cuts_parameters,
@@ -46,7 +46,7 @@ impl RouteSet {
 
     /// The place of the first route that takes the request.
     pub(super) fn find(&self, query: &RouteQuery<'_>, mut step: impl FnMut()) -> Option<u32> {
-        let candidates = self.candidates.as_ref();
+        let candidates = self.candidates.as_deref();
         let number = if query.head.method == Method::Connect {
             // It has no path, which only a `connect_matcher` does not ask for.
             candidates?.find_connect(query.head, query.random)

@@ -4,8 +4,8 @@
 
 use super::*;
 use crate::config::{
-    BodyLimit, DirectResponse, LevelMutations, PathMatch, Route, RouteAction, RouteConfiguration,
-    RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
+    ActionOptions, DirectResponse, LevelMutations, PathMatch, Route, RouteAction,
+    RouteConfiguration, RouteMatch, RouteTarget, VirtualHost, WeightedCluster,
 };
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn route(name: impl Into<String>, path: PathMatch, case_sensitive: bool) -> Rout
         name: name.into(),
         matches,
         target,
-        body_limit: BodyLimit::default(),
+        body_limit: None,
         mutations: LevelMutations::default(),
         metadata: Default::default(),
     }
@@ -130,7 +130,7 @@ fn a_virtual_host_without_a_matching_route_does_not_fall_through() {
         virtual_host("one", &["one.com"], vec![route("one", prefix("/one"), true)]),
     ]);
     let find = |host: &str, path: &str| find_in(&table, host, path);
-    assert_eq!(find("ONE.com", "/one").map(|r| &*r.virtual_host), Some("one"));
+    assert_eq!(find("ONE.com", "/one").map(|r| r.host.name.as_str()), Some("one"));
     assert!(find("one.com", "/two").is_none());
     assert_eq!(find("two.com", "/one").map(|r| r.config.name.as_str()), Some("any"));
 }
@@ -142,14 +142,11 @@ fn a_forwarding_route_knows_its_clusters() {
         weight,
         ..Default::default()
     });
-    let action = RouteAction {
-        clusters: clusters.to_vec(),
-        cluster_not_found_status: 503,
-        timeout: Some(Duration::from_secs(15)),
-        ..RouteAction::default()
-    };
+    let timeout = Some(Duration::from_secs(15));
+    let options = ActionOptions { timeout, ..ActionOptions::default() };
+    let action = RouteAction { clusters: clusters.into(), options: options.into() };
     let mut forward = route("r", prefix("/"), true);
-    forward.target = RouteTarget::Forward(action.into());
+    forward.target = RouteTarget::Forward(action);
     let config = RouteConfiguration {
         virtual_hosts: vec![virtual_host("all", &["*"], vec![forward])],
         ..RouteConfiguration::default()
@@ -164,8 +161,8 @@ fn a_forwarding_route_knows_its_clusters() {
     let expected =
         cycle.repeat(2).into_iter().map(|(i, id)| ClusterChoice { index: i, id: Some(id) });
     assert!(chosen.into_iter().eq(expected));
-    let CompiledTarget::Forward { timeout, .. } = target else { panic!("does not forward") };
-    assert_eq!(*timeout, Some(Duration::from_secs(15)));
+    let CompiledTarget::Forward { options, .. } = target else { panic!("does not forward") };
+    assert_eq!(options.timeout, timeout);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //!
 //! What it leaves to others: what the numbers mean (`paths`, `domains`).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -110,15 +111,22 @@ impl Text for FoldedReversed<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Trie {
     /// Breadth-first; the root is the first. Empty when there is no string.
-    nodes: Vec<Node>,
+    nodes: Box<[Node]>,
     /// By node, the byte that leads to it; the root's is meaningless.
+    first_bytes: Box<[u8]>,
+    labels: Box<[u8]>,
+}
+
+/// A trie that grows.
+struct Growing {
+    nodes: Vec<Node>,
     first_bytes: Vec<u8>,
     labels: Vec<u8>,
 }
 
 impl Trie {
     /// A trie of these strings. A string may come several times.
-    pub(super) fn new(mut strings: Vec<(Vec<u8>, Ends)>) -> Trie {
+    pub(super) fn new(mut strings: Vec<(Cow<'_, [u8]>, Ends)>) -> Trie {
         strings.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         strings.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
@@ -127,7 +135,11 @@ impl Trie {
             }
             same
         });
-        let mut trie = Trie::default();
+        let mut trie = Growing {
+            nodes: Vec::with_capacity(strings.len() + 1),
+            first_bytes: Vec::with_capacity(strings.len() + 1),
+            labels: Vec::new(),
+        };
         let mut open = VecDeque::new();
         if !strings.is_empty() {
             trie.add_node(0, &mut open, 0..strings.len(), 0);
@@ -136,9 +148,38 @@ impl Trie {
             trie.fill_node(node, &strings, range, depth, &mut open);
         }
         trie.sum_up();
-        trie
+        let Growing { nodes, first_bytes, labels } = trie;
+        Trie { nodes: nodes.into(), first_bytes: first_bytes.into(), labels: labels.into() }
     }
 
+    /// Whether there is no string.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The nodes whose strings the text begins with, shortest first, and how long their strings
+    /// are.
+    pub(super) fn walk<T: Text>(&self, text: T) -> Walk<'_, T> {
+        Walk { trie: self, text, place: 0, node: 0 }
+    }
+
+    /// The child that `byte` leads to; out of range when there is none. Takes the same time for the
+    /// first child as for the last: bytes mostly follow each other (digits, letters), so that the
+    /// place can be computed.
+    #[inline]
+    fn child(&self, node: &Node, byte: u8) -> usize {
+        let first = node.first_child as usize;
+        let bytes = &self.first_bytes[first..first + node.children as usize];
+        let Some(lowest) = bytes.first() else { return usize::MAX };
+        let guess = usize::from(byte.wrapping_sub(*lowest));
+        if bytes.get(guess) == Some(&byte) {
+            return first + guess;
+        }
+        bytes.binary_search(&byte).map_or(usize::MAX, |place| first + place)
+    }
+}
+
+impl Growing {
     /// Adds a node of the strings in `range`, all of which begin with the same `depth` bytes.
     fn add_node(
         &mut self,
@@ -162,7 +203,7 @@ impl Trie {
     fn fill_node(
         &mut self,
         node: usize,
-        strings: &[(Vec<u8>, Ends)],
+        strings: &[(Cow<'_, [u8]>, Ends)],
         mut range: Range<usize>,
         depth: usize,
         open: &mut VecDeque<(usize, Range<usize>, usize)>,
@@ -206,32 +247,6 @@ impl Trie {
             self.nodes[index].least = self.nodes[index].ends.least().min(below.unwrap_or(NONE));
         }
     }
-
-    /// Whether there is no string.
-    pub(super) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
-    /// The nodes whose strings the text begins with, shortest first, and how long their strings
-    /// are.
-    pub(super) fn walk<T: Text>(&self, text: T) -> Walk<'_, T> {
-        Walk { trie: self, text, place: 0, node: 0 }
-    }
-
-    /// The child that `byte` leads to; out of range when there is none. Takes the same time for the
-    /// first child as for the last: bytes mostly follow each other (digits, letters), so that the
-    /// place can be computed.
-    #[inline]
-    fn child(&self, node: &Node, byte: u8) -> usize {
-        let first = node.first_child as usize;
-        let bytes = &self.first_bytes[first..first + node.children as usize];
-        let Some(lowest) = bytes.first() else { return usize::MAX };
-        let guess = usize::from(byte.wrapping_sub(*lowest));
-        if bytes.get(guess) == Some(&byte) {
-            return first + guess;
-        }
-        bytes.binary_search(&byte).map_or(usize::MAX, |place| first + place)
-    }
 }
 
 /// A walk down a trie, along a text.
@@ -273,9 +288,8 @@ mod tests {
 
     fn trie(strings: &[&str]) -> Trie {
         let ends = |number| Ends { prefix: number, ..Ends::NOTHING };
-        let number =
-            |(index, string): (usize, &&str)| (string.as_bytes().to_vec(), ends(index as u32));
-        Trie::new(strings.iter().enumerate().map(number).collect())
+        let strings = (0..).zip(strings);
+        Trie::new(strings.map(|(number, it)| (it.as_bytes().into(), ends(number))).collect())
     }
 
     fn found(trie: &Trie, text: &str) -> Vec<(u32, usize)> {
@@ -313,8 +327,8 @@ mod tests {
 
     #[test]
     fn a_node_with_every_child_finds_each() {
-        let strings: Vec<(Vec<u8>, Ends)> = (0..=255_u8)
-            .map(|byte| (vec![byte, b'x'], Ends { exact: byte.into(), ..Ends::NOTHING }))
+        let strings: Vec<(Cow<'_, [u8]>, Ends)> = (0..=255_u8)
+            .map(|byte| (vec![byte, b'x'].into(), Ends { exact: byte.into(), ..Ends::NOTHING }))
             .collect();
         let trie = Trie::new(strings);
         for byte in 0..=255_u8 {

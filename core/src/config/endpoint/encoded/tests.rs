@@ -44,7 +44,7 @@ fn message(counts: &[u32]) -> Assignment {
 fn read(message: &Assignment, before: Option<&ClusterLoadAssignment>) -> ClusterLoadAssignment {
     let (kind, context) = (ResourceKind::ClusterLoadAssignment, ResourceContext::default());
     let bytes = message.encode_to_vec().into();
-    match Resource::decode_next(kind, "c", bytes, before, &context).unwrap() {
+    match Resource::decode_next(kind, "c", &bytes, before, &context).unwrap() {
         (Resource::ClusterLoadAssignment(name, assignment), _) => {
             assert_eq!(name, "c");
             Arc::unwrap_or_clone(assignment)
@@ -122,7 +122,7 @@ fn what_is_wrong_beside_pages_that_are_shared_is_told() {
     message.endpoints[0].lb_endpoints[500].load_balancing_weight = weight(0);
     let (kind, context) = (ResourceKind::ClusterLoadAssignment, ResourceContext::default());
     let bytes = message.encode_to_vec().into();
-    let errors = Resource::decode_next(kind, "c", bytes, Some(&before), &context).unwrap_err();
+    let errors = Resource::decode_next(kind, "c", &bytes, Some(&before), &context).unwrap_err();
     let text = errors.to_string();
     assert!(text.contains("endpoints[0].lb_endpoints[500].load_balancing_weight"), "{text}");
 }
