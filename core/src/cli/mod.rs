@@ -9,6 +9,7 @@ pub mod failure;
 pub mod limits;
 pub mod options;
 pub mod reverse_proxy;
+pub mod status;
 pub mod version;
 
 mod reasons;
@@ -167,6 +168,8 @@ pub enum Command {
     Explain(explain::Explain),
     /// Say what this machine lacks, and the commands that mend it
     Doctor(doctor::DoctorArgs),
+    /// Say what a running Tidegate has of its management servers, and what it refused
+    Status(status::StatusArgs),
 }
 
 /// Where the configuration comes from.

@@ -244,6 +244,12 @@ impl GrpcService {
         GrpcService { cluster: name.to_owned(), authority: name.to_owned(), metadata: Vec::new() }
     }
 
+    /// What the server is called.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        &self.cluster
+    }
+
     fn from_proto(at: &At<'_>, service: &pb::GrpcService) -> Option<GrpcService> {
         // The other kind is refused by name.
         let Some(TargetSpecifier::EnvoyGrpc(target)) = &service.target_specifier else {

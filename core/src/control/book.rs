@@ -5,6 +5,7 @@
 
 use super::dynamic::Received;
 use crate::config::ResourceKind;
+use crate::stats::StreamState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,6 +18,20 @@ const ONLY_REFUSED_MAX: usize = 100;
 pub struct Book {
     shelves: Mutex<BTreeMap<ResourceKind, Arc<Shelf>>>,
     waiting: Mutex<Arc<BTreeMap<String, Vec<String>>>>,
+    asked: Mutex<Arc<Vec<Asked>>>,
+}
+
+/// A kind that is asked for at one place.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What.
+    pub kind: ResourceKind,
+    /// Where: `ads`, the cluster of a server, or a file.
+    pub place: String,
+    /// How many names; `None`: all that there are.
+    pub names: Option<usize>,
+    /// How the stream does; a file has none.
+    pub state: Option<Arc<StreamState>>,
 }
 
 /// What came of one kind.
@@ -24,8 +39,19 @@ pub struct Book {
 pub struct Shelf {
     /// Of the last response that was accepted.
     pub version: String,
+    /// The last response of all.
+    pub answered: Option<Answered>,
     /// By name.
     pub entries: BTreeMap<String, Entry>,
+}
+
+/// A response that was looked at.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Microseconds after 1970.
+    pub at_unix_us: u64,
+    /// Why something in it was refused, if it was.
+    pub refused: Option<String>,
 }
 
 /// What came under a name.
@@ -71,6 +97,25 @@ impl Book {
     #[must_use]
     pub fn waiting(&self) -> Arc<BTreeMap<String, Vec<String>>> {
         lock(&self.waiting).clone()
+    }
+
+    /// What is asked for, and where.
+    #[must_use]
+    pub fn asked(&self) -> Arc<Vec<Asked>> {
+        lock(&self.asked).clone()
+    }
+
+    /// From now on this is asked for.
+    pub(super) fn set_asked(&self, asked: Vec<Asked>) {
+        *lock(&self.asked) = Arc::new(asked);
+    }
+
+    /// A response was looked at; why something in it was refused, if it was.
+    pub(super) fn set_answered(&self, kind: ResourceKind, refused: Option<String>) {
+        let at_unix_us = tidegate_io::Now::read().unix_us;
+        let mut shelves = lock(&self.shelves);
+        let shelf = Arc::make_mut(shelves.entry(kind).or_default());
+        shelf.answered = Some(Answered { at_unix_us, refused });
     }
 
     /// From now on these wait.

@@ -203,6 +203,7 @@ impl Control {
 
     /// Runs until the process is to end.
     pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
+        self.options.state.set_shards(shards.iter().map(|shard| shard.state.clone()).collect());
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);

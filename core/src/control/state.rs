@@ -4,6 +4,7 @@
 
 use super::book::Book;
 use crate::config::{Bootstrap, Overrides, Received, Runtime, RuntimeValues};
+use crate::shard::ShardState;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -62,6 +63,7 @@ pub struct ServerState {
     warming: Mutex<Vec<String>>,
     /// Dynamic resources as they came.
     pub book: Book,
+    shards: Mutex<Vec<Arc<ShardState>>>,
 }
 
 impl Default for ServerState {
@@ -74,6 +76,7 @@ impl Default for ServerState {
             runtime: Mutex::default(),
             warming: Mutex::default(),
             book: Book::default(),
+            shards: Mutex::default(),
         }
     }
 }
@@ -136,6 +139,17 @@ impl ServerState {
     /// An update waits for these clusters.
     pub fn set_warming(&self, names: Vec<String>) {
         *lock(&self.warming) = names;
+    }
+
+    /// These shards run.
+    pub fn set_shards(&self, shards: Vec<Arc<ShardState>>) {
+        *lock(&self.shards) = shards;
+    }
+
+    /// The version of the snapshot that each shard has.
+    #[must_use]
+    pub fn shard_versions(&self) -> Vec<u64> {
+        lock(&self.shards).iter().map(|shard| shard.version.load(Ordering::Relaxed)).collect()
     }
 
     /// The clusters that an update waits for.

@@ -3,6 +3,7 @@
 //! What it leaves to others: the protocol (`tidegate-xds`), what resources mean (`dynamic`), and
 //! what follows from them (`control`).
 
+use super::book::Asked;
 use super::dynamic::{Raw, Received, Taken, Want};
 use super::first_of::first_of;
 use crate::config::{
@@ -11,6 +12,7 @@ use crate::config::{
 };
 use crate::log::{self, Component};
 use crate::snapshot::{ClusterEntry, Publisher};
+use crate::stats::StreamState;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -40,8 +42,34 @@ struct Stream {
     place: Place,
     source: ApiConfigSource,
     handle: Handle,
+    /// How it does, for pages.
+    state: Arc<StreamState>,
     /// What was asked for, by type.
     interest: BTreeMap<ResourceType, Interest>,
+}
+
+impl Stream {
+    /// Whether it is no stream, but asks again and again.
+    fn polls(&self) -> bool {
+        matches!(self.source.api, ApiProtocol::Rest { .. })
+    }
+
+    /// What pages show of it.
+    fn asked(&self) -> impl Iterator<Item = Asked> {
+        let server = self.source.services.first().map_or("", |it| it.destination());
+        let place = match &self.place {
+            Place::Ads => format!("ads, {server}"),
+            Place::Single(..) => server.to_owned(),
+        };
+        self.interest.iter().filter_map(move |(kind, interest)| {
+            let names = match interest {
+                Interest::Wildcard => None,
+                Interest::Names(names) => Some(names.len()),
+            };
+            let (place, state) = (place.clone(), Some(self.state.clone()));
+            Some(Asked { kind: kind_of(*kind)?, place, names, state })
+        })
+    }
 }
 
 /// A stream's number, which is never given again: what a response leads to can end streams before
@@ -140,16 +168,47 @@ impl Xds {
         kinds.filter_map(|kind| kind_of(*kind))
     }
 
-    /// Whether all streams are connected, how many requests wait for a rate limit, and how many
-    /// have; `None` without a stream.
-    pub fn state(&self) -> Option<(bool, u64, u64)> {
-        let states = self.streams.iter().map(|stream| {
-            stream.handle.inspect(|client| {
-                let pending = client.pending_requests() as u64;
-                (client.is_connected(), pending, client.rate_limit_enforced())
-            })
-        });
-        states.reduce(|a, b| (a.0 && b.0, a.1 + b.1, a.2 + b.2))
+    /// Has pages show how all streams do.
+    pub fn note_states(&self) {
+        for Stream { handle, state, .. } in self.streams.iter().filter(|it| !it.polls()) {
+            handle.inspect(|client| {
+                state.set(
+                    client.is_connected(),
+                    client.pending_requests() as u64,
+                    client.rate_limit_enforced(),
+                    client.control_plane(),
+                );
+            });
+        }
+    }
+
+    /// What an event says of a server that is polled: its connections come and go.
+    pub fn note_event(&self, stream: StreamId, event: &Event) {
+        let connected = match event {
+            Event::Connected | Event::Response(_) => true,
+            Event::Disconnected(_) => false,
+            _ => return,
+        };
+        if let Some(Stream { state, handle, .. }) = self.stream(stream).filter(|it| it.polls()) {
+            handle.inspect(|client| state.set(connected, 0, 0, client.control_plane()));
+        }
+    }
+
+    /// What is asked for, and where.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.streams.iter().flat_map(Stream::asked).collect()
+    }
+
+    /// How the stream of ADS does.
+    pub fn aggregated(&self) -> Option<Arc<StreamState>> {
+        self.streams.iter().find(|it| it.place == Place::Ads).map(|it| it.state.clone())
+    }
+
+    /// How the stream does that is for this kind and source alone.
+    pub fn stream_of(&self, want: &Want) -> Option<Arc<StreamState>> {
+        let place = place_of(&want.source, resource_type(want.kind))?;
+        let own = self.streams.iter().find(|it| it.place == place && place != Place::Ads);
+        own.filter(|it| !it.polls()).map(|it| it.state.clone())
     }
 
     /// Answers a response of a stream.
@@ -206,7 +265,8 @@ impl Xds {
         };
         self.opened += 1;
         let (id, place, source) = (StreamId(self.opened), place.clone(), source.clone());
-        Some(Stream { id, place, source, handle, interest: BTreeMap::new() })
+        let (state, interest) = (Arc::default(), BTreeMap::new());
+        Some(Stream { id, place, source, handle, state, interest })
     }
 
     fn service(&self, service: &GrpcService) -> grpc::Service {

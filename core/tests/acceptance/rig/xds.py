@@ -1,6 +1,6 @@
 """A management server: it gives what it has to whoever subscribes, and remembers what it was told.
 
-It speaks ADS, state of the world and delta, as plain Python on grpcio. What it leaves to others:
+It speaks ADS and streams of one kind, state of the world and delta, as plain Python on grpcio. What it leaves to others:
 what resources hold (`config.py` makes them as values).
 """
 import queue
@@ -13,6 +13,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import any_pb2, json_format
 # What resources hold must be known by name before it can be packed.
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
@@ -55,7 +56,8 @@ def name_of(kind, value):
 class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
     """Serves `resources`, kind by name by value. `nacks` has what was refused."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, identifier=""):
+        self.identifier = identifier
         self.lock = threading.Lock()
         self.resources = {kind: {} for kind in TYPES}
         self.version = {kind: 0 for kind in TYPES}
@@ -63,6 +65,7 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.streams = []
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self.server)
+        self.server.add_generic_rpc_handlers([OneKind(self)])
         self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
         self.server.start()
 
@@ -109,6 +112,28 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         yield from Delta(self, context).run(request_iterator)
 
 
+class OneKind(grpc.GenericRpcHandler):
+    """Streams of one kind: `StreamClusters`, `DeltaClusters` and the like, whatever the service."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def service(self, handler_call_details):
+        """Which of the two ways a method speaks."""
+        method = handler_call_details.method.rsplit("/", 1)[1]
+        if method.startswith("Delta"):
+            return grpc.stream_stream_rpc_method_handler(
+                self.server.DeltaAggregatedResources,
+                discovery_pb2.DeltaDiscoveryRequest.FromString,
+                discovery_pb2.DeltaDiscoveryResponse.SerializeToString)
+        if method.startswith("Stream"):
+            return grpc.stream_stream_rpc_method_handler(
+                self.server.StreamAggregatedResources,
+                discovery_pb2.DiscoveryRequest.FromString,
+                discovery_pb2.DiscoveryResponse.SerializeToString)
+        return None
+
+
 class Stream:
     """One stream: what was asked for, by kind, and what was sent."""
 
@@ -150,6 +175,10 @@ class Stream:
             pass
         self.changes.put(None)
 
+    def identity(self):
+        """What the server calls itself."""
+        return base_pb2.ControlPlane(identifier=self.server.identifier)
+
     def nonce(self, kind):
         """A new one, for the newest version of a kind."""
         self.count += 1
@@ -178,7 +207,7 @@ class StateOfTheWorld(Stream):
                 return None
             return discovery_pb2.DiscoveryResponse(
                 version_info=str(self.server.version[kind]), type_url=URLS[kind],
-                nonce=self.nonce(kind), resources=found)
+                nonce=self.nonce(kind), resources=found, control_plane=self.identity())
 
 
 class Delta(Stream):
@@ -220,4 +249,5 @@ class Delta(Stream):
                          for name, value in changed.items()]
             return discovery_pb2.DeltaDiscoveryResponse(
                 system_version_info=version, type_url=URLS[kind], nonce=self.nonce(kind),
-                resources=resources, removed_resources=removed)
+                resources=resources, removed_resources=removed,
+                control_plane=self.identity())
