@@ -118,6 +118,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::scoped_routes::SUPPORTED,
         super::http_filters::SUPPORTED,
         super::grpc_stats::SUPPORTED,
+        super::google_grpc::SUPPORTED,
         super::grpc_timeout::SUPPORTED,
         super::proxy_status::SUPPORTED,
         super::client_address::SUPPORTED,

@@ -15,6 +15,7 @@ pub mod dns;
 pub mod dynamic;
 mod files;
 mod first_of;
+mod google;
 pub mod identity;
 pub mod listeners;
 mod members;

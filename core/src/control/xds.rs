@@ -6,6 +6,7 @@
 use super::book::Asked;
 use super::dynamic::{Raw, Received, Taken, Want};
 use super::first_of::first_of;
+use super::google;
 use crate::config::{
     ApiConfigSource, ApiProtocol, Availability, Bootstrap, ConfigErrors, ConfigPlace, ConfigSource,
     GrpcService, Resource, ResourceContext, ResourceKind,
@@ -270,12 +271,15 @@ impl Xds {
     }
 
     fn service(&self, service: &GrpcService) -> grpc::Service {
-        let snapshot = self.publisher.load();
-        let cluster = cluster_named(&snapshot.clusters, &service.cluster);
         let metadata = service.metadata.iter().map(|(name, value)| grpc::Metadata {
             name: name.clone(),
             value: grpc::MetadataValue::Text(value.clone()),
         });
+        if let Some(google) = &service.google {
+            return google::service(google, metadata.collect());
+        }
+        let snapshot = self.publisher.load();
+        let cluster = cluster_named(&snapshot.clusters, &service.cluster);
         grpc::Service {
             destination: service.cluster.clone(),
             connector: self.connector(service, true),
@@ -283,8 +287,13 @@ impl Xds {
             tls: cluster.as_ref().is_some_and(|cluster| cluster.tls.is_some()),
             metadata: metadata.collect(),
             connect_timeout: cluster
+                .as_ref()
                 .map_or(Duration::from_secs(5), |cluster| cluster.config.connect_timeout),
-            keepalive: None,
+            keepalive: cluster.as_ref().and_then(|cluster| {
+                let keepalive = cluster.config.http2.keepalive?;
+                let (interval, timeout) = (keepalive.interval?, keepalive.timeout);
+                Some(grpc::Keepalive { interval, timeout })
+            }),
         }
     }
 

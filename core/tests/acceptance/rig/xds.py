@@ -1,7 +1,7 @@
 """A management server: it gives what it has to whoever subscribes, and remembers what it was told.
 
-It speaks ADS and streams of one kind, state of the world and delta, as plain Python on grpcio. What it leaves to others:
-what resources hold (`config.py` makes them as values).
+It speaks ADS and streams of one kind, state of the world and delta, as plain Python on grpcio.
+What it leaves to others: what resources hold (`config.py` makes them as values).
 """
 import queue
 import threading
@@ -56,8 +56,9 @@ def name_of(kind, value):
 class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
     """Serves `resources`, kind by name by value. `nacks` has what was refused."""
 
-    def __init__(self, port=0, identifier=""):
+    def __init__(self, port=0, identifier="", credentials=None):
         self.identifier = identifier
+        self.metadata = []
         self.lock = threading.Lock()
         self.resources = {kind: {} for kind in TYPES}
         self.version = {kind: 0 for kind in TYPES}
@@ -66,14 +67,20 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self.server)
         self.server.add_generic_rpc_handlers([OneKind(self)])
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        place = f"127.0.0.1:{port}"
+        self.port = self.server.add_secure_port(place, credentials) if credentials \
+            else self.server.add_insecure_port(place)
         self.server.start()
 
     def close(self):
         """Ends it, and every stream."""
+        self.end_streams()
+        self.server.stop(0).wait()
+
+    def end_streams(self):
+        """Ends every stream; new ones are welcome."""
         for stream in list(self.streams):
             stream.changes.put(None)
-        self.server.stop(0).wait()
 
     def set(self, kind, *values):
         """From now on these are all that there is of a kind."""
@@ -147,6 +154,7 @@ class Stream:
     def run(self, requests):
         """Answers until either side has had enough."""
         self.server.streams.append(self)
+        self.server.metadata.append(list(self.context.invocation_metadata()))
         threading.Thread(target=self._read, args=[requests], daemon=True).start()
         try:
             while (kind := self.changes.get()) is not None:
