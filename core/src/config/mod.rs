@@ -14,6 +14,7 @@ pub mod client_address;
 pub mod client_certificate;
 pub mod cluster;
 pub mod config_source;
+pub mod disk_layer;
 pub mod dns;
 pub mod endpoint;
 pub mod error;
@@ -83,6 +84,7 @@ pub use config_source::{
     ApiConfigSource, ApiProtocol, ConfigPlace, ConfigSource, GrpcService, PathConfigSource,
     RateLimitSettings,
 };
+pub use disk_layer::DiskLayer;
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
 pub use endpoint::{Availability, ClusterLoadAssignment, Endpoint, HealthStatus};
 pub use error::{ConfigError, ConfigErrors, Position, Severity};

@@ -108,6 +108,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
     [
         super::bootstrap::SUPPORTED,
         super::runtime::SUPPORTED,
+        super::disk_layer::SUPPORTED,
         super::stats_config::SUPPORTED,
         super::stats_sink::SUPPORTED,
         super::listener::SUPPORTED,

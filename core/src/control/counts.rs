@@ -6,7 +6,8 @@ use super::changes::Changes;
 use super::names::Change;
 use super::stats::{
     AccessLogStat, ClusterManagerStat, ConfigReloadStat, GrpcAccessLogStat, KeyRotationStat,
-    ListenerManagerStat, MembershipStat, ReloadStat, RouteReloadStat, SubscriptionStat,
+    ListenerManagerStat, MembershipStat, ReloadStat, RouteReloadStat, RuntimeStat,
+    SubscriptionStat,
 };
 use crate::config::{self, Availability, ResourceKind};
 use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
@@ -183,6 +184,21 @@ impl Counts {
     /// The same for the assignment of a cluster.
     pub fn assignment(&self, cluster: &config::Cluster, stat: MembershipStat) {
         self.cells.inc(self.membership(cluster), stat);
+    }
+
+    /// Runtime layers were read.
+    pub fn runtime(&self, runtime: &config::Runtime) {
+        let scope = self.registry.control_scope("runtime", RuntimeStat::ALL);
+        let is_whole = runtime.unreadable == 0;
+        let stat = if is_whole { RuntimeStat::LoadSuccess } else { RuntimeStat::LoadError };
+        self.cells.inc(scope, stat);
+        // As in Envoy, where the second directory is that of an override.
+        let on_disk = runtime.layers.iter().filter(|layer| layer.is_on_disk).count();
+        let stat = match on_disk > 1 {
+            true => RuntimeStat::OverrideDirExists,
+            false => RuntimeStat::OverrideDirNotExists,
+        };
+        self.cells.inc(scope, stat);
     }
 
     /// Listeners that could not be opened.

@@ -107,7 +107,10 @@ impl Control {
         let before = std::mem::replace(&mut self.discovery.base, base);
         let applied = self.apply_whole();
         match applied {
-            Ok(_) => self.ask(),
+            Ok(_) => {
+                self.ask();
+                self.watch_disk_layers();
+            }
             Err(_) => self.discovery.base = before,
         }
         applied
@@ -408,6 +411,7 @@ impl Control {
         let received = self.discovery.base.received.clone();
         let base = received.convert(&self.options.state.runtime_values());
         let base = base.map_err(|errors| errors.to_string())?;
+        self.counts.runtime(&base.runtime);
         self.apply_runtime(base).map_err(|errors| reasons(&errors))
     }
 

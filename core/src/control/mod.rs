@@ -70,6 +70,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use watch::Watch;
 use xds::Xds;
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
@@ -155,6 +156,9 @@ pub struct Control {
     closing: Closing,
     secrets: Secrets,
     discovery: Discovery,
+    disk_layers: Watch,
+    /// What stood at the roots of these when they were read.
+    disk_marks: Vec<Option<(u64, u64)>>,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     /// The same is true of these.
@@ -184,6 +188,8 @@ impl Control {
             closing: Closing::default(),
             secrets: Secrets::default(),
             discovery: Discovery::new(bootstrap.clone(), xds),
+            disk_layers: Watch::default(),
+            disk_marks: Vec::new(),
             admin: bootstrap.admin.clone(),
             stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
@@ -192,6 +198,8 @@ impl Control {
             has_freed: false,
             options,
         };
+        control.options.state.set_service_cluster(&control.options.source.node.cluster);
+        control.counts.runtime(&bootstrap.runtime);
         control.apply_whole()?;
         Ok(control)
     }
@@ -215,6 +223,7 @@ impl Control {
         let mut listeners_end: Option<(Instant, bool)> = None;
         self.carry_out(&mut dns);
         self.ask();
+        self.watch_disk_layers();
         loop {
             self.carry_out(&mut dns);
             let due = self.resources.poll_timeout().map(|at| self.instant(at));
@@ -261,6 +270,7 @@ impl Control {
                 (stream, event) = self.discovery.xds.event() => {
                     self.handle_discovery(stream, event);
                 }
+                _ = self.disk_layers.changed() => self.handle_disk_layers(),
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
                     if let Some(ending) = self.look() {

@@ -130,6 +130,11 @@ impl ServerState {
         lock(&self.runtime).rtds = values;
     }
 
+    /// `--service-cluster`
+    pub fn set_service_cluster(&self, name: &str) {
+        name.clone_into(&mut lock(&self.runtime).service_cluster);
+    }
+
     /// All values that the bootstrap does not have.
     #[must_use]
     pub fn runtime_values(&self) -> RuntimeValues {

@@ -117,6 +117,18 @@ control_stats! {
 }
 
 control_stats! {
+    /// Under `runtime.`
+    RuntimeStat {
+        DeprecatedFeatureSeen = Gauge "deprecated_feature_seen_since_process_start",
+        DeprecatedFeatureUse = Counter "deprecated_feature_use",
+        LoadError = Counter "load_error",
+        LoadSuccess = Counter "load_success",
+        OverrideDirExists = Counter "override_dir_exists",
+        OverrideDirNotExists = Counter "override_dir_not_exists",
+    }
+}
+
+control_stats! {
     /// Under `access_log.`
     AccessLogStat {
         LinesDropped = Counter "lines_dropped",
