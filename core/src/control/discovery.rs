@@ -394,8 +394,9 @@ impl Control {
             let dynamic = &mut self.discovery.dynamic;
             let mut any = false;
             for error in &errors {
-                let (kind, name) = error.owner();
-                if dynamic.set_broken(kind, name, error.to_string()) {
+                let ((kind, name), reason) = (error.owner(), error.to_string());
+                if dynamic.set_broken(kind, name, reason.clone()) {
+                    self.options.state.book.set_failed(kind, name, &reason);
                     log::warning(Component::Config, format_args!("dynamic: {error}"));
                     any = true;
                 }

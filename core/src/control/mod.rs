@@ -347,6 +347,7 @@ impl Control {
                     snapshot.drain_time = Some(self.options.drain_time);
                     let version = snapshot.version;
                     self.closing.published(&snapshot);
+                    self.options.state.book.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.options.state.set_warming(self.resources.warming_names());
                     self.shards.iter().for_each(|shard| (shard.wake)());
