@@ -70,6 +70,11 @@ impl Discovery {
         self.awaited.is_empty() && self.waiting.is_empty()
     }
 
+    /// Whether this waits: `cluster `one``, for example.
+    pub fn is_waiting(&self, name: &str) -> bool {
+        self.waiting.contains_key(name)
+    }
+
     /// Nobody waits for this any longer than that.
     pub fn wait_until(&mut self, at: Instant, wanted: Wanted) {
         let number = self.due.last_key_value().map_or(0, |((_, number), _)| number + 1);
@@ -288,7 +293,7 @@ impl Control {
             let text = format_args!("{}: {reason}", response.kind.type_url());
             log::warning(Component::Config, text);
         }
-        self.discovery.xds.answer(stream, &response, &taken);
+        self.answer(stream, &response, &taken);
         self.note(kind, response.version, began, taken);
         self.become_live();
     }

@@ -16,6 +16,7 @@ pub mod dynamic;
 mod files;
 mod first_of;
 mod google;
+mod held;
 pub mod identity;
 pub mod listeners;
 mod members;
@@ -56,6 +57,7 @@ use closing::Closing;
 use counts::Counts;
 use discovery::Discovery;
 use dns::Dns;
+use held::Held;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
 use secrets::Secrets;
@@ -159,6 +161,8 @@ pub struct Control {
     disk_layers: Watch,
     /// What stood at the roots of these when they were read.
     disk_marks: Vec<Option<(u64, u64)>>,
+    /// Answers that wait.
+    held: Vec<Held>,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     /// The same is true of these.
@@ -190,6 +194,7 @@ impl Control {
             discovery: Discovery::new(bootstrap.clone(), xds),
             disk_layers: Watch::default(),
             disk_marks: Vec::new(),
+            held: Vec::new(),
             admin: bootstrap.admin.clone(),
             stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
@@ -226,6 +231,7 @@ impl Control {
         self.watch_disk_layers();
         loop {
             self.carry_out(&mut dns);
+            self.release_answers();
             let due = self.resources.poll_timeout().map(|at| self.instant(at));
             let discovery_due = self.discovery.poll_timeout().map(|at| self.instant(at));
             tokio::select! {

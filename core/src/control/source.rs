@@ -20,6 +20,8 @@ pub struct ConfigSource {
     pub options: config::Options,
     /// For what it does not say of the node.
     pub node: NodeDefaults,
+    /// `--ack-after-warming`
+    pub ack_after_warming: bool,
 }
 
 /// A configuration that was refused.
