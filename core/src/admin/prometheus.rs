@@ -272,12 +272,7 @@ fn naming<'p>(
                 vec![("listener", LISTENER, address), ("http", MANAGER, manager)]
             }
             ("cluster", _) => vec![("cluster", CLUSTER, value)],
-            ("http", _) => match value.split_once(".rds.") {
-                Some((manager, routes)) => {
-                    vec![("http", MANAGER, manager), ("rds", ROUTES, routes)]
-                }
-                None => vec![("http", MANAGER, value)],
-            },
+            ("http", _) => http_parts(value),
             ("listener", None) => vec![("listener", LISTENER, value)],
             ("sds", _) => vec![("sds", XDS_RESOURCE, value)],
             _ => return None,
@@ -301,6 +296,18 @@ fn naming<'p>(
     (scope, tags)
 }
 
+/// What follows `http.`: a manager, and perhaps a subscription of it.
+fn http_parts(value: &str) -> Vec<(&str, &'static str, &str)> {
+    for (infix, kind, tag) in
+        [(".rds.", "rds", ROUTES), (".scoped_rds.", "scoped_rds", SCOPED_ROUTES)]
+    {
+        if let Some((manager, name)) = value.split_once(infix) {
+            return vec![("http", MANAGER, manager), (kind, tag, name)];
+        }
+    }
+    vec![("http", MANAGER, value)]
+}
+
 /// What a scope adds to the one that it is within: that of a gRPC method to that of its cluster
 /// `.grpc.service.method`, or `.grpc`; that of a stream to its subscription's `.control_plane`.
 fn parts_within(within: &str) -> Vec<(&str, &'static str, &str)> {
@@ -320,6 +327,7 @@ const LISTENER: &str = "envoy.listener_address";
 const GRPC_SERVICE: &str = "envoy.grpc_bridge_service";
 const GRPC_METHOD: &str = "envoy.grpc_bridge_method";
 const ROUTES: &str = "envoy.rds_route_config";
+const SCOPED_ROUTES: &str = "envoy.scoped_rds_config";
 const XDS_RESOURCE: &str = "envoy.xds_resource_name";
 const CODE: &str = "envoy.response_code";
 const CODE_CLASS: &str = "envoy.response_code_class";
@@ -392,6 +400,11 @@ mod tests {
             "http.in.rds.a.b",
             "http.rds.",
             "envoy_rds_route_config=\"a.b\",envoy_http_conn_manager_prefix=\"in\"",
+        );
+        check(
+            "http.in.scoped_rds.a",
+            "http.scoped_rds.",
+            "envoy_scoped_rds_config=\"a\",envoy_http_conn_manager_prefix=\"in\"",
         );
         check("sds.a.b", "sds.", "envoy_xds_resource_name=\"a.b\"");
         check("server", "server.", "");

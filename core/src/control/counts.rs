@@ -150,7 +150,9 @@ impl Counts {
         self.cells.inc(self.registry.control_scope(prefix, SubscriptionStat::ALL), stat);
         let of_kind = match kind {
             ResourceKind::Cluster => ConfigReloadStat::ALL,
-            ResourceKind::RouteConfiguration => RouteReloadStat::ALL,
+            ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost => RouteReloadStat::ALL,
             ResourceKind::Secret => KeyRotationStat::ALL,
             _ => return,
         };
@@ -164,7 +166,9 @@ impl Counts {
                 let scope = self.registry.control_scope(prefix, ConfigReloadStat::ALL);
                 self.cells.inc(scope, ConfigReloadStat::ConfigReload);
             }
-            ResourceKind::RouteConfiguration => {
+            ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost => {
                 let scope = self.registry.control_scope(prefix, RouteReloadStat::ALL);
                 self.cells.inc(scope, RouteReloadStat::ConfigReload);
             }

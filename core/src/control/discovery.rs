@@ -14,6 +14,7 @@ use super::subscriptions::Update;
 use super::xds::{self, Read, StreamId, Xds};
 use crate::config::{Bootstrap, ResourceContext, ResourceKind};
 use crate::log::{self, Component};
+use crate::stats::readouts::CONTROL_PLANE;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_io::Instant;
 use tidegate_xds::{Event, Response};
@@ -156,8 +157,10 @@ impl Control {
         files.want(&wants);
         let asked = xds.asked().into_iter().chain(files.asked());
         self.options.state.book.set_asked(asked.collect());
-        if let Some(state) = xds.aggregated() {
-            self.options.registry.readouts().set_control_plane("", &state);
+        let readouts = self.options.registry.readouts();
+        match xds.aggregated() {
+            Some(state) => readouts.set_control_plane("", &state),
+            None => readouts.remove(CONTROL_PLANE),
         }
         self.note_asked(&wants);
         self.discovery.wants = wants;

@@ -102,7 +102,8 @@ control_stats! {
 }
 
 control_stats! {
-    /// Under `http.<prefix>.rds.<name>.`
+    /// Under `http.<prefix>.rds.<name>.`, `http.<prefix>.rds.vhds.<name>.` and
+    /// `http.<prefix>.scoped_rds.<name>.`
     RouteReloadStat {
         ConfigReload = Counter "config_reload",
         UpdateEmpty = Counter "update_empty",

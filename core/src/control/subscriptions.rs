@@ -6,7 +6,7 @@ use super::Control;
 use super::discovery::Discovery;
 use super::dynamic::Want;
 use super::stats::{MembershipStat, SubscriptionStat};
-use crate::config::ResourceKind;
+use crate::config::{ResourceKind, ScopeSource};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,10 +83,13 @@ impl Control {
             ResourceKind::Secret => names.map(|name| format!("sds.{name}")).collect(),
             ResourceKind::RouteConfiguration => {
                 let names: HashSet<&str> = names.collect();
-                let found = dynamic.managers(base).filter_map(|manager| {
-                    let name = &manager.rds.as_ref()?.name;
-                    let is_asked = names.contains(name.as_str());
-                    is_asked.then(|| format!("http.{}.rds.{name}", manager.stat_prefix))
+                let found = dynamic.managers(base).flat_map(|manager| {
+                    let own = manager.rds.iter().map(|rds| rds.name.as_str());
+                    let scoped = manager.scoped_routes.iter();
+                    let all = own.chain(scoped.flat_map(|it| dynamic.scope_routes(&it.source)));
+                    let asked: BTreeSet<&str> = all.filter(|name| names.contains(name)).collect();
+                    let prefix = |name| format!("http.{}.rds.{name}", manager.stat_prefix);
+                    asked.into_iter().map(prefix).collect::<Vec<_>>()
                 });
                 found.collect()
             }
@@ -94,7 +97,27 @@ impl Control {
                 let clusters = dynamic.clusters_with(base, &names.collect::<Vec<_>>());
                 clusters.iter().map(|cluster| format!("cluster.{}", cluster.stat_name)).collect()
             }
-            ResourceKind::ScopedRouteConfiguration | ResourceKind::VirtualHost => Vec::new(),
+            ResourceKind::ScopedRouteConfiguration => {
+                let found = dynamic.managers(base).filter_map(|manager| {
+                    let scoped = manager.scoped_routes.as_ref()?;
+                    let is_sent = matches!(scoped.source, ScopeSource::Server(_));
+                    let prefix = format!("http.{}.scoped_rds.{}", manager.stat_prefix, scoped.name);
+                    is_sent.then_some(prefix)
+                });
+                found.collect()
+            }
+            // Their names begin with that of their routes.
+            ResourceKind::VirtualHost => {
+                let of = names.filter_map(|name| name.rsplit_once('/')).map(|(of, _)| of);
+                let of: HashSet<&str> = of.collect();
+                let found = dynamic.managers(base).filter_map(|manager| {
+                    let name = &manager.rds.as_ref()?.name;
+                    let is_meant = of.is_empty() || of.contains(name.as_str());
+                    let is_meant = is_meant && dynamic.asks_for_virtual_hosts(name);
+                    is_meant.then(|| format!("http.{}.rds.vhds.{name}", manager.stat_prefix))
+                });
+                found.collect()
+            }
         }
     }
 
@@ -115,7 +138,11 @@ impl Control {
             asked.insert(wanted);
         }
         for gone in self.discovery.asked.difference(&asked) {
-            for prefix in self.discovery.shown.remove(gone).into_iter().flatten() {
+            let prefixes = self.discovery.shown.remove(gone);
+            // All layers have one prefix.
+            let is_shared = gone.0 == ResourceKind::Runtime
+                && asked.iter().any(|(kind, _)| *kind == ResourceKind::Runtime);
+            for prefix in prefixes.into_iter().flatten().filter(|_| !is_shared) {
                 self.counts.hide_subscription(&prefix);
             }
         }
@@ -146,7 +173,13 @@ impl Control {
 
 /// Whether Envoy counts how often what came was another thing than before.
 pub(super) fn has_reloads(kind: ResourceKind) -> bool {
-    matches!(kind, ResourceKind::Cluster | ResourceKind::RouteConfiguration)
+    matches!(
+        kind,
+        ResourceKind::Cluster
+            | ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost
+    )
 }
 
 /// Assignments are counted with their clusters.

@@ -5,6 +5,7 @@ What it leaves to others: stats of the proxy's work (`test_mixed.py`).
 import json
 import time
 
+from rig import route
 from rig.proxy import wait_until
 from rig.xds import XdsServer
 from test_xds import (ADS, APIS, assignment, eds_cluster, follower, following, rds_listener,
@@ -117,3 +118,33 @@ def test_prometheus_has_texts_when_asked(rig):
     page = proxy.fetch("/stats/prometheus?text_readouts")[1]
     assert 'envoy_cluster_version_text{envoy_cluster_name="one",text_value="1"} 0\n' in page
     assert 'envoy_control_plane_identifier{text_value="a \\"b\\""} 0\n' in page, page
+
+
+def test_scopes_and_virtual_hosts_have_stats_of_their_own(rig):
+    """`scoped_rds` and `vhds`, below the connection manager that asks for them."""
+    server = rig.keep(XdsServer())
+    origin = rig.origin(lambda request: (200, [], b"one"))
+    server.set("eds", assignment("one", origin.port))
+    server.set("cds", eds_cluster("one"))
+    scoped = rds_listener(rig.port(), name="scoped")
+    manager = scoped["filter_chains"][0]["filters"][0]["typed_config"]
+    del manager["rds"]
+    manager["scoped_routes"] = {
+        "name": "scopes", "rds_config_source": ADS,
+        "scope_key_builder": {"fragments": [{"header_value_extractor": {
+            "name": "x-scope", "element": {"separator": "=", "key": "a"}}}]},
+        "scoped_rds": {"scoped_rds_config_source": ADS}}
+    port = rig.port()
+    server.set("lds", scoped, rds_listener(port))
+    server.set("srds", {"name": "s", "route_configuration_name": "of-scope",
+                        "key": {"fragments": [{"string_key": "x"}]}})
+    server.set("rds", {"name": "routes", "vhds": {"config_source": ADS}},
+               route_config("one", name="of-scope"))
+    server.set("vhds", {"name": "routes/all", "domains": ["*"], "routes": [route("/", "one")]})
+    proxy = follower(rig, server, "DELTA_GRPC")
+    for prefix in ("http.scoped.scoped_rds.scopes", "http.dynamic.rds.vhds.routes",
+                   "http.scoped.rds.of-scope"):
+        wait_until(lambda prefix=prefix: texts(proxy).get(prefix + ".version_text") == "1", 5,
+                   lambda: proxy.log() + str(texts(proxy)))
+        assert proxy.stat(prefix + ".update_success") == 1, prefix
+        assert proxy.stat(prefix + ".config_reload") == 1, prefix

@@ -31,8 +31,8 @@ def test_it_says_what_is_in_use_and_what_was_refused(rig):
                 assert {kind: one["status"] for kind, one in said.items()} == {
                     "CDS": "SYNCED", "EDS": "SYNCED", "LDS": "SYNCED", "RDS": "SYNCED"}, said
                 assert said["CDS"]["control_plane"] == "control-1"
-                code, text = status(proxy)
-                assert code == 0 and "is live on all 2 shards" in text, (code, text)
+                wait_until(lambda p=proxy: status(p)[0] == 0, 5, lambda p=proxy: status(p)[1])
+                assert "is live on all 2 shards" in status(proxy)[1]
                 bad = {**eds_cluster("bad"), "connect_timeout": "-1s"}
                 server.set("cds", eds_cluster("one"), bad)
                 server.wait_nack("cds")
