@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tidegate::admin::{self, Admin, StatsSettings};
 use tidegate::cli::explain::{self, Explain};
 use tidegate::cli::{
-    Command, CommandLine, Failure, doctor, explain_support, limits, options, reverse_proxy, version,
+    Command, CommandLine, Failure, doctor, explain_support, limits, options, reverse_proxy, status,
+    version,
 };
 use tidegate::config::{Bootstrap, ConfigError, StatsFlush};
 use tidegate::control::{
@@ -56,6 +57,13 @@ fn run(line: &CommandLine) -> Result<(), Failure> {
     if let Some(Command::Doctor(args)) = &line.command {
         let (text, verdict) = doctor::doctor(args, &line.server);
         say(text.trim_end());
+        return verdict;
+    }
+    if let Some(Command::Status(args)) = &line.command {
+        let (text, verdict) = status::status(args);
+        if !text.is_empty() {
+            say(text.trim_end());
+        }
         return verdict;
     }
     let source = line.source()?;

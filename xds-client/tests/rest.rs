@@ -204,6 +204,7 @@ async fn what_fails_is_told_and_tried_again() {
     let text = failure(&mut handle).await.text;
     assert!(text.contains("length limit exceeded"), "{text}");
     server.poll().await.gets(200, &json!({"version_info": "1"}));
+    assert_eq!(event(&mut handle).await, Event::Connected);
     response(&mut handle).await;
 }
 

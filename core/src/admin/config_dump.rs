@@ -122,7 +122,7 @@ fn one_list(admin: &Admin, resource: &str, asked: &Asked) -> Reply {
         return refused(404, format!("{resource} not found in config dump"));
     };
     let Some(items) = items(admin, list, asked) else { return Reply::json(&json!({})) };
-    let dynamic = ["version_info", "error_state", "warming_state", "name"];
+    let dynamic = ["version_info", "error_state", "warming_state", "draining_state", "name"];
     let known = ["last_updated", content_of(list.field)];
     let known = || known.iter().chain(dynamic.iter().filter(|_| list.field.starts_with("dynamic")));
     if let Some(path) = asked.mask.iter().find(|path| !known().any(|it| path[0] == *it)) {

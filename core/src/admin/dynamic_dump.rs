@@ -37,24 +37,28 @@ pub(super) fn items(state: &Arc<ServerState>, field: &str) -> Option<Items> {
         _ => return None,
     };
     let waiting = state.book.waiting();
-    let is_asked = move |name: &str| {
-        warming.is_none_or(|it| it == waiting.contains_key(&format!("cluster `{name}`")))
-    };
+    let waits = move |name: &str| waiting.contains_key(&format!("cluster `{name}`"));
     let shelf = state.book.shelf(kind);
     let entries: Vec<(String, Entry)> =
         shelf.entries.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect();
-    let entries = entries.into_iter().filter(move |(name, _)| is_asked(name));
-    Some(Box::new(entries.filter_map(move |(name, entry)| {
+    Some(Box::new(entries.into_iter().filter_map(move |(name, entry)| {
         let mut item = Map::new();
         if matches!(kind, ResourceKind::Secret | ResourceKind::ScopedRouteConfiguration) {
             item.insert("name".to_owned(), json!(name));
         }
-        if let Some(received) = &entry.received {
+        let waits = warming.is_some() && waits(&name);
+        let received = match warming {
+            Some(true) => entry.received.as_ref().filter(|_| waits),
+            _ => entry.active(),
+        };
+        if let Some(received) = received {
             item.extend(state_of(kind, content, received));
-        } else if warming == Some(true) {
+        } else if waits || warming == Some(true) {
             return None;
         }
-        if let Some(failure) = &entry.failure {
+        // What was refused stands beside what is newest.
+        if let Some(failure) = entry.failure.as_ref().filter(|_| warming.unwrap_or(false) == waits)
+        {
             item.insert("error_state".to_owned(), error_state(kind, failure));
         }
         Some(Dumped { name, json: Value::Object(item) })
@@ -65,15 +69,23 @@ pub(super) fn items(state: &Arc<ServerState>, field: &str) -> Option<Items> {
 fn listeners(state: &Arc<ServerState>) -> Items {
     let kind = ResourceKind::Listener;
     let (shelf, waiting) = (state.book.shelf(kind), state.book.waiting());
-    let entries: Vec<(String, Entry)> =
+    let mut draining = state.book.draining();
+    let mut entries: Vec<(String, Entry)> =
         shelf.entries.iter().map(|(name, entry)| (name.clone(), entry.clone())).collect();
+    let gone = draining.keys().filter(|name| !shelf.entries.contains_key(*name));
+    entries.extend(gone.map(|name| (name.clone(), Entry::default())));
     Box::new(entries.into_iter().map(move |(name, entry)| {
         let mut item = Map::new();
         item.insert("name".to_owned(), json!(name));
-        if let Some(received) = &entry.received {
-            let waits = waiting.contains_key(&format!("listener `{name}`"));
-            let field = if waits { "warming_state" } else { "active_state" };
-            let state = state_of(kind, "listener", received);
+        let waits = waiting.contains_key(&format!("listener `{name}`"));
+        let states = [
+            ("active_state", entry.active().cloned()),
+            ("warming_state", entry.received.clone().filter(|_| waits)),
+            ("draining_state", draining.remove(&name)),
+        ];
+        for (field, received) in states {
+            let Some(received) = received else { continue };
+            let state = state_of(kind, "listener", &received);
             item.insert(field.to_owned(), Value::Object(state));
         }
         if let Some(failure) = &entry.failure {

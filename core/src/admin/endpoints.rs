@@ -5,7 +5,7 @@
 use super::query::Query;
 use super::{
     Admin, Reply, certs, clusters, config_dump, home, info, logging, memory, prometheus,
-    runtime_page, stats_page,
+    runtime_page, stats_page, xds_status,
 };
 use crate::cli::version;
 use crate::control::{Command, DrainListeners};
@@ -141,12 +141,19 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
             FILTER,
             INVERT,
             ("histogram_buckets", "Histogram bucket display mode; One of (cumulative, summary)"),
+            ("text_readouts", "Render texts as gauges with value 0 and the text as a label"),
         ],
         prometheus::page,
     ),
     get("/stats/recentlookups", "show recent stat-name lookups (there are none)", &[], |a, q| {
         stats_page::recent_lookups(a, q)
     }),
+    get(
+        "/xds_status",
+        "print whether dynamic resources are what servers have sent last (tidegate status)",
+        &[],
+        xds_status::page,
+    ),
 ];
 
 /// Envoy's words, with the flag that it names.

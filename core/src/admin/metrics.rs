@@ -13,8 +13,8 @@ use crate::snapshot::ClusterEntry;
 use crate::stats::registry::full_name;
 use crate::stats::series::Tag;
 use crate::stats::{
-    ClusterStat, Column, Histogram, Kind, ListenerStat, Registry, Sample, ShownScope, StatTable,
-    Value, columns,
+    ClusterStat, Column, Histogram, Kind, ListenerStat, Readout, Registry, Sample, ShownScope,
+    StatTable, Value, columns,
 };
 use regex::Regex;
 use std::borrow::Cow;
@@ -32,12 +32,19 @@ pub(super) struct Wanted {
     pub inverted: bool,
     /// `usedonly`
     pub used_only: bool,
+    /// `text_readouts`: on the page for Prometheus, texts too.
+    pub texts: bool,
 }
 
 impl Wanted {
     /// Reads the query's parameters.
     pub(super) fn of(query: &Query, filter: Option<Regex>) -> Wanted {
-        Wanted { filter, inverted: query.has("invert_filter"), used_only: query.has("usedonly") }
+        Wanted {
+            filter,
+            inverted: query.has("invert_filter"),
+            used_only: query.has("usedonly"),
+            texts: query.has("text_readouts"),
+        }
     }
 
     fn name(&self, name: &str) -> bool {
@@ -63,6 +70,7 @@ enum Source {
     },
     Breakers(Arc<ClusterEntry>),
     Server(Vec<(&'static str, u64)>),
+    Readout(Arc<Readout>),
 }
 
 /// What groups must have in common for their series to make the same families.
@@ -71,6 +79,7 @@ pub(super) enum Class {
     Counted(usize),
     Breakers,
     Server,
+    Readout(usize),
 }
 
 /// One series with its whole name.
@@ -88,7 +97,7 @@ pub(super) struct View {
     registry: Arc<Registry>,
     /// In order of their names.
     pub groups: Vec<Group>,
-    wanted: Wanted,
+    pub(super) wanted: Wanted,
     /// What the configuration says about stats.
     pub settings: Arc<StatsSettings>,
     baseline: Arc<HashMap<String, u64>>,
@@ -168,13 +177,13 @@ impl View {
         runs
     }
 
-    /// The series of a run by name: histograms, or what is none.
-    pub(super) fn series(&self, run: Range<usize>, histograms: bool) -> Vec<Series> {
+    /// The series of a run by name: those whose kind is wanted.
+    pub(super) fn series(&self, run: Range<usize>, wanted: fn(Kind) -> bool) -> Vec<Series> {
         let mut series = Vec::new();
         for place in run {
             let group = &self.groups[place];
             for column in 0..group.len() {
-                if (group.kind(column) == Kind::Histogram) != histograms {
+                if !wanted(group.kind(column)) {
                     continue;
                 }
                 self.read(group, column, &mut |_, sample| {
@@ -197,6 +206,7 @@ impl Group {
     pub(super) fn outer(&self) -> usize {
         match &self.source {
             Source::Counted { scope, .. } => scope.outer,
+            Source::Readout(readout) => readout.outer(&self.prefix),
             Source::Breakers(_) | Source::Server(_) => 0,
         }
     }
@@ -207,6 +217,7 @@ impl Group {
             Source::Counted { columns, .. } => columns.len(),
             Source::Breakers(_) => BREAKERS.len(),
             Source::Server(values) => values.len(),
+            Source::Readout(readout) => readout.stats().len(),
         }
     }
 
@@ -219,6 +230,7 @@ impl Group {
             },
             Source::Breakers(_) => Cow::Borrowed(BREAKERS[column].0),
             Source::Server(values) => Cow::Borrowed(values[column].0),
+            Source::Readout(readout) => Cow::Borrowed(readout.stats()[column].0),
         }
     }
 
@@ -227,6 +239,7 @@ impl Group {
         match &self.source {
             Source::Counted { columns, .. } => columns[column].kind(),
             Source::Breakers(_) | Source::Server(_) => Kind::Gauge,
+            Source::Readout(readout) => readout.stats()[column].1,
         }
     }
 
@@ -234,7 +247,7 @@ impl Group {
     pub(super) fn tag(&self, column: usize) -> Option<Tag> {
         match &self.source {
             Source::Counted { columns, .. } => columns[column].tag(),
-            Source::Breakers(_) | Source::Server(_) => None,
+            Source::Breakers(_) | Source::Server(_) | Source::Readout(_) => None,
         }
     }
 
@@ -244,6 +257,7 @@ impl Group {
             Source::Counted { columns, .. } => Class::Counted(columns.as_ptr() as usize),
             Source::Breakers(_) => Class::Breakers,
             Source::Server(_) => Class::Server,
+            Source::Readout(readout) => Class::Readout(readout.stats().as_ptr() as usize),
         }
     }
 
@@ -272,6 +286,11 @@ impl Group {
                 emit(gauge(name, u64::from(open), breaker_used(registry, entry, name)));
             }
             Source::Server(values) => emit(gauge(values[column].0, values[column].1, true)),
+            Source::Readout(readout) => {
+                let (stat, value) =
+                    (Cow::Borrowed(readout.stats()[column].0), readout.value(column));
+                emit(Sample { stat, tag: None, used: is_set(&value), value });
+            }
         }
     }
 }
@@ -306,7 +325,7 @@ fn breaker_used(registry: &Registry, entry: &ClusterEntry, name: &str) -> bool {
 pub(super) fn counters(admin: &Admin) -> HashMap<String, u64> {
     let counters = admin.registry.collect().into_iter().filter_map(|(name, value)| match value {
         Value::Counter(number) => Some((name, number)),
-        Value::Gauge(_) | Value::Histogram(_) => None,
+        Value::Gauge(_) | Value::Histogram(_) | Value::Text(_) => None,
     });
     counters.collect()
 }
@@ -340,6 +359,9 @@ fn groups(admin: &Admin) -> Vec<Group> {
         source: Source::Server(server(admin, connections)),
     });
     groups.push(Group { prefix: "runtime".into(), source: Source::Server(runtime(admin)) });
+    for (prefix, readout) in admin.registry.readouts().all() {
+        groups.push(Group { prefix, source: Source::Readout(readout) });
+    }
     // Two clusters can have one name in stats; the first speaks for both.
     let mut named = HashSet::new();
     for entry in admin.publisher.load().clusters.iter() {
@@ -350,6 +372,15 @@ fn groups(admin: &Admin) -> Vec<Group> {
     }
     groups.sort_by_cached_key(|group| format!("{}.", group.prefix));
     groups
+}
+
+/// Whether it is another value than that of the start.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Counter(number) | Value::Gauge(number) => *number != 0,
+        Value::Histogram(histogram) => histogram.count > 0,
+        Value::Text(text) => !text.is_empty(),
+    }
 }
 
 /// Names without a scope, by their first parts.
@@ -412,7 +443,7 @@ mod tests {
         let filter = || Some(Regex::new("rq_(total|time)$").unwrap());
         let wanted = Wanted { filter: filter(), ..Wanted::default() };
         assert!(wanted.name("cluster.a.upstream_rq_total") && !wanted.name("server.state"));
-        let inverted = Wanted { filter: filter(), inverted: true, used_only: false };
+        let inverted = Wanted { filter: filter(), inverted: true, ..Wanted::default() };
         assert!(!inverted.name("cluster.a.upstream_rq_total") && inverted.name("server.state"));
     }
 

@@ -27,6 +27,7 @@ mod settings;
 mod sinks;
 mod stats_page;
 mod statsd;
+mod xds_status;
 
 pub use server::start;
 pub use settings::StatsSettings;

@@ -44,7 +44,7 @@ fn buckets_or_default(query: &Query) -> Result<Buckets, Reply> {
     }
 }
 
-/// A family: counters, gauges, histograms, in this order, and its name.
+/// A family: counters, gauges, texts, histograms, in this order, and its name.
 type Family = (u8, String);
 
 /// A column of some groups; of its series only those with this name, if one is named.
@@ -85,6 +85,9 @@ impl Plan {
 
     fn add(&mut self, view: &View, scope: &str, groups: &Arc<[u32]>, column: usize) {
         let first = &view.groups[groups[0] as usize];
+        if first.kind(column) == Kind::Text && !view.wanted.texts {
+            return;
+        }
         let order = order(first.kind(column));
         if first.tag(column).is_none_or(|tag| view.settings.has_default(tag_name(tag))) {
             let family = (order, family_name(view, first, scope, &first.name(column)));
@@ -103,12 +106,13 @@ impl Plan {
     }
 }
 
-/// Counters, gauges, then histograms.
+/// Counters, gauges, texts, then histograms.
 fn order(kind: Kind) -> u8 {
     match kind {
         Kind::Counter | Kind::Codes => 0,
         Kind::Gauge => 1,
-        Kind::Histogram => 2,
+        Kind::Text => 2,
+        Kind::Histogram => 3,
     }
 }
 
@@ -163,7 +167,7 @@ fn family_texts(
             if !std::mem::replace(&mut begun, true) {
                 let kind = match (order, buckets) {
                     (0, _) => "counter",
-                    (1, _) => "gauge",
+                    (1 | 2, _) => "gauge",
                     (_, Buckets::Summary) => "summary",
                     (..) => "histogram",
                 };
@@ -210,6 +214,12 @@ fn write_sample(
     match &sample.value {
         Value::Counter(number) | Value::Gauge(number) => {
             let _ = writeln!(text, "{name}{{{labels}}} {number}");
+        }
+        // The text is a label of a gauge that is always 0.
+        Value::Text(value) => {
+            let comma = if labels.is_empty() { "" } else { "," };
+            let value = label("text_value", value);
+            let _ = writeln!(text, "{name}{{{labels}{comma}{value}}} 0");
         }
         Value::Histogram(histogram) => {
             let whole = full_name(&group.prefix, &sample.stat);
@@ -262,14 +272,15 @@ fn naming<'p>(
                 vec![("listener", LISTENER, address), ("http", MANAGER, manager)]
             }
             ("cluster", _) => vec![("cluster", CLUSTER, value)],
-            ("http", _) => vec![("http", MANAGER, value)],
+            ("http", _) => http_parts(value),
             ("listener", None) => vec![("listener", LISTENER, value)],
+            ("sds", _) => vec![("sds", XDS_RESOURCE, value)],
             _ => return None,
         })
     });
     let Some(parts) = parts else { return (format!("{prefix}."), Vec::new()) };
     let (mut scope, mut tags) = (String::new(), Vec::new());
-    for (kind, tag, value) in parts.into_iter().chain(grpc_parts(within)) {
+    for (kind, tag, value) in parts.into_iter().chain(parts_within(within)) {
         scope.push_str(kind);
         scope.push_str(if kind.is_empty() { "" } else { "." });
         if tag.is_empty() {
@@ -285,14 +296,27 @@ fn naming<'p>(
     (scope, tags)
 }
 
-/// What the scope of a gRPC method adds to that of its cluster: `.grpc.service.method`, or `.grpc`.
-fn grpc_parts(within: &str) -> Vec<(&'static str, &'static str, &str)> {
+/// What follows `http.`: a manager, and perhaps a subscription of it.
+fn http_parts(value: &str) -> Vec<(&str, &'static str, &str)> {
+    for (infix, kind, tag) in
+        [(".rds.", "rds", ROUTES), (".scoped_rds.", "scoped_rds", SCOPED_ROUTES)]
+    {
+        if let Some((manager, name)) = value.split_once(infix) {
+            return vec![("http", MANAGER, manager), (kind, tag, name)];
+        }
+    }
+    vec![("http", MANAGER, value)]
+}
+
+/// What a scope adds to the one that it is within: that of a gRPC method to that of its cluster
+/// `.grpc.service.method`, or `.grpc`; that of a stream to its subscription's `.control_plane`.
+fn parts_within(within: &str) -> Vec<(&str, &'static str, &str)> {
     match within.strip_prefix(".grpc.").and_then(|names| names.rsplit_once('.')) {
         Some((service, method)) => {
             vec![("grpc", GRPC_SERVICE, service), ("", GRPC_METHOD, method)]
         }
         None if within.is_empty() => Vec::new(),
-        None => vec![("grpc", "", "")],
+        None => vec![(within.trim_start_matches('.'), "", "")],
     }
 }
 
@@ -302,6 +326,9 @@ const MANAGER: &str = "envoy.http_conn_manager_prefix";
 const LISTENER: &str = "envoy.listener_address";
 const GRPC_SERVICE: &str = "envoy.grpc_bridge_service";
 const GRPC_METHOD: &str = "envoy.grpc_bridge_method";
+const ROUTES: &str = "envoy.rds_route_config";
+const SCOPED_ROUTES: &str = "envoy.scoped_rds_config";
+const XDS_RESOURCE: &str = "envoy.xds_resource_name";
 const CODE: &str = "envoy.response_code";
 const CODE_CLASS: &str = "envoy.response_code_class";
 const WORKER: &str = "envoy.worker_id";
@@ -369,6 +396,17 @@ mod tests {
             "listener.http.",
             "envoy_http_conn_manager_prefix=\"in\",envoy_listener_address=\"127.0.0.1_80\"",
         );
+        check(
+            "http.in.rds.a.b",
+            "http.rds.",
+            "envoy_rds_route_config=\"a.b\",envoy_http_conn_manager_prefix=\"in\"",
+        );
+        check(
+            "http.in.scoped_rds.a",
+            "http.scoped_rds.",
+            "envoy_scoped_rds_config=\"a\",envoy_http_conn_manager_prefix=\"in\"",
+        );
+        check("sds.a.b", "sds.", "envoy_xds_resource_name=\"a.b\"");
         check("server", "server.", "");
         let none = StatsConfig { default_tags: DefaultTags::Only(vec![]), ..Default::default() };
         let grpc = |prefix| naming(prefix, "cluster.a.b".len(), &StatsSettings::default());

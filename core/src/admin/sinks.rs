@@ -8,7 +8,7 @@ use super::statsd::{self, Name};
 use super::{Admin, server};
 use crate::config::{SinkTarget, StatsFlush, StatsSink};
 use crate::log::{self, Component};
-use crate::stats::{Bucket, Histogram, Value};
+use crate::stats::{Bucket, Histogram, Kind, Value};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -63,8 +63,9 @@ struct Before {
 impl Before {
     fn send(&mut self, admin: &Admin, view: &View, senders: &mut [Sender]) {
         for run in view.runs() {
-            let numbers = view.series(run.clone(), false);
-            for series in numbers.into_iter().chain(view.series(run, true)) {
+            let numbers = view.series(run.clone(), Kind::is_number);
+            let histograms = view.series(run, |kind| kind == Kind::Histogram);
+            for series in numbers.into_iter().chain(histograms) {
                 let change = self.change(&series.name, &series.sample.value);
                 for sender in &mut *senders {
                     sender.add(view, &series, &change);
@@ -84,6 +85,8 @@ impl Before {
                 Change::Counter(number.checked_sub(last).unwrap_or(*number))
             }
             Value::Histogram(histogram) => Change::Values(self.values(name, histogram)),
+            // Sinks are sent no texts.
+            Value::Text(_) => Change::Counter(0),
         }
     }
 

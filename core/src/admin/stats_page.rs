@@ -9,7 +9,7 @@ use super::metrics::{self, Series, View, Wanted};
 use super::query::Query;
 use super::{Admin, Reply, prometheus};
 use crate::stats::histogram::QUANTILES;
-use crate::stats::{Bucket, Histogram, Value};
+use crate::stats::{Bucket, Histogram, Kind, Value};
 use regex::Regex;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write;
@@ -127,20 +127,20 @@ impl Kinds {
             Kinds::Counters => matches!(value, Value::Counter(_)),
             Kinds::Gauges => matches!(value, Value::Gauge(_)),
             Kinds::Histograms => matches!(value, Value::Histogram(_)),
-            Kinds::TextReadouts => false,
+            Kinds::TextReadouts => matches!(value, Value::Text(_)),
         }
     }
 }
 
-/// The wanted series, run by run: counters and gauges by name, then histograms by name.
+/// The wanted series of some kinds, run by run and by name.
 fn series(
     view: &Arc<View>,
     kinds: Kinds,
-    histograms: bool,
+    wanted: fn(Kind) -> bool,
 ) -> impl Iterator<Item = Vec<Series>> + Send + use<> {
     let view = view.clone();
     view.runs().into_iter().map(move |run| {
-        let mut series = view.series(run, histograms);
+        let mut series = view.series(run, wanted);
         series.retain(|one| kinds.has(&one.sample.value));
         series
     })
@@ -148,7 +148,16 @@ fn series(
 
 fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = String> + Send {
     let view = Arc::new(view);
-    let numbers = series(&view, kinds, false).map(|series| {
+    let texts = series(&view, kinds, is_text).map(|series| {
+        let mut text = String::new();
+        for Series { name, sample, .. } in series {
+            if let Value::Text(value) = sample.value {
+                let _ = writeln!(text, "{name}: \"{}\"", escaped(&value));
+            }
+        }
+        text
+    });
+    let numbers = series(&view, kinds, Kind::is_number).map(|series| {
         let mut text = String::new();
         for Series { name, sample, .. } in series {
             if let Value::Counter(number) | Value::Gauge(number) = sample.value {
@@ -158,7 +167,7 @@ fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
         }
         text
     });
-    let histograms = series(&view, kinds, true).map(move |series| {
+    let histograms = series(&view, kinds, is_histogram).map(move |series| {
         let mut text = String::new();
         for Series { name, sample, .. } in series {
             if let Value::Histogram(histogram) = &sample.value {
@@ -168,7 +177,31 @@ fn text(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
         }
         text
     });
-    numbers.chain(histograms)
+    texts.chain(numbers).chain(histograms)
+}
+
+fn is_text(kind: Kind) -> bool {
+    kind == Kind::Text
+}
+
+fn is_histogram(kind: Kind) -> bool {
+    kind == Kind::Histogram
+}
+
+/// A text as Envoy prints it, so that a browser takes no markup from it.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 /// A histogram: since the start, and of the last interval.
@@ -257,20 +290,24 @@ fn json(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
     // Whether anything stands before what comes next.
     let begun = Arc::new(AtomicBool::new(false));
     let after = begun.clone();
-    let numbers = series(&view, kinds, false).map(move |series| {
+    let texts = series(&view, kinds, is_text);
+    let numbers = texts.chain(series(&view, kinds, Kind::is_number)).map(move |series| {
         let mut text = String::new();
         for Series { name, sample, .. } in series {
-            if let Value::Counter(number) | Value::Gauge(number) = sample.value {
-                let comma = if begun.swap(true, Ordering::Relaxed) { "," } else { "" };
-                let name = Json::String(name);
-                let _ = write!(text, "{comma}{{\"name\":{name},\"value\":{number}}}");
-            }
+            let value = match sample.value {
+                Value::Counter(number) | Value::Gauge(number) => json!(number),
+                Value::Text(text) => json!(*text),
+                Value::Histogram(_) => continue,
+            };
+            let comma = if begun.swap(true, Ordering::Relaxed) { "," } else { "" };
+            let name = Json::String(name);
+            let _ = write!(text, "{comma}{{\"name\":{name},\"value\":{value}}}");
         }
         text
     });
     // The end is made when everything before it was.
     let end = std::iter::once_with(move || {
-        let histograms: Vec<_> = series(&view, kinds, true).flatten().collect();
+        let histograms: Vec<_> = series(&view, kinds, is_histogram).flatten().collect();
         if histograms.is_empty() {
             return "]}\n".to_owned();
         }
@@ -284,7 +321,7 @@ fn json(view: View, kinds: Kinds, buckets: Buckets) -> impl Iterator<Item = Stri
 fn json_histograms(view: &View, histograms: &[Series], buckets: Buckets) -> Json {
     let histograms = histograms.iter().filter_map(|one| match &one.sample.value {
         Value::Histogram(histogram) => Some((&one.name, histogram)),
-        Value::Counter(_) | Value::Gauge(_) => None,
+        Value::Counter(_) | Value::Gauge(_) | Value::Text(_) => None,
     });
     if buckets == Buckets::Summary {
         let computed: Vec<_> = histograms

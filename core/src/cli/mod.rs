@@ -9,6 +9,7 @@ pub mod failure;
 pub mod limits;
 pub mod options;
 pub mod reverse_proxy;
+pub mod status;
 pub mod version;
 
 mod reasons;
@@ -98,6 +99,7 @@ impl CommandLine {
         let options =
             Options { allow_unsupported: allow_unsupported || allow_unknown_static_fields };
         let node = self.envoy.node_defaults();
+        let ack_after_warming = self.server.ack_after_warming;
         if let Some(Command::ReverseProxy(args)) = &self.command {
             if self.config.config_path.is_some() || self.config.config_yaml.is_some() {
                 let text =
@@ -106,7 +108,7 @@ impl CommandLine {
             }
             let text = reverse_proxy::bootstrap(args);
             let text = Some(Source { name: "reverse-proxy".to_owned(), text });
-            return Ok(ConfigSource { path: None, text, options, node });
+            return Ok(ConfigSource { path: None, text, options, node, ack_after_warming });
         }
         let path = self.config.config_path.clone();
         let yaml = self.config.config_yaml.clone().filter(|text| !text.trim().is_empty());
@@ -119,7 +121,7 @@ impl CommandLine {
                     .to_owned(),
             ));
         }
-        Ok(ConfigSource { path, text, options, node })
+        Ok(ConfigSource { path, text, options, node, ack_after_warming })
     }
 
     /// Whether to validate and nothing else.
@@ -167,6 +169,8 @@ pub enum Command {
     Explain(explain::Explain),
     /// Say what this machine lacks, and the commands that mend it
     Doctor(doctor::DoctorArgs),
+    /// Say what a running Tidegate has of its management servers, and what it refused
+    Status(status::StatusArgs),
 }
 
 /// Where the configuration comes from.
@@ -232,6 +236,10 @@ pub struct ServerArgs {
     /// How long a drain may take, in seconds
     #[arg(long, global = true, value_name = "S", default_value_t = 600)]
     pub drain_time_s: u64,
+    /// Accept clusters of a management server only when they are warm, as Envoy does, instead of
+    /// at once
+    #[arg(long, global = true, hide_short_help = true)]
+    pub ack_after_warming: bool,
     /// trace, debug, info, warning, error, critical or off
     #[arg(short, long, global = true, value_name = "LEVEL", default_value = "info")]
     pub log_level: Level,

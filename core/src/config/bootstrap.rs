@@ -188,7 +188,9 @@ impl Bootstrap {
     ) -> Option<Bootstrap> {
         let at_runtime = at.field("layered_runtime");
         let runtime = bootstrap.layered_runtime.as_ref();
-        let runtime = Runtime::from_proto(&at_runtime, runtime, values);
+        let cluster = bootstrap.node.as_ref().map_or("", |node| &node.cluster);
+        let cluster = if cluster.is_empty() { &values.service_cluster } else { cluster };
+        let runtime = Runtime::from_proto(&at_runtime, runtime, values, cluster);
         at.set_runtime(runtime.clone());
         let resources = bootstrap.static_resources.clone().unwrap_or_default();
         let admin = bootstrap.admin.as_ref();

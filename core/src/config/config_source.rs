@@ -6,11 +6,13 @@
 #![allow(deprecated, reason = "Envoy still accepts fields that it calls deprecated")]
 
 use super::convert::At;
+use super::google_grpc::GoogleGrpc;
 use super::support::{SupportedMessage, message, must, only, refused, used};
 use envoy_types::pb::envoy::config::core::v3 as pb;
 use pb::api_config_source::ApiType;
 use pb::config_source::ConfigSourceSpecifier;
 use pb::grpc_service::TargetSpecifier;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `config.core.v3.ConfigSource`
@@ -84,8 +86,10 @@ pub struct RateLimitSettings {
 /// `config.core.v3.GrpcService`
 #[derive(Clone, PartialEq, Debug)]
 pub struct GrpcService {
-    /// `envoy_grpc.cluster_name`
+    /// `envoy_grpc.cluster_name`; empty with `google_grpc`.
     pub cluster: String,
+    /// `google_grpc`
+    pub google: Option<Arc<GoogleGrpc>>,
     /// `envoy_grpc.authority`; the cluster's name if there is none.
     pub authority: String,
     /// `initial_metadata`
@@ -242,16 +246,36 @@ fn grpc_services(at: &At<'_>, source: &pb::ApiConfigSource) -> Vec<GrpcService> 
 
 impl GrpcService {
     fn of_cluster(name: &str) -> GrpcService {
-        GrpcService { cluster: name.to_owned(), authority: name.to_owned(), metadata: Vec::new() }
+        GrpcService {
+            cluster: name.to_owned(),
+            google: None,
+            authority: name.to_owned(),
+            metadata: Vec::new(),
+        }
+    }
+
+    /// What the server is called.
+    #[must_use]
+    pub fn destination(&self) -> &str {
+        self.google.as_ref().map_or(&self.cluster, |google| &google.uri)
     }
 
     fn from_proto(at: &At<'_>, service: &pb::GrpcService) -> Option<GrpcService> {
-        // The other kind is refused by name.
-        let Some(TargetSpecifier::EnvoyGrpc(target)) = &service.target_specifier else {
-            return None;
-        };
         let metadata = service.initial_metadata.iter();
         let metadata = metadata.map(|field| (field.key.to_ascii_lowercase(), field.value.clone()));
+        let target = match service.target_specifier.as_ref()? {
+            TargetSpecifier::EnvoyGrpc(target) => target,
+            TargetSpecifier::GoogleGrpc(google) => {
+                let google = GoogleGrpc::from_proto(&at.field("google_grpc"), google)?;
+                let authority = google.authority.clone();
+                return Some(GrpcService {
+                    cluster: String::new(),
+                    google: Some(Arc::new(google)),
+                    authority,
+                    metadata: metadata.collect(),
+                });
+            }
+        };
         let mut converted = GrpcService::of_cluster(&target.cluster_name);
         if !target.authority.is_empty() {
             converted.authority.clone_from(&target.authority);

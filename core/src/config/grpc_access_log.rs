@@ -67,7 +67,8 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
         &[
             used("envoy_grpc"),
             kept("timeout", "a stream that is always open has none"),
-            refused("google_grpc"),
+            used("google_grpc"),
+            used("initial_metadata"),
         ],
     ),
     message(
@@ -108,6 +109,14 @@ impl GrpcAccessLog {
         let interval = common.buffer_flush_interval.as_ref();
         let interval = at.field("buffer_flush_interval").duration(interval);
         let target = common.grpc_service.as_ref().and_then(|it| it.target_specifier.as_ref());
+        if common.grpc_service.as_ref().is_some_and(|it| !it.initial_metadata.is_empty()) {
+            at.field("grpc_service").field("initial_metadata").error("it is not implemented here");
+        }
+        if let Some(TargetSpecifier::GoogleGrpc(_)) = target {
+            let hint = "name a cluster by `envoy_grpc`";
+            at.field("grpc_service").field("google_grpc").error_hint("not implemented here", hint);
+            return None;
+        }
         let Some(TargetSpecifier::EnvoyGrpc(service)) = target else {
             at.field("grpc_service").missing("envoy_grpc", Some("it names a cluster"));
             return None;

@@ -15,10 +15,12 @@ pub mod client_address;
 pub mod client_certificate;
 pub mod cluster;
 pub mod config_source;
+pub mod disk_layer;
 pub mod dns;
 pub mod endpoint;
 pub mod error;
 pub mod filter_chain_match;
+pub mod google_grpc;
 pub mod grpc_access_log;
 pub mod grpc_stats;
 pub mod grpc_timeout;
@@ -85,12 +87,14 @@ pub use config_source::{
     ApiConfigSource, ApiProtocol, ConfigPlace, ConfigSource, GrpcService, PathConfigSource,
     RateLimitSettings,
 };
+pub use disk_layer::DiskLayer;
 pub use dns::{DnsLookupFamily, DnsResolution, DnsResolver, RefreshRate};
 pub use endpoint::{
     Availability, ClusterLoadAssignment, Endpoint, EndpointPage, Endpoints, HealthStatus,
 };
 pub use error::{ConfigError, ConfigErrors, Position, Severity};
 pub use filter_chain_match::{FilterChainMatch, SourceType};
+pub use google_grpc::{CallCredential, CallSecret, GoogleGrpc, GoogleTarget};
 pub use grpc_access_log::GrpcAccessLog;
 pub use grpc_stats::{GrpcMethods, GrpcStats};
 pub use grpc_timeout::GrpcTimeout;

@@ -89,6 +89,21 @@ impl ResourceKind {
         ResourceKind::Runtime,
     ];
 
+    /// What people call it.
+    #[must_use]
+    pub fn short_name(self) -> &'static str {
+        match self {
+            ResourceKind::Cluster => "CDS",
+            ResourceKind::ClusterLoadAssignment => "EDS",
+            ResourceKind::Listener => "LDS",
+            ResourceKind::RouteConfiguration => "RDS",
+            ResourceKind::ScopedRouteConfiguration => "SRDS",
+            ResourceKind::VirtualHost => "VHDS",
+            ResourceKind::Secret => "SDS",
+            ResourceKind::Runtime => "RTDS",
+        }
+    }
+
     /// The full name of the message.
     #[must_use]
     pub fn message(self) -> &'static str {

@@ -8,7 +8,8 @@
 
 use super::config_source::ConfigSource;
 use super::convert::At;
-use super::support::{SupportedMessage, message, refused, used};
+use super::disk_layer::DiskLayer;
+use super::support::{SupportedMessage, message, used};
 use envoy_types::pb::envoy::config::bootstrap::v3 as pb;
 use envoy_types::pb::envoy::service::runtime::v3 as service;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
@@ -25,6 +26,8 @@ pub struct RuntimeValues {
     pub admin: Overrides,
     /// Of layers by RTDS, by the names of their resources.
     pub rtds: BTreeMap<String, Overrides>,
+    /// `--service-cluster`, for a node that does not say it.
+    pub service_cluster: String,
 }
 
 impl RuntimeValues {
@@ -49,6 +52,10 @@ pub struct Rtds {
 pub struct Runtime {
     /// Names and values of the layers.
     pub layers: Vec<RuntimeLayer>,
+    /// Layers on disk: one whose directory is not there, or cannot be read, is not in `layers`.
+    pub disk: Vec<DiskLayer>,
+    /// So many of these could not be read.
+    pub unreadable: usize,
 }
 
 /// One layer.
@@ -60,6 +67,8 @@ pub struct RuntimeLayer {
     pub is_admin: bool,
     /// A layer whose values come from a management server.
     pub rtds: Option<Rtds>,
+    /// A layer whose values are in files.
+    pub is_on_disk: bool,
     /// Its values as texts, by key.
     pub values: BTreeMap<String, String>,
 }
@@ -73,7 +82,7 @@ pub(super) const SUPPORTED: &[SupportedMessage] = &[
             used("name"),
             used("static_layer"),
             used("admin_layer"),
-            refused("disk_layer"),
+            used("disk_layer"),
             used("rtds_layer"),
         ],
     ),
@@ -91,10 +100,12 @@ impl Runtime {
         at: &At<'_>,
         runtime: Option<&pb::LayeredRuntime>,
         given: &RuntimeValues,
+        cluster: &str,
     ) -> Runtime {
         use pb::runtime_layer::LayerSpecifier;
         let at = at.field("layers");
-        let mut layers: Vec<RuntimeLayer> = Vec::new();
+        let (mut layers, mut disk) = (Vec::<RuntimeLayer>::new(), Vec::new());
+        let mut unreadable = 0;
         for (index, layer) in runtime.iter().flat_map(|runtime| runtime.layers.iter().enumerate()) {
             let at = at.index(index);
             let mut converted = RuntimeLayer { name: layer.name.clone(), ..Default::default() };
@@ -128,12 +139,28 @@ impl Runtime {
                         .converted(ConfigSource::from_proto(&at, source))
                         .map(|source| Rtds { name, source });
                 }
-                // The reader has refused the others by name, and says that one is required.
-                _ => continue,
+                Some(LayerSpecifier::DiskLayer(layer)) => {
+                    let at = at.field("disk_layer");
+                    let layer = DiskLayer::from_proto(&at, layer, cluster);
+                    let read = layer.read();
+                    disk.push(layer);
+                    converted.is_on_disk = true;
+                    converted.values = match read {
+                        Ok(Some(values)) => values,
+                        Ok(None) => continue,
+                        Err(reason) => {
+                            at.warning(format!("the layer does not count: {reason}"));
+                            unreadable += 1;
+                            continue;
+                        }
+                    };
+                }
+                // The reader says that one is required.
+                None => continue,
             }
             layers.push(converted);
         }
-        Runtime { layers }
+        Runtime { layers, disk, unreadable }
     }
 
     /// The value that counts.
@@ -264,7 +291,8 @@ impl Lookups {
     /// The keys of static layers that nothing has asked for.
     pub fn unread(&self) -> Vec<String> {
         let asked = self.asked.borrow();
-        let is_static = |layer: &&RuntimeLayer| !layer.is_admin && layer.rtds.is_none();
+        let is_static =
+            |layer: &&RuntimeLayer| !layer.is_admin && layer.rtds.is_none() && !layer.is_on_disk;
         let layers = self.runtime.layers.iter().filter(is_static);
         let keys: BTreeSet<&String> = layers.flat_map(|layer| layer.values.keys()).collect();
         keys.into_iter().filter(|key| !asked.contains(*key)).cloned().collect()
@@ -283,7 +311,7 @@ mod tests {
 
     fn layer(is_admin: bool, values: &[(&str, &str)]) -> RuntimeLayer {
         let values = values.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        RuntimeLayer { name: "l".into(), is_admin, values, rtds: None }
+        RuntimeLayer { name: "l".into(), is_admin, values, ..RuntimeLayer::default() }
     }
 
     #[test]
@@ -292,7 +320,7 @@ mod tests {
             layer(false, &[("a", "1"), ("b", "5/10000"), ("c", "x"), ("d", "1.5")]),
             layer(true, &[("a", "7")]),
         ];
-        let lookups = Lookups::new(Runtime { layers });
+        let lookups = Lookups::new(Runtime { layers, ..Runtime::default() });
         assert_eq!([lookups.integer("a", 0), lookups.integer("c", 3)], [7, 3]);
         assert_eq!([lookups.integer("d", 4), lookups.integer("none", 9)], [4, 9]);
         assert_eq!(lookups.fraction("b", (1, 2)), (5, 10_000));
@@ -306,7 +334,7 @@ mod tests {
     #[test]
     fn keys_that_nothing_reads_are_known() {
         let layers = vec![layer(false, &[("a", "1"), ("b", "2")]), layer(true, &[("c", "1")])];
-        let lookups = Lookups::new(Runtime { layers });
+        let lookups = Lookups::new(Runtime { layers, ..Runtime::default() });
         lookups.integer("a", 0);
         assert_eq!(lookups.unread(), ["b"]);
         assert_eq!(lookups.runtime.entries()["c"], [None, Some("1")]);

@@ -24,6 +24,8 @@ pub const FRAGMENTS_MAX: usize = 8;
 /// `ScopedRoutes`
 #[derive(Clone, PartialEq, Debug)]
 pub struct ScopedRoutes {
+    /// `name`: for stats.
+    pub name: String,
     /// `scope_key_builder.fragments`, at most [`FRAGMENTS_MAX`].
     pub key_builder: Vec<HeaderValueExtractor>,
     /// `rds_config_source`; there is one where a scope names its routes.
@@ -188,7 +190,8 @@ impl ScopedRoutes {
         if names_routes && routes.rds_config_source.is_none() {
             at.missing("rds_config_source", Some("it says where the scopes' routes come from"));
         }
-        Some(ScopedRoutes { key_builder, route_source, source, scopes: Vec::new() })
+        let name = routes.name.clone();
+        Some(ScopedRoutes { name, key_builder, route_source, source, scopes: Vec::new() })
     }
 }
 

@@ -108,6 +108,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
     [
         super::bootstrap::SUPPORTED,
         super::runtime::SUPPORTED,
+        super::disk_layer::SUPPORTED,
         super::stats_config::SUPPORTED,
         super::stats_sink::SUPPORTED,
         super::listener::SUPPORTED,
@@ -118,6 +119,7 @@ pub fn supported_messages() -> impl Iterator<Item = &'static SupportedMessage> {
         super::scoped_routes::SUPPORTED,
         super::http_filters::SUPPORTED,
         super::grpc_stats::SUPPORTED,
+        super::google_grpc::SUPPORTED,
         super::grpc_timeout::SUPPORTED,
         super::proxy_status::SUPPORTED,
         super::client_address::SUPPORTED,

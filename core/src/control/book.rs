@@ -5,8 +5,10 @@
 
 use super::dynamic::Received;
 use crate::config::ResourceKind;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::snapshot::{ListenerSockets, Snapshot};
+use crate::stats::StreamState;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Of so many names of a kind that never were accepted, what was refused is kept; the oldest goes
 /// first. A server that is wrong in ever new names fills no memory.
@@ -17,6 +19,22 @@ const ONLY_REFUSED_MAX: usize = 100;
 pub struct Book {
     shelves: Mutex<BTreeMap<ResourceKind, Arc<Shelf>>>,
     waiting: Mutex<Arc<BTreeMap<String, Vec<String>>>>,
+    asked: Mutex<Arc<Vec<Asked>>>,
+    /// What listeners accept, and those that have stopped.
+    listeners: Mutex<(Vec<Drained>, Vec<Drained>)>,
+}
+
+/// A kind that is asked for at one place.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What.
+    pub kind: ResourceKind,
+    /// Where: `ads`, the cluster of a server, or a file.
+    pub place: String,
+    /// How many names; `None`: all that there are.
+    pub names: Option<usize>,
+    /// How the stream does; a file has none.
+    pub state: Option<Arc<StreamState>>,
 }
 
 /// What came of one kind.
@@ -24,8 +42,19 @@ pub struct Book {
 pub struct Shelf {
     /// Of the last response that was accepted.
     pub version: String,
+    /// The last response of all.
+    pub answered: Option<Answered>,
     /// By name.
     pub entries: BTreeMap<String, Entry>,
+}
+
+/// A response that was looked at.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// Microseconds after 1970.
+    pub at_unix_us: u64,
+    /// Why something in it was refused, if it was.
+    pub refused: Option<String>,
 }
 
 /// What came under a name.
@@ -35,6 +64,28 @@ pub struct Entry {
     pub received: Option<Arc<Received>>,
     /// The last that was refused, if nothing was accepted after it.
     pub failure: Option<Arc<Failure>>,
+    /// What was accepted is not complete, or cannot be opened.
+    pub is_cold: bool,
+    /// It cannot be opened.
+    pub is_broken: bool,
+    /// What serves until then, if anything does.
+    pub before: Option<Arc<Received>>,
+}
+
+impl Entry {
+    /// What serves.
+    #[must_use]
+    pub fn active(&self) -> Option<&Arc<Received>> {
+        if self.is_cold { self.before.as_ref() } else { self.received.as_ref() }
+    }
+}
+
+/// A listener that does not accept any longer, while it has connections.
+#[derive(Clone, Debug)]
+struct Drained {
+    name: String,
+    received: Arc<Received>,
+    sockets: Weak<ListenerSockets>,
 }
 
 /// A resource that was refused.
@@ -73,9 +124,83 @@ impl Book {
         lock(&self.waiting).clone()
     }
 
+    /// What is asked for, and where.
+    #[must_use]
+    pub fn asked(&self) -> Arc<Vec<Asked>> {
+        lock(&self.asked).clone()
+    }
+
+    /// From now on this is asked for.
+    pub(super) fn set_asked(&self, asked: Vec<Asked>) {
+        *lock(&self.asked) = Arc::new(asked);
+    }
+
+    /// A response was looked at; why something in it was refused, if it was.
+    pub(super) fn set_answered(&self, kind: ResourceKind, refused: Option<String>) {
+        let at_unix_us = tidegate_io::Now::read().unix_us;
+        let mut shelves = lock(&self.shelves);
+        let shelf = Arc::make_mut(shelves.entry(kind).or_default());
+        shelf.answered = Some(Answered { at_unix_us, refused });
+    }
+
     /// From now on these wait.
     pub(super) fn set_waiting(&self, waiting: BTreeMap<String, Vec<String>>) {
-        *lock(&self.waiting) = Arc::new(waiting);
+        let before = std::mem::replace(&mut *lock(&self.waiting), Arc::new(waiting));
+        let now = self.waiting();
+        for name in before.keys().chain(now.keys()) {
+            let Some((kind, resource)) = kind_of(name) else { continue };
+            let mut shelves = lock(&self.shelves);
+            let Some(shelf) = shelves.get_mut(&kind) else { continue };
+            let waits = now.contains_key(name);
+            let found = shelf.entries.get(resource);
+            // What could not be opened stays as cold as it is.
+            if !found.is_some_and(|it| it.is_cold != waits && !it.is_broken) {
+                continue;
+            }
+            if let Some(entry) = Arc::make_mut(shelf).entries.get_mut(resource) {
+                entry.is_cold = waits;
+                entry.before = entry.received.clone().filter(|_| waits);
+            }
+        }
+    }
+
+    /// What was accepted before cannot be opened now that it is complete.
+    pub(super) fn set_failed(&self, kind: ResourceKind, name: &str, details: &str) {
+        let mut shelves = lock(&self.shelves);
+        let Some(shelf) = shelves.get_mut(&kind) else { return };
+        let Some(entry) = Arc::make_mut(shelf).entries.get_mut(name) else { return };
+        let Some(received) = &entry.received else { return };
+        let (details, received) = (details.to_owned(), Received::clone(received));
+        if !entry.is_cold {
+            entry.before.clone_from(&entry.received);
+        }
+        (entry.is_cold, entry.is_broken) = (true, true);
+        entry.failure = Some(Arc::new(Failure { details, received }));
+    }
+
+    /// A snapshot is published: listeners that are not in it with the same sockets have stopped.
+    pub(super) fn published(&self, snapshot: &Snapshot) {
+        let shelf = self.shelf(ResourceKind::Listener);
+        let accepting = snapshot.listeners.iter().filter_map(|entry| {
+            let name = entry.config.name.clone();
+            let received = shelf.entries.get(&name)?.active()?.clone();
+            Some(Drained { name, received, sockets: Arc::downgrade(&entry.sockets) })
+        });
+        let accepting: Vec<_> = accepting.collect();
+        let mut listeners = lock(&self.listeners);
+        let (before, drained) = &mut *listeners;
+        let open: HashSet<_> = accepting.iter().map(|one| one.sockets.as_ptr()).collect();
+        let before = std::mem::replace(before, accepting);
+        drained.extend(before.into_iter().filter(|one| !open.contains(&one.sockets.as_ptr())));
+        drained.retain(|one| one.sockets.strong_count() > 0);
+    }
+
+    /// Listeners that do not accept any longer and have connections; of a name the newest.
+    #[must_use]
+    pub fn draining(&self) -> BTreeMap<String, Arc<Received>> {
+        let listeners = lock(&self.listeners);
+        let open = listeners.1.iter().filter(|one| one.sockets.strong_count() > 0);
+        open.map(|one| (one.name.clone(), one.received.clone())).collect()
     }
 
     /// A response was looked at: what was accepted and refused of it.
@@ -86,6 +211,12 @@ impl Book {
         accepted: Vec<Received>,
         refused: Vec<Failure>,
     ) {
+        let waiting = self.waiting();
+        let waits = |kind, name: &str| match kind {
+            ResourceKind::Cluster => waiting.contains_key(&format!("cluster `{name}`")),
+            ResourceKind::Listener => waiting.contains_key(&format!("listener `{name}`")),
+            _ => false,
+        };
         let mut shelves = lock(&self.shelves);
         let shelf = Arc::make_mut(shelves.entry(kind).or_default());
         if let Some(version) = version {
@@ -93,8 +224,13 @@ impl Book {
         }
         for received in accepted {
             let name = received.name.clone();
+            let is_cold = waits(kind, &name);
+            let old = shelf.entries.remove(&name).unwrap_or_default();
+            let before = if old.is_cold { old.before } else { old.received };
+            let before = before.filter(|_| is_cold);
             let received = Some(Arc::new(received));
-            shelf.entries.insert(name, Entry { received, failure: None });
+            let entry = Entry { received, is_cold, before, ..Entry::default() };
+            shelf.entries.insert(name, entry);
         }
         let mut any_refused = false;
         for failure in refused {
@@ -118,6 +254,17 @@ impl Book {
             Arc::make_mut(shelf).entries.retain(|name, entry| !is_gone((name, entry)));
         }
     }
+}
+
+/// Of `cluster `one`` the kind and the name.
+fn kind_of(waiting: &str) -> Option<(ResourceKind, &str)> {
+    let (noun, name) = waiting.split_once(" `")?;
+    let kind = match noun {
+        "cluster" => ResourceKind::Cluster,
+        "listener" => ResourceKind::Listener,
+        _ => return None,
+    };
+    Some((kind, name.strip_suffix('`')?))
 }
 
 /// Nothing is half done in it when a thread panics.

@@ -5,10 +5,11 @@
 use super::changes::Changes;
 use super::names::Change;
 use super::stats::{
-    AccessLogStat, ClusterManagerStat, ControlPlaneStat, GrpcAccessLogStat, ListenerManagerStat,
-    MembershipStat, ReloadStat, SubscriptionStat,
+    AccessLogStat, ClusterManagerStat, ConfigReloadStat, GrpcAccessLogStat, KeyRotationStat,
+    ListenerManagerStat, MembershipStat, ReloadStat, RouteReloadStat, RuntimeStat,
+    SubscriptionStat,
 };
-use crate::config::{self, Availability};
+use crate::config::{self, Availability, ResourceKind};
 use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
 use crate::stats::{Registry, Scope, ShardStats};
 use std::collections::HashSet;
@@ -143,8 +144,43 @@ impl Counts {
     }
 
     /// Something has become of a subscription.
-    pub fn subscription(&self, prefix: &str, stat: SubscriptionStat) {
+    pub fn subscription(&self, prefix: &str, kind: ResourceKind, stat: SubscriptionStat) {
         self.cells.inc(self.registry.control_scope(prefix, SubscriptionStat::ALL), stat);
+        let of_kind = match kind {
+            ResourceKind::Cluster => ConfigReloadStat::ALL,
+            ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost => RouteReloadStat::ALL,
+            ResourceKind::Secret => KeyRotationStat::ALL,
+            _ => return,
+        };
+        self.registry.control_scope(prefix, of_kind);
+    }
+
+    /// What a subscription brought is another thing than before.
+    pub fn config_reload(&self, prefix: &str, kind: ResourceKind) {
+        match kind {
+            ResourceKind::Cluster => {
+                let scope = self.registry.control_scope(prefix, ConfigReloadStat::ALL);
+                self.cells.inc(scope, ConfigReloadStat::ConfigReload);
+            }
+            ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost => {
+                let scope = self.registry.control_scope(prefix, RouteReloadStat::ALL);
+                self.cells.inc(scope, RouteReloadStat::ConfigReload);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes the stats of a subscription off the pages.
+    pub fn hide_subscription(&self, prefix: &str) {
+        self.registry.readouts().remove(prefix);
+        // Other things of the process have this prefix, too.
+        if prefix != "runtime" {
+            self.registry.hide(prefix);
+        }
     }
 
     /// The same for the assignment of a cluster.
@@ -152,12 +188,19 @@ impl Counts {
         self.cells.inc(self.membership(cluster), stat);
     }
 
-    /// How streams to management servers are doing.
-    pub fn control_plane(&self, connected: bool, pending: u64, enforced: u64) {
-        let scope = self.registry.scope("control_plane", ControlPlaneStat::ALL);
-        self.cells.set(scope, ControlPlaneStat::ConnectedState, u64::from(connected));
-        self.cells.set(scope, ControlPlaneStat::PendingRequests, pending);
-        self.cells.set(scope, ControlPlaneStat::RateLimitEnforced, enforced);
+    /// Runtime layers were read.
+    pub fn runtime(&self, runtime: &config::Runtime) {
+        let scope = self.registry.control_scope("runtime", RuntimeStat::ALL);
+        let is_whole = runtime.unreadable == 0;
+        let stat = if is_whole { RuntimeStat::LoadSuccess } else { RuntimeStat::LoadError };
+        self.cells.inc(scope, stat);
+        // As in Envoy, where the second directory is that of an override.
+        let on_disk = runtime.layers.iter().filter(|layer| layer.is_on_disk).count();
+        let stat = match on_disk > 1 {
+            true => RuntimeStat::OverrideDirExists,
+            false => RuntimeStat::OverrideDirNotExists,
+        };
+        self.cells.inc(scope, stat);
     }
 
     /// Listeners that could not be opened.
@@ -181,6 +224,7 @@ impl Counts {
         let kept: HashSet<String> = prefixes(of_new, new.1).collect();
         for prefix in prefixes(of_old, old.1).filter(|prefix| !kept.contains(prefix)) {
             self.registry.hide(&prefix);
+            self.registry.readouts().remove(&prefix);
         }
     }
 

@@ -10,10 +10,12 @@ use super::dynamic::{Dynamic, Received, Taken, Want};
 use super::files::Files;
 use super::open_error::OpenError;
 use super::stats::SubscriptionStat;
+use super::subscriptions::Update;
 use super::xds::{self, Read, StreamId, Xds};
 use crate::config::{Bootstrap, ResourceContext, ResourceKind};
 use crate::log::{self, Component};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::stats::readouts::CONTROL_PLANE;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidegate_io::Instant;
 use tidegate_xds::{Event, Response};
 
@@ -33,6 +35,8 @@ pub(super) struct Discovery {
     waiting: BTreeMap<String, Vec<String>>,
     /// What is wanted.
     pub asked: BTreeSet<Wanted>,
+    /// What the stats of these begin with.
+    pub shown: HashMap<Wanted, Vec<String>>,
     /// The same, as it was found.
     wants: Vec<Want>,
 }
@@ -57,6 +61,7 @@ impl Discovery {
             files: Files::default(),
             waiting: BTreeMap::new(),
             asked: BTreeSet::new(),
+            shown: HashMap::new(),
             wants: Vec::new(),
         }
     }
@@ -64,6 +69,11 @@ impl Discovery {
     /// Whether the first answers have come, and nothing waits.
     pub fn is_initialized(&self) -> bool {
         self.awaited.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Whether this waits: `cluster `one``, for example.
+    pub fn is_waiting(&self, name: &str) -> bool {
+        self.waiting.contains_key(name)
     }
 
     /// Nobody waits for this any longer than that.
@@ -103,7 +113,10 @@ impl Control {
         let before = std::mem::replace(&mut self.discovery.base, base);
         let applied = self.apply_whole();
         match applied {
-            Ok(_) => self.ask(),
+            Ok(_) => {
+                self.ask();
+                self.watch_disk_layers();
+            }
             Err(_) => self.discovery.base = before,
         }
         applied
@@ -142,6 +155,13 @@ impl Control {
         }
         xds.want(base, &wants);
         files.want(&wants);
+        let asked = xds.asked().into_iter().chain(files.asked());
+        self.options.state.book.set_asked(asked.collect());
+        let readouts = self.options.registry.readouts();
+        match xds.aggregated() {
+            Some(state) => readouts.set_control_plane("", &state),
+            None => readouts.remove(CONTROL_PLANE),
+        }
         self.note_asked(&wants);
         self.discovery.wants = wants;
     }
@@ -149,6 +169,7 @@ impl Control {
     /// Does what an event of a stream asks for.
     pub(super) fn handle_discovery(&mut self, stream: StreamId, event: Event) {
         xds::tell(&event);
+        self.discovery.xds.note_event(stream, &event);
         match event {
             Event::Response(response) => self.handle_response(stream, response),
             Event::FetchTimedOut { kind, names } => {
@@ -165,6 +186,15 @@ impl Control {
                     self.discovery.dynamic.handle_expiry(kind, &names);
                 }
                 self.remake();
+            }
+            Event::Refused { kind, message } => {
+                if let Some(kind) = xds::kind_of(kind) {
+                    let asked = self.discovery.asked.iter().filter(|(of, _)| *of == kind);
+                    let names = asked.filter_map(|(_, name)| name.as_deref());
+                    self.count_names(kind, names.clone(), SubscriptionStat::UpdateRejected);
+                    self.count_names(kind, names, SubscriptionStat::UpdateAttempt);
+                    self.options.state.book.set_answered(kind, Some(message));
+                }
             }
             Event::Disconnected(end) => {
                 for kind in self.discovery.xds.kinds_of(stream) {
@@ -183,9 +213,7 @@ impl Control {
 
     /// How streams are doing.
     pub(super) fn count_streams(&self) {
-        if let Some((connected, pending, enforced)) = self.discovery.xds.state() {
-            self.counts.control_plane(connected, pending, enforced);
-        }
+        self.discovery.xds.note_states();
     }
 
     /// Does what is due.
@@ -220,6 +248,7 @@ impl Control {
         index: usize,
         contents: &tidegate_xds::transport::file::Contents,
     ) {
+        let began = self.now();
         let context = self.discovery.context(self.options.source.options);
         let path = contents.path.display();
         let Discovery { files, dynamic, .. } = &self.discovery;
@@ -232,7 +261,7 @@ impl Control {
         if let Some(reason) = taken.reasons() {
             log::warning(Component::Config, format_args!("{path}: {reason}"));
         }
-        self.note(kind, version, taken);
+        self.note(kind, version, began, taken);
         let missing = self.discovery.files.names(index).filter(|name| !names.contains(*name));
         let missing: Vec<String> = missing.cloned().collect();
         self.discovery.dynamic.handle_timeout(kind, &missing);
@@ -242,6 +271,7 @@ impl Control {
     fn handle_response(&mut self, stream: StreamId, mut response: Response) {
         let Some(kind) = xds::kind_of(response.kind) else { return };
         self.discovery.awaited.remove(&kind);
+        let began = self.now();
         let context = self.discovery.context(self.options.source.options);
         let received = xds::read(kind, &mut response, &self.discovery.dynamic, &context);
         let taken = match self.only_assigns(kind, &received, &response) {
@@ -267,27 +297,27 @@ impl Control {
             let text = format_args!("{}: {reason}", response.kind.type_url());
             log::warning(Component::Config, text);
         }
-        self.discovery.xds.answer(stream, &response, &taken);
-        self.note(kind, response.version, taken);
+        self.answer(stream, &response, &taken);
+        self.note(kind, response.version, began, taken);
         self.become_live();
     }
 
     /// Has pages show it.
-    fn note(&self, kind: ResourceKind, version: String, taken: Taken) {
+    fn note(&self, kind: ResourceKind, version: String, began: Instant, taken: Taken) {
         let accepted = taken.accepted.iter().map(|one| one.name.as_str());
         let refused = taken.refused.iter().map(|one| one.received.name.as_str());
         let all = || accepted.clone().chain(refused.clone());
         if taken.refused.is_empty() {
-            self.count_names(kind, accepted.clone(), SubscriptionStat::UpdateSuccess);
+            let took = self.now().since(began);
+            let update = Update { version: &version, took, changed: taken.changed };
+            self.count_update(kind, accepted.clone(), update);
         } else {
             self.count_names(kind, refused.clone(), SubscriptionStat::UpdateRejected);
         }
-        if taken.changed {
-            self.count_names(kind, accepted.clone(), SubscriptionStat::ConfigReload);
-        }
         self.count_names(kind, all(), SubscriptionStat::UpdateAttempt);
-        let version = taken.refused.is_empty().then_some(version);
         let book = &self.options.state.book;
+        book.set_answered(kind, taken.reasons());
+        let version = taken.refused.is_empty().then_some(version);
         let dynamic = &self.discovery.dynamic;
         let is_stray = |one: &Received| !dynamic.has(kind, &one.name);
         let some_gone = taken.removed || taken.accepted.iter().any(is_stray);
@@ -373,8 +403,9 @@ impl Control {
             let dynamic = &mut self.discovery.dynamic;
             let mut any = false;
             for error in &errors {
-                let (kind, name) = error.owner();
-                if dynamic.set_broken(kind, name, error.to_string()) {
+                let ((kind, name), reason) = (error.owner(), error.to_string());
+                if dynamic.set_broken(kind, name, reason.clone()) {
+                    self.options.state.book.set_failed(kind, name, &reason);
                     log::warning(Component::Config, format_args!("dynamic: {error}"));
                     any = true;
                 }
@@ -390,6 +421,7 @@ impl Control {
         let received = self.discovery.base.received.clone();
         let base = received.convert(&self.options.state.runtime_values());
         let base = base.map_err(|errors| errors.to_string())?;
+        self.counts.runtime(&base.runtime);
         self.apply_runtime(base).map_err(|errors| reasons(&errors))
     }
 

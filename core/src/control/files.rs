@@ -3,6 +3,7 @@
 //!
 //! What it leaves to others: watching (`tidegate-xds`), what the resources make (`dynamic`).
 
+use super::book::Asked;
 use super::dynamic::{Dynamic, Raw, Received, Want};
 use super::first_of::first_of;
 use super::xds::{Read, read_one};
@@ -67,6 +68,16 @@ impl Files {
     pub async fn changed(&mut self) -> (usize, Contents) {
         let watched = self.watched.iter_mut().enumerate();
         first_of(watched.map(|(index, it)| async move { (index, it.file.next().await) })).await
+    }
+
+    /// What pages show of it.
+    pub fn asked(&self) -> impl Iterator<Item = Asked> {
+        self.watched.iter().map(|watched| Asked {
+            kind: watched.kind,
+            place: watched.place.path.clone(),
+            names: (!watched.names.is_empty()).then_some(watched.names.len()),
+            state: None,
+        })
     }
 
     /// The names that are wanted of a file.

@@ -16,6 +16,8 @@ pub mod dns;
 pub mod dynamic;
 mod files;
 mod first_of;
+mod google;
+mod held;
 mod hosts;
 pub mod identity;
 pub mod listeners;
@@ -57,6 +59,7 @@ use closing::Closing;
 use counts::Counts;
 use discovery::Discovery;
 use dns::Dns;
+use held::Held;
 use names::{Answer, DnsName};
 use resources::{Action, Resources};
 use secrets::Secrets;
@@ -71,6 +74,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use watch::Watch;
 use xds::Xds;
 
 /// Answers of lookups that wait to be taken; lookups wait when there are more.
@@ -156,6 +160,11 @@ pub struct Control {
     closing: Closing,
     secrets: Secrets,
     discovery: Discovery,
+    disk_layers: Watch,
+    /// What stood at the roots of these when they were read.
+    disk_marks: Vec<Option<(u64, u64)>>,
+    /// Answers that wait.
+    held: Vec<Held>,
     /// The admin server of the configuration at the start; it cannot change while running.
     admin: Option<Admin>,
     /// The same is true of these.
@@ -185,6 +194,9 @@ impl Control {
             closing: Closing::default(),
             secrets: Secrets::default(),
             discovery: Discovery::new(bootstrap.clone(), xds),
+            disk_layers: Watch::default(),
+            disk_marks: Vec::new(),
+            held: Vec::new(),
             admin: bootstrap.admin.clone(),
             stats: (bootstrap.stats.clone(), bootstrap.sinks.clone(), bootstrap.flush),
             started: Instant::now(),
@@ -193,6 +205,8 @@ impl Control {
             has_freed: false,
             options,
         };
+        control.options.state.set_service_cluster(&control.options.source.node.cluster);
+        control.counts.runtime(&bootstrap.runtime);
         control.apply_whole()?;
         Ok(control)
     }
@@ -205,6 +219,7 @@ impl Control {
 
     /// Runs until the process is to end.
     pub async fn run(mut self, shards: Vec<Shard>, mut signals: Signals) -> Ending {
+        self.options.state.set_shards(shards.iter().map(|shard| shard.state.clone()).collect());
         self.shards = shards;
         self.counts.workers_started();
         let (sender, mut answers) = mpsc::channel(ANSWERS_MAX);
@@ -215,8 +230,10 @@ impl Control {
         let mut listeners_end: Option<(Instant, bool)> = None;
         self.carry_out(&mut dns);
         self.ask();
+        self.watch_disk_layers();
         loop {
             self.carry_out(&mut dns);
+            self.release_answers();
             let due = self.resources.poll_timeout().map(|at| self.instant(at));
             let discovery_due = self.discovery.poll_timeout().map(|at| self.instant(at));
             tokio::select! {
@@ -261,6 +278,7 @@ impl Control {
                 (stream, event) = self.discovery.xds.event() => {
                     self.handle_discovery(stream, event);
                 }
+                _ = self.disk_layers.changed() => self.handle_disk_layers(),
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),
                 _ = look.tick() => {
                     if let Some(ending) = self.look() {
@@ -337,6 +355,7 @@ impl Control {
                     snapshot.drain_time = Some(self.options.drain_time);
                     let version = snapshot.version;
                     self.closing.published(&snapshot);
+                    self.options.state.book.published(&snapshot);
                     self.options.publisher.publish(snapshot);
                     self.options.state.set_warming(self.resources.warming_names());
                     self.shards.iter().for_each(|shard| (shard.wake)());

@@ -3,7 +3,7 @@
 //! What it leaves to others: reading it (`source`), making it the configuration (`discovery`).
 
 use super::{Control, Refused};
-use crate::config::{Admin, Bootstrap};
+use crate::config::{Admin, Bootstrap, DiskLayer};
 use crate::log::{self, Component};
 
 impl Control {
@@ -11,6 +11,12 @@ impl Control {
     pub(super) fn change_runtime(&mut self) {
         let received = self.options.state.shown().received.clone();
         let converted = received.convert(&self.options.state.runtime_values());
+        if let Ok(bootstrap) = &converted {
+            self.counts.runtime(&bootstrap.runtime);
+            if bootstrap.runtime == self.discovery.base.runtime {
+                return;
+            }
+        }
         match converted.map(|bootstrap| self.apply_runtime(bootstrap)) {
             Ok(Ok(_)) => log::info(Component::Config, format_args!("runtime values have changed")),
             Ok(Err(errors)) => {
@@ -41,6 +47,7 @@ impl Control {
                     log::warning(Component::Config, format_args!("{warning}"));
                 }
                 self.warn_of_start_only(&bootstrap);
+                self.counts.runtime(&bootstrap.runtime);
                 match self.apply_base(bootstrap) {
                     Ok(changes) => {
                         log::info(Component::Config, format_args!("reloaded {name}: {changes}"));
@@ -66,6 +73,22 @@ impl Control {
             let text = "was not taken; the configuration before it stays in use";
             log::error(Component::Config, format_args!("{name} {text}"));
         }
+    }
+
+    /// Something was moved where layers on disk stand: they are read again.
+    pub(super) fn handle_disk_layers(&mut self) {
+        let before = std::mem::take(&mut self.disk_marks);
+        self.watch_disk_layers();
+        if before != self.disk_marks || before.contains(&None) {
+            self.change_runtime();
+        }
+    }
+
+    /// Watches for other directories of runtime values.
+    pub(super) fn watch_disk_layers(&mut self) {
+        let layers = &self.discovery.base.runtime.disk;
+        self.disk_layers.set(&layers.iter().map(DiskLayer::watched).collect());
+        self.disk_marks = layers.iter().map(DiskLayer::mark).collect();
     }
 
     fn warn_of_start_only(&self, bootstrap: &Bootstrap) {

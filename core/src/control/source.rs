@@ -2,7 +2,9 @@
 //!
 //! What it leaves to others: reading and validating (`config`).
 
-use crate::config::{self, Bootstrap, ConfigError, ConfigErrors, NodeDefaults, Source};
+use crate::config::{
+    self, Bootstrap, ConfigError, ConfigErrors, NodeDefaults, RuntimeValues, Source,
+};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -18,6 +20,8 @@ pub struct ConfigSource {
     pub options: config::Options,
     /// For what it does not say of the node.
     pub node: NodeDefaults,
+    /// `--ack-after-warming`
+    pub ack_after_warming: bool,
 }
 
 /// A configuration that was refused.
@@ -43,7 +47,22 @@ impl ConfigSource {
     /// Everything that is wrong.
     pub fn load(&self) -> Result<(Bootstrap, Vec<ConfigError>), Refused> {
         let sources = self.read()?;
-        config::load(&sources, &self.options).map_err(|errors| Refused { errors, sources })
+        let (bootstrap, warnings) = match config::load(&sources, &self.options) {
+            Ok(loaded) => loaded,
+            Err(errors) => return Err(Refused { errors, sources }),
+        };
+        // The command line can say what a directory of runtime values is called.
+        if bootstrap.runtime.disk.iter().any(|layer| layer.appends_cluster)
+            && !self.node.cluster.is_empty()
+        {
+            let service_cluster = self.node.cluster.clone();
+            let values = RuntimeValues { service_cluster, ..RuntimeValues::default() };
+            let converted = bootstrap.received.convert(&values);
+            return converted
+                .map(|bootstrap| (bootstrap, warnings))
+                .map_err(|errors| Refused { errors, sources });
+        }
+        Ok((bootstrap, warnings))
     }
 
     /// The texts, as they are.

@@ -4,6 +4,7 @@
 
 use super::book::Book;
 use crate::config::{Bootstrap, Overrides, Received, Runtime, RuntimeValues};
+use crate::shard::ShardState;
 use arc_swap::ArcSwap;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -62,6 +63,7 @@ pub struct ServerState {
     warming: Mutex<Vec<String>>,
     /// Dynamic resources as they came.
     pub book: Book,
+    shards: Mutex<Vec<Arc<ShardState>>>,
 }
 
 impl Default for ServerState {
@@ -74,6 +76,7 @@ impl Default for ServerState {
             runtime: Mutex::default(),
             warming: Mutex::default(),
             book: Book::default(),
+            shards: Mutex::default(),
         }
     }
 }
@@ -127,6 +130,11 @@ impl ServerState {
         lock(&self.runtime).rtds = values;
     }
 
+    /// `--service-cluster`
+    pub fn set_service_cluster(&self, name: &str) {
+        name.clone_into(&mut lock(&self.runtime).service_cluster);
+    }
+
     /// All values that the bootstrap does not have.
     #[must_use]
     pub fn runtime_values(&self) -> RuntimeValues {
@@ -136,6 +144,17 @@ impl ServerState {
     /// An update waits for these clusters.
     pub fn set_warming(&self, names: Vec<String>) {
         *lock(&self.warming) = names;
+    }
+
+    /// These shards run.
+    pub fn set_shards(&self, shards: Vec<Arc<ShardState>>) {
+        *lock(&self.shards) = shards;
+    }
+
+    /// The version of the snapshot that each shard has.
+    #[must_use]
+    pub fn shard_versions(&self) -> Vec<u64> {
+        lock(&self.shards).iter().map(|shard| shard.version.load(Ordering::Relaxed)).collect()
     }
 
     /// The clusters that an update waits for.

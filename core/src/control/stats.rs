@@ -76,14 +76,16 @@ control_stats! {
         UpdateNoRebuild = Counter "update_no_rebuild",
         UpdateRejected = Counter "update_rejected",
         InitFetchTimeout = Counter "init_fetch_timeout",
+        AssignmentStale = Counter "assignment_stale",
+        AssignmentTimeoutReceived = Counter "assignment_timeout_received",
+        AssignmentUseCached = Counter "assignment_use_cached",
     }
 }
 
 control_stats! {
-    /// Under `cluster_manager.cds.`, `listener_manager.lds.`, `http.<prefix>.rds.<name>.` and
-    /// `sds.<name>.`: what a subscription did.
+    /// Under `cluster_manager.cds.`, `listener_manager.lds.`, `http.<prefix>.rds.<name>.`,
+    /// `sds.<name>.` and `runtime.`: what a subscription did.
     SubscriptionStat {
-        ConfigReload = Counter "config_reload",
         InitFetchTimeout = Counter "init_fetch_timeout",
         UpdateAttempt = Counter "update_attempt",
         UpdateSuccess = Counter "update_success",
@@ -93,11 +95,37 @@ control_stats! {
 }
 
 control_stats! {
-    /// Under `control_plane.`
-    ControlPlaneStat {
-        ConnectedState = Gauge "connected_state",
-        PendingRequests = Gauge "pending_requests",
-        RateLimitEnforced = Counter "rate_limit_enforced",
+    /// Under `cluster_manager.cds.`
+    ConfigReloadStat {
+        ConfigReload = Counter "config_reload",
+    }
+}
+
+control_stats! {
+    /// Under `http.<prefix>.rds.<name>.`, `http.<prefix>.rds.vhds.<name>.` and
+    /// `http.<prefix>.scoped_rds.<name>.`
+    RouteReloadStat {
+        ConfigReload = Counter "config_reload",
+        UpdateEmpty = Counter "update_empty",
+    }
+}
+
+control_stats! {
+    /// Under `sds.<name>.`
+    KeyRotationStat {
+        KeyRotationFailed = Counter "key_rotation_failed",
+    }
+}
+
+control_stats! {
+    /// Under `runtime.`
+    RuntimeStat {
+        DeprecatedFeatureSeen = Gauge "deprecated_feature_seen_since_process_start",
+        DeprecatedFeatureUse = Counter "deprecated_feature_use",
+        LoadError = Counter "load_error",
+        LoadSuccess = Counter "load_success",
+        OverrideDirExists = Counter "override_dir_exists",
+        OverrideDirNotExists = Counter "override_dir_not_exists",
     }
 }
 

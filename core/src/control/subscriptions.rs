@@ -6,8 +6,21 @@ use super::Control;
 use super::discovery::Discovery;
 use super::dynamic::Want;
 use super::stats::{MembershipStat, SubscriptionStat};
-use crate::config::ResourceKind;
+use crate::config::{ResourceKind, ScopeSource};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A response that was accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Update<'v> {
+    /// Its version.
+    pub version: &'v str,
+    /// How long it took to take it.
+    pub took: Duration,
+    /// Whether anything is different.
+    pub changed: bool,
+}
 
 impl Control {
     /// Something has become of the subscriptions to these names.
@@ -17,44 +30,99 @@ impl Control {
         names: impl Iterator<Item = &'n str>,
         stat: SubscriptionStat,
     ) {
-        let counts = &self.counts;
-        match kind {
-            ResourceKind::Cluster => counts.subscription("cluster_manager.cds", stat),
-            ResourceKind::Listener => counts.subscription("listener_manager.lds", stat),
-            ResourceKind::Secret => {
-                names.for_each(|name| counts.subscription(&format!("sds.{name}"), stat));
+        if kind == ResourceKind::ClusterLoadAssignment {
+            let Discovery { base, dynamic, .. } = &self.discovery;
+            for cluster in dynamic.clusters_with(base, &names.collect::<Vec<_>>()) {
+                self.counts.assignment(cluster, of_assignment(stat));
             }
-            ResourceKind::RouteConfiguration => {
-                let names: HashSet<&str> = names.collect();
-                for manager in self.discovery.dynamic.managers(&self.discovery.base) {
-                    let rds = manager.rds.as_ref().map(|rds| rds.name.as_str());
-                    if let Some(name) = rds.filter(|name| names.contains(name)) {
-                        let prefix = format!("http.{}.rds.{name}", manager.stat_prefix);
-                        counts.subscription(&prefix, stat);
-                    }
-                }
-            }
-            ResourceKind::ClusterLoadAssignment => {
-                let stat = match stat {
-                    SubscriptionStat::UpdateAttempt => MembershipStat::UpdateAttempt,
-                    SubscriptionStat::UpdateSuccess => MembershipStat::UpdateSuccess,
-                    SubscriptionStat::UpdateFailure => MembershipStat::UpdateFailure,
-                    SubscriptionStat::UpdateRejected => MembershipStat::UpdateRejected,
-                    SubscriptionStat::InitFetchTimeout => MembershipStat::InitFetchTimeout,
-                    SubscriptionStat::ConfigReload => return,
-                };
-                let Discovery { base, dynamic, .. } = &self.discovery;
-                for cluster in dynamic.clusters_with(base, &names.collect::<Vec<_>>()) {
-                    counts.assignment(cluster, stat);
-                }
-            }
-            ResourceKind::ScopedRouteConfiguration
-            | ResourceKind::VirtualHost
-            | ResourceKind::Runtime => {}
+            return;
+        }
+        for prefix in self.prefixes(kind, names) {
+            self.counts.subscription(&prefix, kind, stat);
         }
     }
 
-    /// What was not wanted before is asked for, and waited for.
+    /// An update of the subscriptions to these names was accepted.
+    pub(super) fn count_update<'n>(
+        &self,
+        kind: ResourceKind,
+        names: impl Iterator<Item = &'n str> + Clone,
+        update: Update<'_>,
+    ) {
+        self.count_names(kind, names.clone(), SubscriptionStat::UpdateSuccess);
+        let readouts = self.options.registry.readouts();
+        let version: Arc<str> = update.version.into();
+        let now_ms = tidegate_io::Now::read().unix_us / 1_000;
+        let took_ms = update.took.as_millis() as u64;
+        for prefix in self.prefixes(kind, names) {
+            readouts.update(&prefix, |it| {
+                it.version = version.clone();
+                it.update_time_ms = now_ms;
+                it.durations.record(took_ms);
+                if let Some(at) = it.reload_time_ms.as_mut().filter(|_| update.changed) {
+                    *at = now_ms;
+                }
+            });
+            if update.changed {
+                self.counts.config_reload(&prefix, kind);
+            }
+        }
+    }
+
+    /// What the stats of the subscriptions to these names begin with.
+    fn prefixes<'n>(
+        &self,
+        kind: ResourceKind,
+        names: impl Iterator<Item = &'n str>,
+    ) -> Vec<String> {
+        let Discovery { base, dynamic, .. } = &self.discovery;
+        match kind {
+            ResourceKind::Cluster => vec!["cluster_manager.cds".to_owned()],
+            ResourceKind::Listener => vec!["listener_manager.lds".to_owned()],
+            ResourceKind::Runtime => vec!["runtime".to_owned()],
+            ResourceKind::Secret => names.map(|name| format!("sds.{name}")).collect(),
+            ResourceKind::RouteConfiguration => {
+                let names: HashSet<&str> = names.collect();
+                let found = dynamic.managers(base).flat_map(|manager| {
+                    let own = manager.rds.iter().map(|rds| rds.name.as_str());
+                    let scoped = manager.scoped_routes.iter();
+                    let all = own.chain(scoped.flat_map(|it| dynamic.scope_routes(&it.source)));
+                    let asked: BTreeSet<&str> = all.filter(|name| names.contains(name)).collect();
+                    let prefix = |name| format!("http.{}.rds.{name}", manager.stat_prefix);
+                    asked.into_iter().map(prefix).collect::<Vec<_>>()
+                });
+                found.collect()
+            }
+            ResourceKind::ClusterLoadAssignment => {
+                let clusters = dynamic.clusters_with(base, &names.collect::<Vec<_>>());
+                clusters.iter().map(|cluster| format!("cluster.{}", cluster.stat_name)).collect()
+            }
+            ResourceKind::ScopedRouteConfiguration => {
+                let found = dynamic.managers(base).filter_map(|manager| {
+                    let scoped = manager.scoped_routes.as_ref()?;
+                    let is_sent = matches!(scoped.source, ScopeSource::Server(_));
+                    let prefix = format!("http.{}.scoped_rds.{}", manager.stat_prefix, scoped.name);
+                    is_sent.then_some(prefix)
+                });
+                found.collect()
+            }
+            // Their names begin with that of their routes.
+            ResourceKind::VirtualHost => {
+                let of = names.filter_map(|name| name.rsplit_once('/')).map(|(of, _)| of);
+                let of: HashSet<&str> = of.collect();
+                let found = dynamic.managers(base).filter_map(|manager| {
+                    let name = &manager.rds.as_ref()?.name;
+                    let is_meant = of.is_empty() || of.contains(name.as_str());
+                    let is_meant = is_meant && dynamic.asks_for_virtual_hosts(name);
+                    is_meant.then(|| format!("http.{}.rds.vhds.{name}", manager.stat_prefix))
+                });
+                found.collect()
+            }
+        }
+    }
+
+    /// What was not wanted before is asked for, and waited for; stats of what is not wanted any
+    /// longer go.
     pub(super) fn note_asked(&mut self, wants: &[Want]) {
         let mut asked = BTreeSet::new();
         let mut new: BTreeMap<ResourceKind, Vec<&str>> = BTreeMap::new();
@@ -65,12 +133,62 @@ impl Control {
                 if let Some(timeout) = want.source.initial_fetch_timeout {
                     self.discovery.wait_until(self.now() + timeout, wanted.clone());
                 }
+                self.show_subscription(want);
             }
             asked.insert(wanted);
+        }
+        for gone in self.discovery.asked.difference(&asked) {
+            let prefixes = self.discovery.shown.remove(gone);
+            // All layers have one prefix.
+            let is_shared = gone.0 == ResourceKind::Runtime
+                && asked.iter().any(|(kind, _)| *kind == ResourceKind::Runtime);
+            for prefix in prefixes.into_iter().flatten().filter(|_| !is_shared) {
+                self.counts.hide_subscription(&prefix);
+            }
         }
         self.discovery.asked = asked;
         for (kind, names) in new {
             self.count_names(kind, names.into_iter(), SubscriptionStat::UpdateAttempt);
         }
+    }
+
+    /// Shows the stats of a subscription, with zeros.
+    fn show_subscription(&mut self, want: &Want) {
+        let prefixes = self.prefixes(want.kind, want.name.as_deref().into_iter());
+        let stream = self.discovery.xds.stream_of(want);
+        let readouts = self.options.registry.readouts();
+        for prefix in &prefixes {
+            let reloads = has_reloads(want.kind);
+            readouts.update(prefix, |it| it.reload_time_ms = reloads.then_some(0));
+            if let Some(state) = &stream {
+                readouts.set_control_plane(prefix, state);
+            }
+        }
+        // Those of an assignment go with its cluster.
+        if want.kind != ResourceKind::ClusterLoadAssignment {
+            self.discovery.shown.insert((want.kind, want.name.clone()), prefixes);
+        }
+    }
+}
+
+/// Whether Envoy counts how often what came was another thing than before.
+pub(super) fn has_reloads(kind: ResourceKind) -> bool {
+    matches!(
+        kind,
+        ResourceKind::Cluster
+            | ResourceKind::RouteConfiguration
+            | ResourceKind::ScopedRouteConfiguration
+            | ResourceKind::VirtualHost
+    )
+}
+
+/// Assignments are counted with their clusters.
+fn of_assignment(stat: SubscriptionStat) -> MembershipStat {
+    match stat {
+        SubscriptionStat::UpdateAttempt => MembershipStat::UpdateAttempt,
+        SubscriptionStat::UpdateSuccess => MembershipStat::UpdateSuccess,
+        SubscriptionStat::UpdateFailure => MembershipStat::UpdateFailure,
+        SubscriptionStat::UpdateRejected => MembershipStat::UpdateRejected,
+        SubscriptionStat::InitFetchTimeout => MembershipStat::InitFetchTimeout,
     }
 }

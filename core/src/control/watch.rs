@@ -43,7 +43,7 @@ impl Watch {
             match registered {
                 Ok(inotify) => self.inotify = Some(inotify),
                 Err(error) => {
-                    let text = format_args!("cannot watch for new certificates: {error}");
+                    let text = format_args!("cannot watch for new files: {error}");
                     return log::warning(Component::Config, text);
                 }
             }

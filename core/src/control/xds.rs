@@ -3,15 +3,18 @@
 //! What it leaves to others: the protocol (`tidegate-xds`), what resources mean (`dynamic`), and
 //! what follows from them (`control`).
 
+use super::book::Asked;
 use super::carrier::Carrier;
 use super::dynamic::{Dynamic, Raw, Received, Taken, Want};
 use super::first_of::first_of;
+use super::google;
 use crate::config::{
     ApiConfigSource, ApiProtocol, Availability, Bootstrap, ConfigErrors, ConfigPlace, ConfigSource,
     GrpcService, Resource, ResourceContext, ResourceKind,
 };
 use crate::log::{self, Component};
 use crate::snapshot::{ClusterEntry, Publisher};
+use crate::stats::StreamState;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -41,8 +44,34 @@ struct Stream {
     place: Place,
     source: ApiConfigSource,
     handle: Handle,
+    /// How it does, for pages.
+    state: Arc<StreamState>,
     /// What was asked for, by type.
     interest: BTreeMap<ResourceType, Interest>,
+}
+
+impl Stream {
+    /// Whether it is no stream, but asks again and again.
+    fn polls(&self) -> bool {
+        matches!(self.source.api, ApiProtocol::Rest { .. })
+    }
+
+    /// What pages show of it.
+    fn asked(&self) -> impl Iterator<Item = Asked> {
+        let server = self.source.services.first().map_or("", |it| it.destination());
+        let place = match &self.place {
+            Place::Ads => format!("ads, {server}"),
+            Place::Single(..) => server.to_owned(),
+        };
+        self.interest.iter().filter_map(move |(kind, interest)| {
+            let names = match interest {
+                Interest::Wildcard => None,
+                Interest::Names(names) => Some(names.len()),
+            };
+            let (place, state) = (place.clone(), Some(self.state.clone()));
+            Some(Asked { kind: kind_of(*kind)?, place, names, state })
+        })
+    }
 }
 
 /// A stream's number, which is never given again: what a response leads to can end streams before
@@ -143,16 +172,47 @@ impl Xds {
         kinds.filter_map(|kind| kind_of(*kind))
     }
 
-    /// Whether all streams are connected, how many requests wait for a rate limit, and how many
-    /// have; `None` without a stream.
-    pub fn state(&self) -> Option<(bool, u64, u64)> {
-        let states = self.streams.iter().map(|stream| {
-            stream.handle.inspect(|client| {
-                let pending = client.pending_requests() as u64;
-                (client.is_connected(), pending, client.rate_limit_enforced())
-            })
-        });
-        states.reduce(|a, b| (a.0 && b.0, a.1 + b.1, a.2 + b.2))
+    /// Has pages show how all streams do.
+    pub fn note_states(&self) {
+        for Stream { handle, state, .. } in self.streams.iter().filter(|it| !it.polls()) {
+            handle.inspect(|client| {
+                state.set(
+                    client.is_connected(),
+                    client.pending_requests() as u64,
+                    client.rate_limit_enforced(),
+                    client.control_plane(),
+                );
+            });
+        }
+    }
+
+    /// What an event says of a server that is polled: its connections come and go.
+    pub fn note_event(&self, stream: StreamId, event: &Event) {
+        let connected = match event {
+            Event::Connected | Event::Response(_) => true,
+            Event::Disconnected(_) => false,
+            _ => return,
+        };
+        if let Some(Stream { state, handle, .. }) = self.stream(stream).filter(|it| it.polls()) {
+            handle.inspect(|client| state.set(connected, 0, 0, client.control_plane()));
+        }
+    }
+
+    /// What is asked for, and where.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.streams.iter().flat_map(Stream::asked).collect()
+    }
+
+    /// How the stream of ADS does.
+    pub fn aggregated(&self) -> Option<Arc<StreamState>> {
+        self.streams.iter().find(|it| it.place == Place::Ads).map(|it| it.state.clone())
+    }
+
+    /// How the stream does that is for this kind and source alone.
+    pub fn stream_of(&self, want: &Want) -> Option<Arc<StreamState>> {
+        let place = place_of(&want.source, resource_type(want.kind))?;
+        let own = self.streams.iter().find(|it| it.place == place && place != Place::Ads);
+        own.filter(|it| !it.polls()).map(|it| it.state.clone())
     }
 
     /// Answers a response of a stream.
@@ -213,16 +273,20 @@ impl Xds {
         };
         self.opened += 1;
         let (id, place, source) = (StreamId(self.opened), place.clone(), source.clone());
-        Some(Stream { id, place, source, handle, interest: BTreeMap::new() })
+        let (state, interest) = (Arc::default(), BTreeMap::new());
+        Some(Stream { id, place, source, handle, state, interest })
     }
 
     fn service(&self, service: &GrpcService) -> grpc::Service {
-        let snapshot = self.publisher.load();
-        let cluster = cluster_named(&snapshot.clusters, &service.cluster);
         let metadata = service.metadata.iter().map(|(name, value)| grpc::Metadata {
             name: name.clone(),
             value: grpc::MetadataValue::Text(value.clone()),
         });
+        if let Some(google) = &service.google {
+            return google::service(google, metadata.collect());
+        }
+        let snapshot = self.publisher.load();
+        let cluster = cluster_named(&snapshot.clusters, &service.cluster);
         grpc::Service {
             destination: service.cluster.clone(),
             connector: self.connector(service, true),
@@ -230,8 +294,13 @@ impl Xds {
             tls: cluster.as_ref().is_some_and(|cluster| cluster.tls.is_some()),
             metadata: metadata.collect(),
             connect_timeout: cluster
+                .as_ref()
                 .map_or(Duration::from_secs(5), |cluster| cluster.config.connect_timeout),
-            keepalive: None,
+            keepalive: cluster.as_ref().and_then(|cluster| {
+                let keepalive = cluster.config.http2.keepalive?;
+                let (interval, timeout) = (keepalive.interval?, keepalive.timeout);
+                Some(grpc::Keepalive { interval, timeout })
+            }),
         }
     }
 

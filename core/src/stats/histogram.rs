@@ -128,6 +128,12 @@ impl Histogram {
         total
     }
 
+    /// Records a value in the bucket that a shard's cells would have for it.
+    pub fn record(&mut self, value: u64) {
+        let (low, high) = bounds(cell_of(value) - 1);
+        self.add(Histogram { count: 1, sum: value, buckets: vec![Bucket { low, high, count: 1 }] });
+    }
+
     /// Adds the values of `other`.
     pub(super) fn add(&mut self, other: Histogram) {
         if self.count == 0 {

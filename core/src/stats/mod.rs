@@ -8,6 +8,7 @@
 pub mod codes;
 pub mod histogram;
 pub mod names;
+pub mod readouts;
 pub mod registry;
 pub mod series;
 pub mod shard;
@@ -17,6 +18,7 @@ pub use names::{
     ClusterStat, GrpcStat, HostStat, Http1Stat, Http2Stat, HttpStat, ListenerHttpStat,
     ListenerStat, ServerStat, SslStat, TcpStat, TlsInspectorStat,
 };
+pub use readouts::{Readout, Readouts, StreamState, Updates};
 pub use registry::{Kind, Registry, Scope, ShownScope, StatTable, Value};
 pub use series::{Column, Sample, columns};
 pub use shard::{ShardStats, Stat};

@@ -8,7 +8,7 @@
 
 use super::codes::{self, Codes};
 use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat, gauge};
-use super::{GrpcStat, Histogram, ShardStats, StatId, columns, histogram};
+use super::{GrpcStat, Histogram, Readouts, ShardStats, StatId, columns, histogram};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,16 +24,24 @@ pub enum Kind {
     Histogram,
     /// How often each response code was counted: a block of cells.
     Codes,
+    /// A text: a [`super::Readout`], never in cells.
+    Text,
 }
 
 impl Kind {
     /// Cells beside the one that every stat has, which counts uses.
     pub(super) const fn block_cells(self) -> u32 {
         match self {
-            Kind::Counter | Kind::Gauge => 0,
+            Kind::Counter | Kind::Gauge | Kind::Text => 0,
             Kind::Histogram => histogram::CELLS as u32,
             Kind::Codes => codes::CELLS as u32,
         }
+    }
+
+    /// Whether it is one number.
+    #[must_use]
+    pub fn is_number(self) -> bool {
+        !matches!(self, Kind::Histogram | Kind::Text)
     }
 }
 
@@ -76,6 +84,8 @@ pub enum Value {
     Gauge(u64),
     /// Of a histogram.
     Histogram(Histogram),
+    /// Of a text.
+    Text(Arc<str>),
 }
 
 /// All names, and every shard's cells.
@@ -84,6 +94,7 @@ pub struct Registry {
     /// One for each shard, then control's.
     threads: Vec<Arc<ShardStats>>,
     names: Mutex<Names>,
+    readouts: Readouts,
 }
 
 /// Cells given out, and to whom.
@@ -141,7 +152,7 @@ impl Registry {
     #[must_use]
     pub fn new(shards: usize) -> Registry {
         let threads = (0..=shards).map(|_| Arc::new(ShardStats::new())).collect();
-        let registry = Registry { threads, names: Mutex::default() };
+        let registry = Registry { threads, names: Mutex::default(), readouts: Readouts::default() };
         let mut names = registry.names();
         names.spill =
             registry.allocate(&mut names, |names| &mut names.counters, SPILL_CELLS, SPILL_BLOCKS);
@@ -256,6 +267,7 @@ impl Registry {
         match self.value(scope, stat) {
             Value::Counter(number) | Value::Gauge(number) => number,
             Value::Histogram(histogram) => histogram.count,
+            Value::Text(_) => 0,
         }
     }
 
@@ -274,6 +286,12 @@ impl Registry {
         }
         values.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         values
+    }
+
+    /// What is set as a whole.
+    #[must_use]
+    pub fn readouts(&self) -> &Readouts {
+        &self.readouts
     }
 
     /// How often a scope was asked for when there were no cells left.
@@ -313,6 +331,7 @@ impl Registry {
         let value = match kind {
             Kind::Gauge => Value::Gauge(sum(gauge::value)),
             Kind::Counter | Kind::Codes => Value::Counter(sum(|cell| cell)),
+            Kind::Text => Value::Text(Arc::default()),
             Kind::Histogram if sum(|cell| cell) == 0 => Value::Histogram(Histogram::default()),
             Kind::Histogram => {
                 let block = scope.block_at(block);

@@ -92,7 +92,7 @@ def answer(port):
         return response.status, response.body
 
 
-def world(rig, server, api, *names, layers=()):
+def world(rig, server, api, *names, layers=(), **options):
     """A proxy that has one listener to the first of these origins: (proxy, its port, origins)."""
     origins = {name: rig.origin(lambda request, name=name: (200, [], name.encode()))
                for name in names}
@@ -101,7 +101,7 @@ def world(rig, server, api, *names, layers=()):
     server.set("cds", *[eds_cluster(name) for name in names])
     server.set("rds", route_config(names[0]))
     server.set("lds", rds_listener(port))
-    proxy = follower(rig, server, api, layers)
+    proxy = follower(rig, server, api, layers, **options)
     wait_until(lambda: port_answers(port), 10, proxy.log)
     return proxy, port, origins
 

@@ -202,6 +202,11 @@ impl Client {
         self.events.truncate(told);
     }
 
+    /// The server answers again.
+    pub(crate) fn recover(&mut self) {
+        self.events.push_back(Event::Connected);
+    }
+
     /// Nothing more is sent until the next poll.
     pub(crate) fn end_poll(&mut self) {
         self.connected = false;

@@ -49,8 +49,8 @@ pub struct Settings {
 
 /// Starts to poll on the current tokio runtime, as soon as there is interest, and again whenever
 /// there are new names. While a response waits for its answer there is no poll. A NACK is the next
-/// poll with the old version. `Event::Disconnected` tells of each poll that failed, 404 included;
-/// `Event:: Connected` is not told.
+/// poll with the old version. `Event::Disconnected` tells of each poll that failed, 404 included,
+/// and `Event::Connected` of the first one after it that did not.
 #[must_use]
 pub fn poll(settings: Settings) -> Handle {
     let client = Client::new(crate::Settings {
@@ -66,7 +66,7 @@ pub fn poll(settings: Settings) -> Handle {
 
 async fn run(shared: Arc<Shared>, settings: Settings) {
     let mut random = Random::new(settings.seed);
-    let mut asked = Vec::new();
+    let (mut asked, mut failing) = (Vec::new(), false);
     loop {
         let mut request = next_request(&shared).await;
         forget_version(&mut request, &mut asked);
@@ -74,6 +74,10 @@ async fn run(shared: Arc<Shared>, settings: Settings) {
         let retry_in = settings.refresh_delay + random.below(settings.refresh_delay);
         {
             let mut client = shared.client();
+            let failed = answer.is_err();
+            if std::mem::replace(&mut failing, failed) && !failed {
+                client.recover();
+            }
             match answer {
                 Ok(Answer::Response(incoming)) => client.handle_response(incoming, now()),
                 Ok(Answer::Unchanged) => {}

@@ -156,7 +156,10 @@ impl Dynamic {
     }
 
     /// The names of route configurations that scopes have.
-    fn scope_routes<'a>(&'a self, source: &'a ScopeSource) -> impl Iterator<Item = &'a str> {
+    pub(in crate::control) fn scope_routes<'a>(
+        &'a self,
+        source: &'a ScopeSource,
+    ) -> impl Iterator<Item = &'a str> {
         let (given, sent) = match source {
             ScopeSource::Given(list) => (Some(list.iter()), None),
             ScopeSource::Server(_) => (None, Some(self.scopes.values())),
@@ -166,6 +169,12 @@ impl Dynamic {
             ScopeRoutes::Named(name) => Some(name.as_str()),
             ScopeRoutes::Given(_) => None,
         })
+    }
+
+    /// Whether the route configuration of this name has virtual hosts that come by themselves.
+    pub(in crate::control) fn asks_for_virtual_hosts(&self, routes: &str) -> bool {
+        let known = self.routes.get(routes).and_then(Known::here);
+        known.is_some_and(|routes| routes.vhds.is_some())
     }
 
     /// Virtual hosts that belong to a route configuration: their names begin with its name.

@@ -42,6 +42,9 @@ pub struct Expected {
     warm: Map<Warm>,
     leaving: Map<(Warm, u64)>,
     open: Map<Open>,
+    /// The versions of listeners that were accepted, and of those that serve.
+    accepted: Map<String>,
+    serving: Map<String>,
     /// Until when listeners wait for clusters.
     held: Map<u64>,
     /// What waits, and for what.
@@ -82,6 +85,7 @@ impl Expected {
     fn respond(&mut self, kind: ResourceKind, sent: &[Sent], removed: &[String], whole: bool) {
         let times = |name: &str| sent.iter().filter(|one| one.name == name).count();
         let is_good = |one: &&Sent| one.content != Content::Bad && times(&one.name) == 1;
+        let accepted = self.accepted.clone();
         sent.iter().filter(is_good).for_each(|one| self.insert(kind, one));
         removed.iter().for_each(|name| self.remove(kind, name));
         if whole {
@@ -97,6 +101,11 @@ impl Expected {
             match is_good(&one) && !is_broken {
                 true => *shown = Shown { version: Some(one.version.clone()), error: None },
                 false => shown.error = Some(one.version.clone()),
+            }
+            if is_broken {
+                self.accepted.remove(&one.name);
+                let before = accepted.get(&one.name).cloned();
+                self.accepted.extend(before.map(|version| (one.name.clone(), version)));
             }
         }
     }
@@ -115,6 +124,7 @@ impl Expected {
             ResourceKind::RouteConfiguration => drop(self.routes.insert(name, Some(number))),
             ResourceKind::Secret => drop(self.secrets.insert(name, Some(number))),
             _ => {
+                self.accepted.insert(name.clone(), sent.version.clone());
                 if self.listeners.insert(name.clone(), sent.content) != Some(sent.content) {
                     self.broken.remove(&name);
                 }
@@ -128,6 +138,8 @@ impl Expected {
             ResourceKind::Listener => {
                 self.listeners.remove(name);
                 self.broken.remove(name);
+                self.accepted.remove(name);
+                self.serving.remove(name);
             }
             // What is in use stays.
             _ => self.go_without(kind, name),
@@ -186,9 +198,14 @@ impl Expected {
             let open = match complete {
                 Some(_) if content == Content::Taken => {
                     self.broken.insert(name.clone());
+                    self.note_broken(&name);
                     was_open.get(&name).cloned()
                 }
-                Some(open) => Some(open),
+                Some(open) => {
+                    let version = self.accepted.get(&name).cloned().unwrap_or_default();
+                    self.serving.insert(name.clone(), version);
+                    Some(open)
+                }
                 None => was_open.get(&name).cloned(),
             };
             self.open.extend(open.map(|open| (name, open)));
@@ -201,6 +218,14 @@ impl Expected {
         self.leaving.retain(|name, (_, until_s)| {
             !warm.contains_key(name) && now_s < *until_s && is_named(name)
         });
+    }
+
+    /// What was accepted while it waited is refused now.
+    fn note_broken(&mut self, name: &str) {
+        let shown = self.shown.entry(ResourceKind::Listener).or_default();
+        if let Some(shown) = shown.get_mut(name).filter(|it| it.version.is_some()) {
+            shown.error.clone_from(&shown.version);
+        }
     }
 
     /// The listener, if it has everything; otherwise what it waits for is noted.
@@ -264,6 +289,13 @@ impl Expected {
         };
         let shown = self.shown.entry(kind).or_default();
         shown.retain(|name, it| has.contains(name) || it.version.is_none());
-        shown.clone()
+        let mut shown = shown.clone();
+        // Beside the error stands what serves.
+        for name in self.broken.iter().filter(|_| kind == ResourceKind::Listener) {
+            if let Some(it) = shown.get_mut(name) {
+                it.version = self.serving.get(name).cloned();
+            }
+        }
+        shown
     }
 }

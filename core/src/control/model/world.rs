@@ -227,7 +227,7 @@ fn shown(dump: &Value, kind: ResourceKind) -> Map<(bool, Shown)> {
     for (list, content) in lists {
         let items = parts.iter().filter_map(|part| part[list].as_array()).flatten();
         for item in items {
-            let states = [&item["active_state"], &item["warming_state"], item];
+            let states = [&item["warming_state"], &item["active_state"], item];
             let state = states.into_iter().find(|state| !state[content].is_null());
             let error = &item["error_state"];
             let config = state.map_or(&error["failed_configuration"], |state| &state[content]);

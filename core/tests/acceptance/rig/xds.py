@@ -1,7 +1,7 @@
 """A management server: it gives what it has to whoever subscribes, and remembers what it was told.
 
-It speaks ADS, state of the world and delta, as plain Python on grpcio. What it leaves to others:
-what resources hold (`config.py` makes them as values).
+It speaks ADS and streams of one kind, state of the world and delta, as plain Python on grpcio.
+What it leaves to others: what resources hold (`config.py` makes them as values).
 """
 import queue
 import threading
@@ -13,6 +13,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf import any_pb2, json_format
 # What resources hold must be known by name before it can be packed.
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2, scoped_route_pb2
@@ -55,7 +56,9 @@ def name_of(kind, value):
 class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
     """Serves `resources`, kind by name by value. `nacks` has what was refused."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, identifier="", credentials=None):
+        self.identifier = identifier
+        self.metadata = []
         self.lock = threading.Lock()
         self.resources = {kind: {} for kind in TYPES}
         self.version = {kind: 0 for kind in TYPES}
@@ -63,14 +66,21 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self.streams = []
         self.server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{port}")
+        self.server.add_generic_rpc_handlers([OneKind(self)])
+        place = f"127.0.0.1:{port}"
+        self.port = self.server.add_secure_port(place, credentials) if credentials \
+            else self.server.add_insecure_port(place)
         self.server.start()
 
     def close(self):
         """Ends it, and every stream."""
+        self.end_streams()
+        self.server.stop(0).wait()
+
+    def end_streams(self):
+        """Ends every stream; new ones are welcome."""
         for stream in list(self.streams):
             stream.changes.put(None)
-        self.server.stop(0).wait()
 
     def set(self, kind, *values):
         """From now on these are all that there is of a kind."""
@@ -109,6 +119,28 @@ class XdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         yield from Delta(self, context).run(request_iterator)
 
 
+class OneKind(grpc.GenericRpcHandler):
+    """Streams of one kind: `StreamClusters`, `DeltaClusters` and the like, whatever the service."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def service(self, handler_call_details):
+        """Which of the two ways a method speaks."""
+        method = handler_call_details.method.rsplit("/", 1)[1]
+        if method.startswith("Delta"):
+            return grpc.stream_stream_rpc_method_handler(
+                self.server.DeltaAggregatedResources,
+                discovery_pb2.DeltaDiscoveryRequest.FromString,
+                discovery_pb2.DeltaDiscoveryResponse.SerializeToString)
+        if method.startswith("Stream"):
+            return grpc.stream_stream_rpc_method_handler(
+                self.server.StreamAggregatedResources,
+                discovery_pb2.DiscoveryRequest.FromString,
+                discovery_pb2.DiscoveryResponse.SerializeToString)
+        return None
+
+
 class Stream:
     """One stream: what was asked for, by kind, and what was sent."""
 
@@ -122,6 +154,7 @@ class Stream:
     def run(self, requests):
         """Answers until either side has had enough."""
         self.server.streams.append(self)
+        self.server.metadata.append(list(self.context.invocation_metadata()))
         threading.Thread(target=self._read, args=[requests], daemon=True).start()
         try:
             while (kind := self.changes.get()) is not None:
@@ -149,6 +182,10 @@ class Stream:
         except Exception:  # the stream has ended, in whatever way
             pass
         self.changes.put(None)
+
+    def identity(self):
+        """What the server calls itself."""
+        return base_pb2.ControlPlane(identifier=self.server.identifier)
 
     def nonce(self, kind):
         """A new one, for the newest version of a kind."""
@@ -178,7 +215,7 @@ class StateOfTheWorld(Stream):
                 return None
             return discovery_pb2.DiscoveryResponse(
                 version_info=str(self.server.version[kind]), type_url=URLS[kind],
-                nonce=self.nonce(kind), resources=found)
+                nonce=self.nonce(kind), resources=found, control_plane=self.identity())
 
 
 class Delta(Stream):
@@ -220,4 +257,5 @@ class Delta(Stream):
                          for name, value in changed.items()]
             return discovery_pb2.DeltaDiscoveryResponse(
                 system_version_info=version, type_url=URLS[kind], nonce=self.nonce(kind),
-                resources=resources, removed_resources=removed)
+                resources=resources, removed_resources=removed,
+                control_plane=self.identity())
