@@ -9,6 +9,7 @@ mod cli;
 mod compare;
 mod engine;
 mod import;
+mod interleave;
 mod machine;
 mod origin;
 mod plan;

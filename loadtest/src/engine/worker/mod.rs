@@ -20,11 +20,12 @@ use tidegate_http::ResponseHead;
 use tidegate_http::h1::Event;
 use tidegate_io::{Buffer, Completion, Io, Now, Outcome};
 
+use super::crew::Assignment;
 use super::interval::{Fault, Interval, Sample};
 use super::schedule::Schedule;
 use super::slot::{Request, Slot, State};
 use super::spin::Spin;
-use super::{Assignment, Message, Shared};
+use super::{Message, Shared};
 use crate::plan::{Load, Plan};
 use http2::Link;
 
@@ -148,20 +149,18 @@ impl<I: Io> Worker<I> {
         Ok(self.links.iter().filter(|link| link.is_open()).count())
     }
 
-    /// Waits for the common start, then sends until the end and waits for what is in flight.
-    pub fn run(&mut self, number: usize) -> io::Result<()> {
+    /// Waits for the common start, then sends until the end and waits for what is in flight. Says
+    /// when it was over.
+    pub fn run(&mut self, plan: Arc<Plan>, start: u64, number: usize) -> io::Result<u64> {
         let mut completions = Vec::new();
-        let mut start = 0;
-        while start == 0 {
-            self.turn(Duration::from_millis(1), &mut completions)?;
-            self.flush_links();
-            start = self.shared.start.load(Ordering::Acquire);
-        }
-        self.begin(start, number);
-        let mut now = self.io.now().instant.0;
+        self.plan = plan;
+        // What came since the last run, and until the start.
+        let mut now = self.turn(Duration::ZERO, &mut completions)?;
         while now < start {
+            self.flush_links();
             now = self.turn(Duration::from_nanos(start - now), &mut completions)?;
         }
+        self.begin(start, number);
         while !self.is_done(now) {
             now = self.pass(&mut completions)?;
             if self.is_warming_up && now >= self.measured_from {
@@ -179,11 +178,17 @@ impl<I: Io> Worker<I> {
             self.dispatch(now);
         }
         self.finish(now);
-        Ok(())
+        Ok(now)
     }
 
     fn begin(&mut self, start: u64, number: usize) {
         let plan = Arc::clone(&self.plan);
+        self.interval.clear();
+        self.interval.index = 0;
+        self.sending_is_over = false;
+        self.is_warming_up = true;
+        self.schedule = None;
+        self.next_tick = 0;
         let warm_up = nanoseconds(plan.warm_up);
         self.measured_from = start + warm_up;
         self.interval_end = self.measured_from + nanoseconds(plan.interval);
