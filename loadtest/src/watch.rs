@@ -1,8 +1,7 @@
 //! What a server's processes cost: CPU time, memory and context switches, from `/proc`. Children
 //! count, too: the workers of nginx by the process id of their master.
 //!
-//! What it leaves to others: dividing by requests. System calls are not counted: that would need a
-//! tracer, which costs more than what it counts.
+//! What it leaves to others: dividing by requests, and system calls (`system_calls`).
 
 use std::fs;
 use std::path::Path;

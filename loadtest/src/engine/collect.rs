@@ -17,6 +17,7 @@ pub struct Collector<'a> {
     recycling: &'a [Sender<Box<Interval>>],
     pub total: Interval,
     pub slices: Vec<Slice>,
+    pub phases: Vec<Interval>,
     /// Intervals that not all workers have handed over, from number `slices.len()`, and how many
     /// have.
     open_intervals: VecDeque<(Interval, usize)>,
@@ -34,6 +35,7 @@ impl<'a> Collector<'a> {
             recycling,
             total: Interval::new(0),
             slices: Vec::new(),
+            phases: Vec::new(),
             open_intervals: VecDeque::new(),
             spare: Vec::new(),
             worker_cpu: Vec::new(),
@@ -54,6 +56,7 @@ impl<'a> Collector<'a> {
                     observer.samples(&self.plan, &part.samples, to_unix_ns);
                     self.add(part, observer);
                 }
+                Ok(Message::Phases(parts)) => self.add_phases(parts),
                 Ok(Message::Done(Ok(part))) => {
                     self.worker_cpu.push(part.cpu);
                     self.end = self.end.max(part.end);
@@ -98,6 +101,16 @@ impl<'a> Collector<'a> {
         }
     }
 
+    fn add_phases(&mut self, parts: Vec<Interval>) {
+        if self.phases.is_empty() {
+            self.phases = parts;
+            return;
+        }
+        for (phase, part) in self.phases.iter_mut().zip(&parts) {
+            phase.add(part);
+        }
+    }
+
     fn give_back(&self, worker: usize, mut part: Box<Interval>) {
         part.clear();
         // A worker that has ended needs none.
@@ -106,6 +119,9 @@ impl<'a> Collector<'a> {
 
     /// What some workers had no part in any more.
     pub fn close(&mut self) {
+        for phase in &mut self.phases {
+            phase.counts.statuses.sort_unstable();
+        }
         for (interval, _) in self.open_intervals.drain(..) {
             self.slices.push(Slice::of(&interval));
         }

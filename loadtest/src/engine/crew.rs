@@ -134,6 +134,7 @@ impl Crew {
             backend_warning: self.choice.warning.clone(),
             total: collector.total,
             slices: collector.slices,
+            phases: collector.phases,
             start: measured_from,
             start_unix_ns: (measured_from as i64 + to_unix_ns) as u64,
             elapsed: Duration::from_nanos(collector.end.saturating_sub(measured_from)),
@@ -143,6 +144,7 @@ impl Crew {
             wall: Duration::from_nanos(collector.end.saturating_sub(start)),
             steal: machine::Cpu::read().steal_since(&before),
             server: None,
+            system_calls: None,
             interrupted: self.shared.stop.load(Ordering::Relaxed),
             plan: Arc::clone(plan),
         })

@@ -44,6 +44,8 @@ pub enum Message {
     /// So many connections are open.
     Ready(usize),
     Interval(Box<Interval>),
+    /// What each phase of the plan came to.
+    Phases(Vec<Interval>),
     /// Its part of a run is over, or why it cannot go on.
     Done(Result<Part, String>),
 }
@@ -67,6 +69,8 @@ pub struct Outcome {
     pub total: Interval,
     /// The time line; intervals without anything are there, too.
     pub slices: Vec<Slice>,
+    /// What each phase of the plan came to, by when requests were due.
+    pub phases: Vec<Interval>,
     /// Start of the measurement: monotonic, and the same on the wall clock in nanoseconds.
     pub start: u64,
     pub start_unix_ns: u64,
@@ -85,6 +89,8 @@ pub struct Outcome {
     pub steal: f64,
     /// What the watched processes used, where any are: their memory is that at the end.
     pub server: Option<Usage>,
+    /// How many system calls they made, where that was asked for, or why it is not known.
+    pub system_calls: Option<Result<u64, String>>,
     /// Somebody ended it before its time.
     pub interrupted: bool,
 }

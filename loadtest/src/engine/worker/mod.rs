@@ -7,6 +7,7 @@
 //! What it leaves to others: adding up workers, and judging the run.
 
 mod http2;
+mod recording;
 mod sending;
 
 use std::collections::VecDeque;
@@ -21,11 +22,12 @@ use tidegate_http::h1::Event;
 use tidegate_io::{Buffer, Completion, Io, Now, Outcome};
 
 use super::crew::Assignment;
-use super::interval::{Fault, Interval, Sample};
+use super::interval::{Fault, Interval};
 use super::schedule::Schedule;
 use super::slot::{Request, Slot, State};
 use super::spin::Spin;
 use super::{Message, Shared};
+use crate::phase::Phase;
 use crate::plan::{Load, Plan};
 use http2::Link;
 
@@ -69,6 +71,8 @@ pub struct Worker<I: Io> {
     is_warming_up: bool,
     interval: Box<Interval>,
     interval_end: u64,
+    /// What each phase came to, by when its requests were due, and when it ends.
+    phases: Vec<(u64, Interval)>,
     next_tick: u64,
     tick: u64,
     spin: Spin,
@@ -104,6 +108,7 @@ impl<I: Io> Worker<I> {
             is_warming_up: true,
             interval: Box::new(Interval::new(0)),
             interval_end: u64::MAX,
+            phases: Vec::new(),
             next_tick: 0,
             tick: if places > MANY { TICK_OF_MANY } else { TICK },
             spin: Spin::new(),
@@ -193,10 +198,18 @@ impl<I: Io> Worker<I> {
         self.measured_from = start + warm_up;
         self.interval_end = self.measured_from + nanoseconds(plan.interval);
         self.end = plan.duration.map_or(u64::MAX, |d| self.measured_from + nanoseconds(d));
+        self.begin_phases();
         if let Load::Open { rate } = plan.load {
-            let sent_before = (rate * plan.warm_up.as_secs_f64()).ceil() as u64;
-            let total = plan.planned().map_or(u64::MAX, |planned| planned + sent_before);
-            self.schedule = Some(Schedule::new(start, rate, number, plan.threads, total));
+            let of = |duration, from, to| Phase { name: String::new(), duration, from, to };
+            let first = plan.phases.first().map_or(rate, |phase| phase.from);
+            let before = of(plan.warm_up, first, first);
+            let total = plan.planned().unwrap_or(u64::MAX >> 1) + before.requests().ceil() as u64;
+            let mut phases = if warm_up > 0 { vec![before] } else { Vec::new() };
+            match plan.phases.is_empty() {
+                true => phases.push(of(Duration::from_secs(1), rate, rate)),
+                false => phases.extend_from_slice(&plan.phases),
+            }
+            self.schedule = Some(Schedule::new(start, &phases, number, plan.threads, total));
         }
     }
 
@@ -371,46 +384,6 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Where the latency of a request begins.
-    fn origin_of(&self, request: &Request) -> u64 {
-        if self.schedule.is_some() { request.intended } else { request.sent }
-    }
-
-    fn record(&mut self, request: Request, now: u64, result: Result<(u16, u64), Fault>) {
-        let at = self.origin_of(&request);
-        if at < self.measured_from {
-            return;
-        }
-        let latency = now.saturating_sub(at);
-        let interval = &mut *self.interval;
-        let counts = &mut interval.counts;
-        let is_timed = match result {
-            Ok((status, body_in)) => {
-                counts.status(status, 1);
-                counts.body_in += body_in;
-                let succeeded = self.plan.expect.allows(status);
-                counts.succeeded += u64::from(succeeded);
-                counts.unexpected += u64::from(!succeeded);
-                succeeded
-            }
-            Err(fault) => {
-                counts.faults[fault as usize] += 1;
-                matches!(fault, Fault::Timeout | Fault::Unsent)
-            }
-        };
-        if is_timed {
-            interval.latency.saturating_record(latency);
-            if self.schedule.is_some() {
-                interval.service.saturating_record(now.saturating_sub(request.sent));
-            }
-        }
-        if self.plan.keep_samples {
-            let (status, bytes_in) = result.unwrap_or((0, 0));
-            let (fault, target) = (result.err(), request.target);
-            interval.samples.push(Sample { at, latency, bytes_in, status, fault, target });
-        }
-    }
-
     /// Timeouts, the end of rests, and whether somebody wants the run to end.
     fn expire(&mut self, now: u64) {
         let timeout = nanoseconds(self.plan.timeout);
@@ -478,18 +451,7 @@ impl<I: Io> Worker<I> {
             }
         }
         self.hand_over();
-    }
-
-    /// The interval is over: whoever adds up gets it, and gives an empty one back later.
-    fn hand_over(&mut self) {
-        let index = self.interval.index + 1;
-        let next = self.recycled.try_recv().unwrap_or_else(|_| Box::new(Interval::new(index)));
-        let mut full = std::mem::replace(&mut self.interval, next);
-        self.interval.index = index;
-        self.interval_end += nanoseconds(self.plan.interval);
-        full.counts.statuses.sort_unstable();
-        // Nobody listens any more only when the whole program ends.
-        let _ = self.messages.send(Message::Interval(full));
+        self.hand_over_phases();
     }
 }
 
