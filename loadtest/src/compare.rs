@@ -210,6 +210,8 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// The metric that decides.
     pub primary: Metric,
+    /// A difference is one of more than this; 0.01 is 1 %.
+    pub margin: f64,
     pub blocks: usize,
     /// The metric that decides, of each run: in each block two of A, of A again and of B.
     pub runs: Vec<[[f64; 2]; ARMS]>,
@@ -250,6 +252,7 @@ pub fn compare(measured: &Blocks, primary: Metric, margin: f64, error: f64) -> O
     Some(Comparison {
         rows,
         primary,
+        margin,
         blocks: blocks.len(),
         runs: blocks
             .iter()

@@ -57,7 +57,9 @@ pub fn verdict(comparison: &Comparison, about: &About) -> String {
     let name = row.metric.name();
     match row.finding {
         Finding::NoDifference => format!(
-            "no difference between {a} and {b} in {name} is beyond the noise ({}, 95 % sure: {})",
+            "no difference of more than {:.1} % between {a} and {b} in {name}, nor beyond the \
+             noise: {} (95 % sure: {})",
+            comparison.margin * 100.0,
             percent(row.ratio.value),
             interval(row.ratio)
         ),
@@ -123,6 +125,7 @@ pub fn document(comparison: &Comparison, about: &About) -> Value {
         "urls": about.urls,
         "how": about.how,
         "blocks": comparison.blocks,
+        "margin": comparison.margin,
         "runs": comparison.runs,
         "primary": comparison.primary.name(),
         "verdict": verdict(comparison, about),
