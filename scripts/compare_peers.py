@@ -12,6 +12,8 @@ import subprocess
 
 ORIGIN = 19100
 ALL = ["relay", "envoy", "nginx", "haproxy"]
+# Programs of loadtest/runtimes: the relay on other people's runtimes.
+RUNTIMES = ["relay-monoio", "relay-glommio", "relay-compio"]
 
 
 @dataclasses.dataclass
@@ -193,3 +195,19 @@ def all_of(work, ours, backend):
         "tidegate": Peer([ours["tidegate"], "-c", our_file, "--concurrency", 1, "--io-backend",
                           backend], None, tidegate, our_file),
     }
+
+
+def runtimes(ours):
+    """The same byte relay on each runtime; monoio and compio with the ring's flags as ours has
+    them, and as they come."""
+    commands = {"io_uring": [ours["relay"], "io_uring"], "epoll": [ours["relay"], "epoll"]}
+    for name in RUNTIMES:
+        short = name.removeprefix("relay-")
+        commands[short] = [ours[name]]
+        if short != "glommio":
+            commands[f"{short}-default"] = [ours[name], "default"]
+    peers = {}
+    for number, (name, (program, *rest)) in enumerate(commands.items()):
+        port = 19250 + number
+        peers[name] = Peer([program, port, ORIGIN, *rest], None, {"plain": port})
+    return peers

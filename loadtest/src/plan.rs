@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidegate_io::backend::Backend;
 
 use crate::engine::tls::Tls;
+use crate::phase::Phase;
 use crate::target::{Origin, Target};
 
 /// One run against one origin.
@@ -28,6 +29,9 @@ pub struct Plan {
     /// A request is a gRPC call: it succeeds by its grpc-status.
     pub grpc: bool,
     pub load: Load,
+    /// Parts of the measured time of an open loop, with rates of their own; `load` has their mean.
+    /// Empty: it is all one.
+    pub phases: Vec<Phase>,
     /// How long requests are sent; `None`: until `requests` of them were.
     pub duration: Option<Duration>,
     /// How many requests are sent at most.
@@ -76,6 +80,9 @@ impl Load {
 impl Plan {
     /// Requests that a run sends in its measured time, where that is known beforehand.
     pub fn planned(&self) -> Option<u64> {
+        if !self.phases.is_empty() {
+            return Some(self.phases.iter().map(Phase::requests).sum::<f64>().ceil() as u64);
+        }
         match (self.load, self.duration) {
             (Load::Open { rate }, Some(duration)) => {
                 let by_time = (rate * duration.as_secs_f64()).ceil() as u64;

@@ -1,11 +1,13 @@
 //! What a server's processes cost: CPU time, memory and context switches, from `/proc`. Children
 //! count, too: the workers of nginx by the process id of their master.
 //!
-//! What it leaves to others: dividing by requests. System calls are not counted: that would need a
-//! tracer, which costs more than what it counts.
+//! What it leaves to others: dividing by requests, and system calls (`system_calls`).
 
 use std::fs;
 use std::path::Path;
+
+/// A process that never rests is read so often, and then taken as it is.
+const READS_MAX: usize = 8;
 
 /// Sums over the processes that are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -19,9 +21,28 @@ pub struct Usage {
 impl Usage {
     /// Of these processes and all that descend from them.
     pub fn read(pids: &[u32]) -> Usage {
+        Usage::of(&family(pids))
+    }
+
+    /// Of these processes only.
+    pub fn of(pids: &[u32]) -> Usage {
         let mut usage = Usage::default();
-        for pid in with_descendants(pids, &parents()) {
+        for pid in pids {
             usage.add(Path::new(&format!("/proc/{pid}")));
+        }
+        usage
+    }
+
+    /// Of these processes, when they rest: what follows the last answer belongs to it. The kernel
+    /// knows the time of a thread that runs only as of its last tick.
+    pub fn at_rest(pids: &[u32]) -> Usage {
+        let mut usage = Usage::of(pids);
+        for _ in 0..READS_MAX {
+            let later = Usage::of(pids);
+            if later.cpu_ns == usage.cpu_ns {
+                return later;
+            }
+            usage = later;
         }
         usage
     }
@@ -74,6 +95,11 @@ fn parents() -> Vec<(u32, u32)> {
         Some((pid, rest.split_whitespace().nth(1)?.parse().ok()?))
     })
     .collect()
+}
+
+/// The processes and all that descend from them.
+pub fn family(pids: &[u32]) -> Vec<u32> {
+    if pids.is_empty() { Vec::new() } else { with_descendants(pids, &parents()) }
 }
 
 fn with_descendants(pids: &[u32], parents: &[(u32, u32)]) -> Vec<u32> {

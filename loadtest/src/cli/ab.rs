@@ -1,28 +1,28 @@
-//! `loadtest ab`: two targets in interleaved pairs, the noise floor first.
+//! `loadtest ab`: two targets in interleaved runs, and the first against itself, until it is
+//! decided whether they differ.
 //!
-//! What it leaves to others: the statistics (`compare`) and the reports.
+//! What it leaves to others: running them in turn (`interleave`), the statistics (`compare`) and
+//! the reports.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
+use tidegate_io::Now;
 
 use super::arguments::LoadArguments;
 use super::run::{print, write};
 use super::{Failure, stop_signal};
-use crate::compare::{Measured, Metric, compare};
-use crate::engine::{self, Unobserved};
-use crate::plan::{Load, Plan};
+use crate::compare::{BLOCKS_MIN, Comparison, ERROR, Looks, Metric, compare, is_decided};
+use crate::interleave::{Interleaved, Side};
+use crate::machine;
+use crate::plan::Load;
 use crate::report::compared::{self, About};
 use crate::units;
-use crate::verdict;
-use crate::watch::Usage;
 
-/// Fewer pairs than this say nothing about their spread.
-const PAIRS_MIN: usize = 5;
+/// Between two lines that say how it goes.
+const SAY: u64 = 2_000_000_000;
 
 #[derive(Parser, Debug)]
 #[command(name = "loadtest ab", about = "Compares two targets, and says whether they differ")]
@@ -33,16 +33,19 @@ pub struct AbArguments {
     /// The second target, NAME=URL.
     #[arg(long, value_name = "NAME=URL")]
     b: String,
-    /// Pairs of runs, A and B; at least 5.
-    #[arg(long, default_value_t = 12)]
-    pairs: usize,
-    /// Pairs of A and A before; as many if nothing is said. With fewer the noise seems larger.
-    #[arg(long, value_name = "N")]
-    floor_pairs: Option<usize>,
-    /// Time of one run.
-    #[arg(short = 'z', long, alias = "duration", default_value = "3s",
+    /// Blocks at most, of six runs each: A, A again and B in random order, and back. It ends before
+    /// when it is decided; each look at the blocks so far has its part of the 5 % that all may err.
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    blocks: usize,
+    /// Time of one run. Short ones fall into the same moment of the machine; p99 needs 500 answers
+    /// in each run, p99.9 needs 5000.
+    #[arg(short = 'z', long, alias = "duration", default_value = "20ms",
           value_parser = units::duration)]
     time: Duration,
+    /// Percent by which B must differ at least. Two processes of one program differ by up to so
+    /// much, by where their memory lies.
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0)]
+    margin: f64,
     /// A server's process, NAME=PID, with all its children; may be repeated.
     #[arg(long, value_name = "NAME=PID")]
     watch_pid: Vec<String>,
@@ -60,30 +63,29 @@ pub struct AbArguments {
     load: LoadArguments,
 }
 
-struct Side {
-    name: String,
-    url: String,
-    pids: Vec<u32>,
-    plan: Plan,
-}
-
 pub fn command(arguments: &AbArguments) -> Result<ExitCode, Failure> {
     let sides = sides(arguments)?;
     let primary = primary(arguments, &sides)?;
-    if arguments.pairs < PAIRS_MIN {
-        return Err(format!("--pairs is at least {PAIRS_MIN}").into());
+    if arguments.blocks < BLOCKS_MIN {
+        return Err(format!("--blocks is at least {BLOCKS_MIN}").into());
     }
-    let floor_pairs = arguments.floor_pairs.unwrap_or(arguments.pairs);
-    let mut runner = Runner { stop: stop_signal(), dropped: 0, reasons: Vec::new() };
-    eprintln!("A/A: {floor_pairs} pairs of {} with itself", sides[0].name);
-    let floor = runner.pairs(&sides[0], &sides[0], floor_pairs)?;
-    eprintln!("A/B: {} pairs", arguments.pairs);
-    let pairs = runner.pairs(&sides[0], &sides[1], arguments.pairs)?;
-    let about = about(arguments, &sides, &runner, [floor.len(), pairs.len()], floor_pairs);
-    let Some(comparison) = compare(&pairs, &floor, primary) else {
-        let reasons = runner.reasons.join("; ");
-        return Err(Failure::Failed(format!("there was no pair to compare: {reasons}")));
+    if !(0.0..=100.0).contains(&arguments.margin) {
+        return Err(format!("--margin {}: 0 to 100 percent", arguments.margin).into());
+    }
+    let before = machine::Cpu::read();
+    let mut runs = Interleaved::new(&sides, &stop_signal()).map_err(Failure::Failed)?;
+    let error = measure(arguments, primary, &mut runs)?;
+    let steal = machine::Cpu::read().steal_since(&before);
+    let margin = arguments.margin / 100.0;
+    let Some(comparison) = compare(&runs.measured, primary, margin, error.unwrap_or(ERROR)) else {
+        let reasons = runs.reasons.join("; ");
+        return Err(Failure::Failed(format!("there was no block to compare: {reasons}")));
     };
+    let mut void = void_reasons(&runs, &comparison, error.is_some());
+    if steal > sides[0].plan.steal_max {
+        void.push(format!("the hypervisor took {:.1} % of the machine's CPU time", steal * 100.0));
+    }
+    let about = about(arguments, &sides, &runs, void);
     print(&compared::text(&comparison, &about));
     if let Some(file) = &arguments.html {
         write(file, compared::html(&comparison, &about).as_bytes())?;
@@ -92,6 +94,55 @@ pub fn command(arguments: &AbArguments) -> Result<ExitCode, Failure> {
         write(file, format!("{:#}\n", compared::document(&comparison, &about)).as_bytes())?;
     }
     Ok(if about.void.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(4) })
+}
+
+/// Runs blocks until it is decided, at most twice as many as are wanted. Says what the last look
+/// may err; nothing when there was no look that could end it.
+fn measure(
+    arguments: &AbArguments,
+    primary: Metric,
+    runs: &mut Interleaved,
+) -> Result<Option<f64>, Failure> {
+    let (looks, margin) = (Looks::new(arguments.blocks), arguments.margin / 100.0);
+    let mut said = Now::read().instant.0;
+    for _ in 0..arguments.blocks * 2 {
+        let before = runs.measured.blocks.len();
+        runs.block().map_err(Failure::Failed)?;
+        if runs.is_stopped() {
+            return Ok(None);
+        }
+        let blocks = runs.measured.blocks.len();
+        let now = Now::read().instant.0;
+        if now.saturating_sub(said) >= SAY {
+            said = now;
+            eprintln!("  {}", compared::progress(&runs.measured, primary, arguments.blocks));
+        }
+        if blocks == before {
+            continue;
+        }
+        if let Some(error) = looks.error(blocks)
+            && (blocks == arguments.blocks || is_decided(&runs.measured, primary, margin, error))
+        {
+            return Ok(Some(error));
+        }
+    }
+    Ok(None)
+}
+
+fn void_reasons(runs: &Interleaved, comparison: &Comparison, is_complete: bool) -> Vec<String> {
+    let mut void = Vec::new();
+    if runs.is_stopped() {
+        void.push("interrupted".to_owned());
+    } else if !is_complete {
+        let reasons = runs.reasons.join("; ");
+        let (good, bad) = (comparison.blocks, runs.dropped);
+        void.push(format!("only {good} of {} blocks were good: {reasons}", good + bad));
+    }
+    if comparison.is_broken {
+        let name = comparison.primary.name();
+        void.push(format!("the first target differs from itself in {name}: not a fair comparison"));
+    }
+    void
 }
 
 fn sides(arguments: &AbArguments) -> Result<[Side; 2], Failure> {
@@ -148,96 +199,27 @@ fn primary(arguments: &AbArguments, sides: &[Side; 2]) -> Result<Metric, Failure
 fn about(
     arguments: &AbArguments,
     sides: &[Side; 2],
-    runner: &Runner,
-    got: [usize; 2],
-    floor_pairs: usize,
+    runs: &Interleaved,
+    void: Vec<String>,
 ) -> About {
     let plan = &sides[0].plan;
     let load = match plan.load {
         Load::Open { rate } => format!("open loop, {rate} requests/s"),
         Load::Closed => "closed loop".to_owned(),
     };
-    let mut void = Vec::new();
-    for (name, got, wanted) in [("A/A", got[0], floor_pairs), ("A/B", got[1], arguments.pairs)] {
-        if got < wanted {
-            let reasons = runner.reasons.join("; ");
-            void.push(format!("only {got} of {wanted} pairs {name} were good: {reasons}"));
-        }
-    }
     About {
         names: [0, 1].map(|i| sides[i].name.clone()),
         urls: [0, 1].map(|i| sides[i].url.clone()),
         how: format!(
-            "{load}, {} threads, {} connections; {} pairs of {}, interleaved; A/A before: {} \
-             pairs; {} void pairs repeated",
+            "{load}, {} threads, {} connections; {} blocks of A, A again and B in random order and \
+             back, {} each; {} void blocks repeated; a difference is one of more than {} %",
             plan.threads,
             plan.connections,
-            got[1],
+            runs.measured.blocks.len(),
             units::go_duration(arguments.time.as_nanos() as u64),
-            got[0],
-            runner.dropped
+            runs.dropped,
+            arguments.margin
         ),
         void,
-    }
-}
-
-struct Runner {
-    stop: Arc<AtomicBool>,
-    /// Pairs with a void run, which do not count.
-    dropped: usize,
-    reasons: Vec<String>,
-}
-
-impl Runner {
-    /// `wanted` good pairs, from at most twice as many.
-    fn pairs(
-        &mut self,
-        a: &Side,
-        b: &Side,
-        wanted: usize,
-    ) -> Result<Vec<(Measured, Measured)>, Failure> {
-        let mut good = Vec::new();
-        for number in 0..wanted * 2 {
-            if good.len() == wanted || self.stop.load(Ordering::Relaxed) {
-                break;
-            }
-            let runs = if number % 2 == 0 {
-                let first = self.run(a)?;
-                (first, self.run(b)?)
-            } else {
-                let first = self.run(b)?;
-                (self.run(a)?, first)
-            };
-            match runs {
-                (Some(a), Some(b)) => good.push((a, b)),
-                _ => self.dropped += 1,
-            }
-        }
-        Ok(good)
-    }
-
-    /// One run; `None` when it is void.
-    fn run(&mut self, side: &Side) -> Result<Option<Measured>, Failure> {
-        let before = Usage::read(&side.pids);
-        let outcome =
-            engine::run(side.plan.clone(), &self.stop, &mut Unobserved).map_err(Failure::Failed)?;
-        let after = Usage::read(&side.pids);
-        let reasons = verdict::void_reasons(&outcome);
-        let rate = outcome.answers_per_second();
-        let mean = units::wrk_time(outcome.total.latency.mean());
-        eprintln!("  {:<16} {rate:9.0}/s  mean {mean}  {}", side.name, reasons.join("; "));
-        for reason in &reasons {
-            let reason = format!("{}: {reason}", side.name);
-            // One example of each is enough: those that follow differ in their figures.
-            let kind = reason.split(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
-            if !self.reasons.iter().any(|known| known.starts_with(kind)) {
-                self.reasons.push(reason);
-            }
-        }
-        if !reasons.is_empty() || outcome.interrupted {
-            return Ok(None);
-        }
-        let watched = (!side.pids.is_empty()).then_some((before, after));
-        Ok(Some(Measured::of(&outcome, watched)))
     }
 }

@@ -13,7 +13,7 @@
 //!
 //! `--duration`, `--body`, `--threads`, `--timeout` and `--content-type` are never ambiguous.
 //!
-//! What it leaves to others: running.
+//! What it leaves to others: options of one command only.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,11 +23,10 @@ use clap::Parser;
 use tidegate_io::backend::Backend;
 
 use super::Failure;
-use crate::engine::tls::Tls;
+use crate::engine::tls::{Tls, Trust};
 use crate::plan::{Expectation, Load, Plan};
 use crate::target::{Parts, Target, Url, header};
 use crate::units;
-use crate::verdict::Condition;
 
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +88,12 @@ pub struct LoadArguments {
     /// TLS: authorities to trust instead of the system's, PEM.
     #[arg(long, value_name = "FILE")]
     pub cacert: Option<PathBuf>,
+    /// TLS: the client's certificate, with those that vouch for it, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// TLS: the key of the client's certificate, PEM; without it the file of --cert has it, too.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
     /// Unary gRPC calls: POST over HTTP/2, the body is one message, success is grpc-status 0.
     #[arg(long)]
     pub grpc: bool,
@@ -116,61 +121,6 @@ pub struct LoadArguments {
     /// CPUs to pin the threads to: 2,3.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub cpus: Vec<usize>,
-}
-
-/// What `loadtest URL` takes.
-#[derive(Parser, Debug)]
-#[command(name = "loadtest", version, after_help = super::COMMANDS)]
-#[command(
-    about = "Measures an HTTP server's latency and throughput, and says when not to believe it"
-)]
-pub struct RunArguments {
-    /// http://host:port/path
-    pub url: String,
-    #[command(flatten)]
-    pub load: LoadArguments,
-    /// wrk's duration: 30, 30s, 2m; or oha's body, where it is no duration or -z or -n is given.
-    #[arg(short = 'd', value_name = "TIME|BODY")]
-    pub d: Option<String>,
-    /// How long requests are sent [10s].
-    #[arg(short = 'z', long, value_name = "TIME", value_parser = units::duration)]
-    pub duration: Option<Duration>,
-    /// How many requests are sent.
-    #[arg(short = 'n', long, value_name = "N", value_parser = units::count)]
-    pub requests: Option<u64>,
-    /// wrk2's distribution and percentile spectrum.
-    #[arg(short = 'L', long)]
-    pub latency: bool,
-    /// The same from the actual send time.
-    #[arg(short = 'U', long = "u_latency")]
-    pub u_latency: bool,
-    /// No live view.
-    #[arg(long)]
-    pub no_tui: bool,
-    /// Nothing but the report.
-    #[arg(long)]
-    pub quiet: bool,
-    /// Form of the report: text, json, csv (a line per request) or quiet.
-    #[arg(long, value_name = "FORM", default_value = "text",
-          value_parser = ["text", "json", "csv", "quiet"])]
-    pub output_format: String,
-    /// The report goes to a file.
-    #[arg(short = 'o', long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    pub files: FileArguments,
-    /// A condition like p99.9<2ms, errors<0.01%, rate>9k; exit status 4 when it fails.
-    #[arg(long, value_name = "CONDITION")]
-    pub threshold: Vec<Condition>,
-    /// A server's process, with all its children; may be repeated.
-    #[arg(long, value_name = "PID")]
-    pub watch_pid: Vec<u32>,
-    /// oha's: taken and always so here.
-    #[arg(long, short = 'w', alias = "wait-ongoing-requests-after-deadline", hide = true)]
-    pub latency_correction: bool,
-    /// wrk's script: not supported.
-    #[arg(short = 's', long, hide = true)]
-    pub script: Option<String>,
 }
 
 /// Files that a run leaves.
@@ -280,7 +230,13 @@ impl LoadArguments {
             return Ok(None);
         }
         let is_http2 = self.http2()?.is_some();
-        Tls::new(&url.host, self.cacert.as_deref(), self.insecure, is_http2).map(Some)
+        let trust = match self.insecure {
+            true => Trust::Anybody,
+            false => Trust::Authorities(self.cacert.as_deref()),
+        };
+        let key = self.key.as_deref().or(self.cert.as_deref());
+        let identity = self.cert.as_deref().zip(key);
+        Tls::new(&url.host, trust, identity, is_http2).map(Some)
     }
 
     /// Streams of each connection, where it is HTTP/2.
@@ -350,6 +306,7 @@ impl LoadArguments {
             http2: self.http2()?,
             grpc: self.grpc,
             load,
+            phases: Vec::new(),
             duration,
             requests,
             warm_up: self.warm_up,
@@ -366,107 +323,5 @@ impl LoadArguments {
             backend: self.io_backend,
             cpus: self.cpus.clone(),
         })
-    }
-}
-
-impl RunArguments {
-    /// The run that the options ask for.
-    pub fn plan(&self) -> Result<Plan, Failure> {
-        if self.script.is_some() {
-            return Err(
-                "wrk's Lua scripts are not supported; -m, -H and -D change the request, and \
-                        `loadtest attack -targets` sends several"
-                    .to_owned()
-                    .into(),
-            );
-        }
-        let (duration, body) = self.meaning_of_d()?;
-        let mut plan = self.load.plan(&self.url, body, duration, self.requests)?;
-        plan.keep_samples = self.output_format == "csv";
-        Ok(plan)
-    }
-
-    /// wrk's duration, or oha's body.
-    fn meaning_of_d(&self) -> Result<(Option<Duration>, Option<&str>), String> {
-        let Some(d) = self.d.as_deref() else { return Ok((self.duration, None)) };
-        let is_bounded = self.duration.is_some() || self.requests.is_some();
-        match units::duration(d) {
-            Ok(duration) if !is_bounded => Ok((Some(duration), None)),
-            Ok(_) if units::is_duration_with_unit(d) => {
-                Err(format!("-d {d}: a body (oha) or a duration (wrk)? Say --body or --duration"))
-            }
-            _ => Ok((self.duration, Some(d))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Plan, String> {
-        let words = line.split_whitespace();
-        let run = RunArguments::try_parse_from(super::super::fingers(
-            std::iter::once("loadtest").chain(words).map(Into::into).collect(),
-        ))
-        .map_err(|error| error.to_string())?;
-        run.plan().map_err(|failure| failure.to_string())
-    }
-
-    #[test]
-    fn wrk2s_line() {
-        let plan =
-            parse("-t2 -c100 -d30s -R2000 --latency http://127.0.0.1:80/index.html").unwrap();
-        assert_eq!((plan.threads, plan.connections), (2, 100));
-        assert_eq!(plan.duration, Some(Duration::from_secs(30)));
-        assert_eq!(plan.load, Load::Open { rate: 2000.0 });
-        assert_eq!(plan.planned(), Some(60_000));
-        let plan = parse("-t 2 -c 1k -d 1m -T 3s http://127.0.0.1/").unwrap();
-        assert_eq!((plan.connections, plan.timeout), (1000, Duration::from_secs(3)));
-        assert_eq!(plan.load, Load::Closed);
-    }
-
-    #[test]
-    fn ohas_line() {
-        let plan = parse(
-            "-n 200 -c 8 -q 1k -m post -d hello -T text/plain -t 5s --no-tui http://127.0.0.1/",
-        )
-        .unwrap();
-        assert_eq!((plan.requests, plan.duration), (Some(200), None));
-        assert_eq!((plan.timeout, plan.threads), (Duration::from_secs(5), 1));
-        let wire = String::from_utf8(plan.targets[0].wire.clone()).unwrap();
-        assert!(wire.starts_with("POST / ") && wire.ends_with("\r\n\r\nhello"), "{wire}");
-        assert!(wire.contains("content-type: text/plain\r\n"), "{wire}");
-        let plan = parse("-z 3s -d 17 http://127.0.0.1/").unwrap();
-        assert!(plan.targets[0].wire.ends_with(b"\r\n\r\n17"));
-    }
-
-    #[test]
-    fn vegetas_rate_and_synonyms() {
-        for rate in ["-rate 500/1s", "-rate=500", "--rate=0.5k", "-q 500", "-R500", "--qps 500"] {
-            let plan = parse(&format!("{rate} -d 1s http://127.0.0.1/")).unwrap();
-            assert_eq!(plan.load, Load::Open { rate: 500.0 }, "{rate}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused_with_what_to_say() {
-        let cases = [
-            ("-z 3s -d 30s http://127.0.0.1/", "--body or --duration"),
-            ("-t x http://127.0.0.1/", "threads (wrk)"),
-            ("-T x http://127.0.0.1/", "content type"),
-            ("-c 1 -t 2 http://127.0.0.1/", "at least as many"),
-            ("-c 0 http://127.0.0.1/", "at least 1"),
-            ("-s x.lua http://127.0.0.1/", "attack -targets"),
-            ("--http2 --disable-keepalive http://127.0.0.1/", "HTTP/2"),
-            ("-p 4 http://127.0.0.1/", "--http2"),
-            ("--body a -D b http://127.0.0.1/", "twice"),
-            ("--cacert nowhere.pem https://127.0.0.1/", "nowhere.pem"),
-            ("ftp://127.0.0.1/", "http or https"),
-        ];
-        for (line, expected) in cases {
-            let error = parse(line).unwrap_err();
-            assert!(error.contains(expected), "{line}: {error}");
-        }
     }
 }

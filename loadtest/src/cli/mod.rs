@@ -11,6 +11,7 @@ mod diff;
 mod find_max;
 mod origin;
 mod run;
+mod run_arguments;
 mod vegeta;
 mod xds;
 

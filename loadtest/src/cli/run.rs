@@ -6,16 +6,18 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::arguments::{FileArguments, RunArguments};
+use super::arguments::FileArguments;
+use super::run_arguments::RunArguments;
 use super::{Both, Failure, stop_signal};
 use crate::engine::interval::Sample;
 use crate::engine::{self, Observer, Outcome};
 use crate::plan::Plan;
 use crate::report::text::Detail;
 use crate::report::{csv, hgrm, hlog, html, json, text};
+use crate::system_calls::SystemCalls;
 use crate::verdict::{self, Judged};
 use crate::view::{Style, View};
-use crate::watch::Usage;
+use crate::watch::{Usage, family};
 
 /// Exit status when a threshold failed.
 const THRESHOLD_FAILED: u8 = 4;
@@ -31,11 +33,14 @@ pub fn command(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     let mut view = View::new(style);
     let mut rows = Rows::default();
     let mut observer = Both(&mut view, &mut rows);
+    let counter =
+        arguments.watch_system_calls.then(|| SystemCalls::begin(&family(&arguments.watch_pid)));
     let before = Usage::read(&arguments.watch_pid);
     let mut outcome = engine::run(plan, &stop_signal(), &mut observer).map_err(Failure::Failed)?;
     if !arguments.watch_pid.is_empty() {
         outcome.server = Some(Usage::read(&arguments.watch_pid).since(&before));
     }
+    outcome.system_calls = counter.map(|counter| counter.and_then(SystemCalls::end));
     if let Some(warning) = &outcome.backend_warning {
         eprintln!("loadtest: {warning}");
     }

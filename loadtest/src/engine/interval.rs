@@ -150,6 +150,15 @@ impl Interval {
         self.samples.clear();
     }
 
+    /// A request was sent, so many nanoseconds late where that is known.
+    pub fn add_sent(&mut self, body_bytes: u64, lateness: Option<u64>) {
+        self.counts.sent += 1;
+        self.counts.body_out += body_bytes;
+        if let Some(lateness) = lateness {
+            self.lateness.saturating_record(lateness);
+        }
+    }
+
     /// Adds another one. The samples are not added: they go to logs.
     pub fn add(&mut self, other: &Interval) {
         let pairs = [

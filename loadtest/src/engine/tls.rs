@@ -16,7 +16,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tidegate_io::{
     Buffer, Completion, ConnectOptions, Errno, Io, Now, Outcome, Output, Socket, Token,
 };
@@ -35,27 +35,61 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// For a host, with the authorities of a file or of the system, or with any certificate.
+    /// For a host, as a client that is nobody, or has the certificate and key of two files.
     pub fn new(
         host: &str,
-        authorities: Option<&Path>,
-        is_insecure: bool,
+        trust: Trust<'_>,
+        identity: Option<(&Path, &Path)>,
         is_http2: bool,
     ) -> Result<Tls, String> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| format!("`{host}` is no name that a certificate can have"))?;
         let builder = ClientConfig::builder();
-        let mut config = if is_insecure {
-            let provider = Arc::clone(builder.crypto_provider());
-            let verifier = Arc::new(AnyCertificate(provider));
-            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-        } else {
-            builder.with_root_certificates(roots(authorities)?).with_no_client_auth()
+        let builder = match trust {
+            Trust::Anybody => {
+                let provider = Arc::clone(builder.crypto_provider());
+                let verifier = Arc::new(AnyCertificate(provider));
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Trust::Authorities(file) => builder.with_root_certificates(roots(file)?),
+        };
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let (chain, key_of_chain) = identity_of(certificate, key)?;
+                builder.with_client_auth_cert(chain, key_of_chain).map_err(|error| {
+                    format!("{} and {}: {error}", certificate.display(), key.display())
+                })?
+            }
         };
         let protocol: &[u8] = if is_http2 { b"h2" } else { b"http/1.1" };
         config.alpn_protocols = vec![protocol.to_vec()];
         Ok(Tls { config: Arc::new(config), name })
     }
+}
+
+/// Whose certificates will do.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// Those of the authorities in a file, or of the system's.
+    Authorities(Option<&'a Path>),
+    Anybody,
+}
+
+/// A client's certificate with those that vouch for it, and its key.
+fn identity_of(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let wrong = |file: &Path, error: String| format!("{}: {error}", file.display());
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(wrong(certificate, "no certificate in it".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+    Ok((chain, key))
 }
 
 fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::html::{page, spectrum};
 use super::svg::{Axis, Mark, Plot, Scale, Series, Unit, escape};
-use crate::compare::{Comparison, Finding, Row};
+use crate::compare::{Blocks, Comparison, Finding, Metric, Row, ratio};
 use crate::stats::Estimate;
 
 /// What is known besides the figures.
@@ -38,6 +38,13 @@ fn interval(estimate: Estimate) -> String {
     format!("{} to {}", percent(estimate.low), percent(estimate.high))
 }
 
+/// How it goes.
+pub fn progress(measured: &Blocks, primary: Metric, most: usize) -> String {
+    let so_far = ratio(measured, primary)
+        .map_or(String::new(), |e| format!(": {} in {}", percent(e), primary.name()));
+    format!("{} of at most {most} blocks{so_far}", measured.blocks.len())
+}
+
 /// The sentence that a comparison comes to.
 pub fn verdict(comparison: &Comparison, about: &About) -> String {
     if !about.void.is_empty() {
@@ -50,7 +57,9 @@ pub fn verdict(comparison: &Comparison, about: &About) -> String {
     let name = row.metric.name();
     match row.finding {
         Finding::NoDifference => format!(
-            "no difference between {a} and {b} in {name} is beyond the noise ({}, 95 % sure: {})",
+            "no difference of more than {:.1} % between {a} and {b} in {name}, nor beyond the \
+             noise: {} (95 % sure: {})",
+            comparison.margin * 100.0,
             percent(row.ratio.value),
             interval(row.ratio)
         ),
@@ -115,8 +124,9 @@ pub fn document(comparison: &Comparison, about: &About) -> Value {
         "names": about.names,
         "urls": about.urls,
         "how": about.how,
-        "pairs": comparison.pairs,
-        "floorPairs": comparison.floor_pairs,
+        "blocks": comparison.blocks,
+        "margin": comparison.margin,
+        "runs": comparison.runs,
         "primary": comparison.primary.name(),
         "verdict": verdict(comparison, about),
         "void": about.void,
@@ -154,7 +164,7 @@ pub fn html(comparison: &Comparison, about: &About) -> String {
     let [all_a, all_b] = &comparison.latencies;
     body.push_str(&spectrum(&[(a, 1, all_a), (b, 2, all_b)]).svg());
     body.push_str(
-        "<h2>Difference by percentile</h2>\n<p class=\"dim\">B / A - 1 of each pair: median and \
+        "<h2>Difference by percentile</h2>\n<p class=\"dim\">B / A - 1 of each block: middle and \
          95 % interval. Grey: A against itself.</p>\n",
     );
     body.push_str(&differences(comparison, about).svg());

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 
 use super::svg::{Axis, Mark, Plot, Series, Unit, escape};
-use super::{hgrm, text};
+use super::{hgrm, phases, text};
 use crate::engine::Outcome;
 use crate::engine::interval::{FAULTS, Slice};
 use crate::units::{wrk_bytes, wrk_time};
@@ -51,6 +51,7 @@ pub fn report(outcome: &Outcome, judged: &[Judged]) -> String {
     body.push_str(&latency_over_time(outcome).svg());
     let _ = writeln!(body, "<h2>Answers per second</h2>");
     body.push_str(&rate_over_time(outcome).svg());
+    body.push_str(&phases::html(outcome));
     body.push_str(&tables(outcome));
     page(&format!("loadtest {}", outcome.plan.url), &body)
 }
@@ -217,7 +218,8 @@ fn rate_over_time(outcome: &Outcome) -> Plot {
         x: time_axis(outcome),
         y: Axis::linear("per second", Unit::Plain, max),
         series,
-        rule: outcome.plan.load.rate(),
+        // A rate that changes is no line.
+        rule: outcome.plan.load.rate().filter(|_| outcome.plan.phases.is_empty()),
     }
 }
 

@@ -125,7 +125,7 @@ fn errors(outcome: &Outcome) -> Value {
 }
 
 /// Microseconds at the quantiles that matter.
-fn microseconds(histogram: &Histogram<u64>) -> Value {
+pub fn microseconds(histogram: &Histogram<u64>) -> Value {
     if histogram.is_empty() {
         return Value::Null;
     }
@@ -181,7 +181,11 @@ fn ours(outcome: &Outcome, judged: &[Judged]) -> Value {
             "contextSwitchesPerRequest": outcome.per_answer(server.context_switches),
             "residentBytes": server.resident_bytes,
             "processes": server.processes,
+            "systemCallsPerRequest": outcome.system_calls.as_ref().and_then(|count| {
+                count.as_ref().ok().map(|count| outcome.per_answer(*count))
+            }),
         })),
+        "phases": super::phases::document(outcome),
         "thresholds": thresholds,
         "void": verdict::void_reasons(outcome),
         "intervalSeconds": plan.interval.as_secs_f64(),

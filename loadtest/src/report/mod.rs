@@ -9,5 +9,6 @@ pub mod hgrm;
 pub mod hlog;
 pub mod html;
 pub mod json;
+pub mod phases;
 pub mod svg;
 pub mod text;

@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use super::hgrm;
+use super::{hgrm, phases};
 use crate::engine::Outcome;
 use crate::engine::interval::FAULTS;
+use crate::phase::Phase;
 use crate::plan::{Load, Plan};
 use crate::units::{wrk_bytes, wrk_number, wrk_time};
 use crate::verdict::{self, Judged};
@@ -34,6 +35,14 @@ pub fn header(plan: &Plan) -> String {
         None => text.push('\n'),
     }
     match plan.load {
+        Load::Open { .. } if !plan.phases.is_empty() => {
+            let phases: Vec<String> = plan.phases.iter().map(Phase::to_string).collect();
+            let _ = writeln!(
+                text,
+                "  open loop, {}: latency is from the intended send time",
+                phases.join(", ")
+            );
+        }
         Load::Open { rate } => {
             let _ = writeln!(
                 text,
@@ -76,6 +85,7 @@ pub fn summary(outcome: &Outcome, detail: Detail, judged: &[Judged]) -> String {
         text.push_str(&hgrm::spectrum(&total.service));
         text.push_str("----------------------------------------------------------\n");
     }
+    text.push_str(&phases::text(outcome));
     let seconds = outcome.elapsed.as_secs_f64().max(1e-9);
     let counts = &total.counts;
     let _ = writeln!(
@@ -92,6 +102,13 @@ pub fn summary(outcome: &Outcome, detail: Detail, judged: &[Judged]) -> String {
     text.push_str(&generator(outcome));
     if let Some(server) = &outcome.server {
         let _ = writeln!(text, "Server:       {}", server_line(outcome, server));
+    }
+    if let Some(system_calls) = &outcome.system_calls {
+        let line = match system_calls {
+            Ok(count) => format!("{:.3} per request", outcome.per_answer(*count)),
+            Err(why) => format!("not available: {why}"),
+        };
+        let _ = writeln!(text, "System calls: {line}");
     }
     for judged in judged {
         let word = if judged.holds { "ok" } else { "FAILED" };

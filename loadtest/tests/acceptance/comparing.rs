@@ -25,7 +25,7 @@ fn a_slower_target_is_called_slower_with_what_its_process_costs() {
     let slow = format!("slow={}", origin.url("t=6ms"));
     let watch = format!("slow={}", origin.pid());
     let arguments = [
-        &["ab", "--a", &quick, "--b", &slow, "--pairs", "5", "-z", "120ms", "-R", "400"][..],
+        &["ab", "--a", &quick, "--b", &slow, "--blocks", "8", "-z", "60ms", "-R", "400"][..],
         &["-c", "8", "--metric", "p50", "--watch-pid", &watch, "--json", &json, "--html", &html],
         &PATIENT,
     ]
@@ -43,6 +43,39 @@ fn a_slower_target_is_called_slower_with_what_its_process_costs() {
 }
 
 #[test]
+fn a_target_against_itself_is_no_different() {
+    let origin = Origin::start(&[]);
+    let url = origin.url("t=2ms");
+    let folder = folder("aa");
+    let json = folder.join("aa.json").to_string_lossy().into_owned();
+    // So wide a margin that a busy machine decides, too.
+    let arguments = [
+        &["ab", "--a", &url, "--b", &url, "--blocks", "32", "-z", "40ms", "-R", "500", "-c", "8"],
+        &["--metric", "p50", "--margin", "40", "--json", &json][..],
+        &PATIENT,
+    ]
+    .concat();
+    let text = stdout(&loadtest(&arguments));
+    assert!(text.contains("no difference of more than 40.0 % between a and b in p50"), "{text}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let blocks = report["blocks"].as_u64().unwrap();
+    assert!((8..=32).contains(&blocks), "{report}");
+    let runs = report["runs"].as_array().unwrap();
+    assert_eq!((runs.len() as u64, runs[0].as_array().unwrap().len()), (blocks, 3));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn nobody_there_is_said_at_once() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let output = loadtest(&["ab", "--a", &url, "--b", &url]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("no connection to it"), "{text}");
+}
+
+#[test]
 fn runs_that_are_void_have_no_verdict() {
     let origin = Origin::start(&[]);
     let target = format!("x={}", origin.url);
@@ -52,8 +85,8 @@ fn runs_that_are_void_have_no_verdict() {
         &target,
         "--b",
         &target,
-        "--pairs",
-        "5",
+        "--blocks",
+        "8",
         "-z",
         "20ms",
         "-R",

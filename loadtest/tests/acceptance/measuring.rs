@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::{Origin, json, scripted};
+use crate::common::{Origin, json, loadtest, scripted, stdout};
 use serde_json::Value;
 
 fn us(report: &Value, quantile: &str) -> f64 {
@@ -187,4 +187,77 @@ fn methods_fields_and_bodies_arrive() {
         (count(&report, "succeeded"), &report["summary"]["totalData"]),
         (3, &Value::from(21))
     );
+}
+
+#[test]
+fn phases_have_their_rates_and_their_own_figures() {
+    let origin = Origin::start(&[]);
+    let arguments = [
+        &["--phase", "low=300ms@100", "--phase", "ramp=600ms@100..500"][..],
+        &["--phase", "pause=100ms@0", "--phase", "high=300ms@500"],
+        &["-c", "16", "--lateness-max", "1s", "--steal-max", "100", &origin.url],
+    ]
+    .concat();
+    let (report, _) = json(&arguments);
+    let phases = report["loadtest"]["phases"].as_array().unwrap();
+    let sent: Vec<u64> = phases.iter().map(|phase| phase["sent"].as_u64().unwrap()).collect();
+    assert_eq!(sent, [30, 180, 0, 150], "{report}");
+    assert_eq!(report["loadtest"]["succeeded"], 360, "{report}");
+    assert_eq!(
+        (phases[1]["name"].as_str(), phases[1]["rateTo"].as_f64()),
+        (Some("ramp"), Some(500.0))
+    );
+    assert!(phases[2]["latencyMicroseconds"].is_null(), "{report}");
+    let text = stdout(&loadtest(&[&arguments[..], &["--no-tui"]].concat()));
+    let line = text.lines().find(|line| line.trim_start().starts_with("ramp")).unwrap();
+    assert!(line.contains("100/s to 500/s") && line.contains("300.0"), "{text}");
+    for wrong in [&["-R", "5"][..], &["-z", "1s"], &["--phase", "low=1s@1"]] {
+        let output = loadtest(&[&arguments[..], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_stall_is_in_the_phase_whose_requests_it_met() {
+    let origin = Origin::start(&[]);
+    // The second phase asks for what takes longer than the phase itself.
+    let (report, _) = json(&[
+        "--phase",
+        "one=200ms@50",
+        "--phase",
+        "two=200ms@50",
+        "-c",
+        "32",
+        "--steal-max",
+        "100",
+        &origin.url("t=300ms"),
+    ]);
+    for phase in report["loadtest"]["phases"].as_array().unwrap() {
+        assert_eq!((phase["sent"].as_u64(), phase["succeeded"].as_u64()), (Some(10), Some(10)));
+        assert!(phase["latencyMicroseconds"]["p50"].as_f64().unwrap() >= 290_000.0, "{report}");
+    }
+}
+
+#[test]
+fn system_calls_are_counted_or_it_is_said_why_not() {
+    let origin = Origin::start(&[]);
+    let pid = origin.pid();
+    let output = loadtest(&[
+        "-n",
+        "300",
+        "-c",
+        "1",
+        "--no-tui",
+        "--watch-pid",
+        &pid,
+        "--watch-system-calls",
+        &origin.url,
+    ]);
+    let text = stdout(&output);
+    let line = text.lines().find_map(|line| line.strip_prefix("System calls: ")).unwrap();
+    match line.strip_suffix(" per request") {
+        // Each request makes the origin wait and answer.
+        Some(count) => assert!((0.9..20.0).contains(&count.parse::<f64>().unwrap()), "{text}"),
+        None => assert!(line.starts_with("not available: perf: "), "{text}"),
+    }
 }

@@ -6,21 +6,36 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use rustls::{ServerConfig, ServerConnection, Stream};
-use rustls_pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::common::{json, loadtest};
 use crate::http2::{Answer, serve};
 
 /// A server for `localhost`, and its certificate as PEM.
 fn server(protocol: &'static [u8]) -> (SocketAddr, String) {
+    server_for(protocol, None)
+}
+
+/// The same; where a client's certificate is given, for this client only.
+fn server_for(
+    protocol: &'static [u8],
+    client: Option<CertificateDer<'static>>,
+) -> (SocketAddr, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
+    let builder = match client {
+        None => ServerConfig::builder().with_no_client_auth(),
+        Some(certificate) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate).unwrap();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+            ServerConfig::builder().with_client_cert_verifier(verifier)
+        }
+    };
+    let mut config = builder.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
     config.alpn_protocols = vec![protocol.to_vec()];
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -87,4 +102,32 @@ fn a_certificate_that_nobody_vouches_for() {
     assert_eq!(report["loadtest"]["succeeded"], 3, "{report}");
     let (report, _) = json(&["-n", "6", "-c", "2", "--insecure", "--disable-keepalive", &url]);
     assert_eq!(report["loadtest"]["connects"], 6, "{report}");
+}
+
+#[test]
+fn a_client_with_a_certificate() {
+    let made = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+    let (address, _) = server_for(b"http/1.1", Some(made.cert.der().clone()));
+    let folder = std::env::temp_dir().join(format!("loadtest-client-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, text: String| {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_string_lossy().into_owned()
+    };
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let both = file("both.pem", format!("{certificate}{key}"));
+    let (certificate, key) = (file("client.pem", certificate), file("client.key", key));
+    let url = format!("https://localhost:{}/", address.port());
+    for identity in [&["--cert", &certificate, "--key", &key][..], &["--cert", &both]] {
+        let arguments = [&["-n", "6", "-c", "2", "--insecure"], identity, &[&url]].concat();
+        let (report, _) = json(&arguments);
+        assert_eq!(report["loadtest"]["succeeded"], 6, "{report}");
+    }
+    let (report, _) = json(&["-n", "6", "-c", "2", "--insecure", &url]);
+    assert_eq!(report["loadtest"]["succeeded"], 0, "{report}");
+    let wrong = loadtest(&["-n", "6", "--insecure", "--cert", &key, &url]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8(wrong.stderr).unwrap().contains("no certificate in it"));
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -7,6 +7,7 @@
 //! What it leaves to others: adding up workers, and judging the run.
 
 mod http2;
+mod recording;
 mod sending;
 
 use std::collections::VecDeque;
@@ -20,11 +21,13 @@ use tidegate_http::ResponseHead;
 use tidegate_http::h1::Event;
 use tidegate_io::{Buffer, Completion, Io, Now, Outcome};
 
-use super::interval::{Fault, Interval, Sample};
+use super::crew::Assignment;
+use super::interval::{Fault, Interval};
 use super::schedule::Schedule;
 use super::slot::{Request, Slot, State};
 use super::spin::Spin;
-use super::{Assignment, Message, Shared};
+use super::{Message, Shared};
+use crate::phase::Phase;
 use crate::plan::{Load, Plan};
 use http2::Link;
 
@@ -68,6 +71,8 @@ pub struct Worker<I: Io> {
     is_warming_up: bool,
     interval: Box<Interval>,
     interval_end: u64,
+    /// What each phase came to, by when its requests were due, and when it ends.
+    phases: Vec<(u64, Interval)>,
     next_tick: u64,
     tick: u64,
     spin: Spin,
@@ -103,6 +108,7 @@ impl<I: Io> Worker<I> {
             is_warming_up: true,
             interval: Box::new(Interval::new(0)),
             interval_end: u64::MAX,
+            phases: Vec::new(),
             next_tick: 0,
             tick: if places > MANY { TICK_OF_MANY } else { TICK },
             spin: Spin::new(),
@@ -148,20 +154,18 @@ impl<I: Io> Worker<I> {
         Ok(self.links.iter().filter(|link| link.is_open()).count())
     }
 
-    /// Waits for the common start, then sends until the end and waits for what is in flight.
-    pub fn run(&mut self, number: usize) -> io::Result<()> {
+    /// Waits for the common start, then sends until the end and waits for what is in flight. Says
+    /// when it was over.
+    pub fn run(&mut self, plan: Arc<Plan>, start: u64, number: usize) -> io::Result<u64> {
         let mut completions = Vec::new();
-        let mut start = 0;
-        while start == 0 {
-            self.turn(Duration::from_millis(1), &mut completions)?;
-            self.flush_links();
-            start = self.shared.start.load(Ordering::Acquire);
-        }
-        self.begin(start, number);
-        let mut now = self.io.now().instant.0;
+        self.plan = plan;
+        // What came since the last run, and until the start.
+        let mut now = self.turn(Duration::ZERO, &mut completions)?;
         while now < start {
+            self.flush_links();
             now = self.turn(Duration::from_nanos(start - now), &mut completions)?;
         }
+        self.begin(start, number);
         while !self.is_done(now) {
             now = self.pass(&mut completions)?;
             if self.is_warming_up && now >= self.measured_from {
@@ -179,19 +183,33 @@ impl<I: Io> Worker<I> {
             self.dispatch(now);
         }
         self.finish(now);
-        Ok(())
+        Ok(now)
     }
 
     fn begin(&mut self, start: u64, number: usize) {
         let plan = Arc::clone(&self.plan);
+        self.interval.clear();
+        self.interval.index = 0;
+        self.sending_is_over = false;
+        self.is_warming_up = true;
+        self.schedule = None;
+        self.next_tick = 0;
         let warm_up = nanoseconds(plan.warm_up);
         self.measured_from = start + warm_up;
         self.interval_end = self.measured_from + nanoseconds(plan.interval);
         self.end = plan.duration.map_or(u64::MAX, |d| self.measured_from + nanoseconds(d));
+        self.begin_phases();
         if let Load::Open { rate } = plan.load {
-            let sent_before = (rate * plan.warm_up.as_secs_f64()).ceil() as u64;
-            let total = plan.planned().map_or(u64::MAX, |planned| planned + sent_before);
-            self.schedule = Some(Schedule::new(start, rate, number, plan.threads, total));
+            let of = |duration, from, to| Phase { name: String::new(), duration, from, to };
+            let first = plan.phases.first().map_or(rate, |phase| phase.from);
+            let before = of(plan.warm_up, first, first);
+            let total = plan.planned().unwrap_or(u64::MAX >> 1) + before.requests().ceil() as u64;
+            let mut phases = if warm_up > 0 { vec![before] } else { Vec::new() };
+            match plan.phases.is_empty() {
+                true => phases.push(of(Duration::from_secs(1), rate, rate)),
+                false => phases.extend_from_slice(&plan.phases),
+            }
+            self.schedule = Some(Schedule::new(start, &phases, number, plan.threads, total));
         }
     }
 
@@ -366,46 +384,6 @@ impl<I: Io> Worker<I> {
         }
     }
 
-    /// Where the latency of a request begins.
-    fn origin_of(&self, request: &Request) -> u64 {
-        if self.schedule.is_some() { request.intended } else { request.sent }
-    }
-
-    fn record(&mut self, request: Request, now: u64, result: Result<(u16, u64), Fault>) {
-        let at = self.origin_of(&request);
-        if at < self.measured_from {
-            return;
-        }
-        let latency = now.saturating_sub(at);
-        let interval = &mut *self.interval;
-        let counts = &mut interval.counts;
-        let is_timed = match result {
-            Ok((status, body_in)) => {
-                counts.status(status, 1);
-                counts.body_in += body_in;
-                let succeeded = self.plan.expect.allows(status);
-                counts.succeeded += u64::from(succeeded);
-                counts.unexpected += u64::from(!succeeded);
-                succeeded
-            }
-            Err(fault) => {
-                counts.faults[fault as usize] += 1;
-                matches!(fault, Fault::Timeout | Fault::Unsent)
-            }
-        };
-        if is_timed {
-            interval.latency.saturating_record(latency);
-            if self.schedule.is_some() {
-                interval.service.saturating_record(now.saturating_sub(request.sent));
-            }
-        }
-        if self.plan.keep_samples {
-            let (status, bytes_in) = result.unwrap_or((0, 0));
-            let (fault, target) = (result.err(), request.target);
-            interval.samples.push(Sample { at, latency, bytes_in, status, fault, target });
-        }
-    }
-
     /// Timeouts, the end of rests, and whether somebody wants the run to end.
     fn expire(&mut self, now: u64) {
         let timeout = nanoseconds(self.plan.timeout);
@@ -473,18 +451,7 @@ impl<I: Io> Worker<I> {
             }
         }
         self.hand_over();
-    }
-
-    /// The interval is over: whoever adds up gets it, and gives an empty one back later.
-    fn hand_over(&mut self) {
-        let index = self.interval.index + 1;
-        let next = self.recycled.try_recv().unwrap_or_else(|_| Box::new(Interval::new(index)));
-        let mut full = std::mem::replace(&mut self.interval, next);
-        self.interval.index = index;
-        self.interval_end += nanoseconds(self.plan.interval);
-        full.counts.statuses.sort_unstable();
-        // Nobody listens any more only when the whole program ends.
-        let _ = self.messages.send(Message::Interval(full));
+        self.hand_over_phases();
     }
 }
 

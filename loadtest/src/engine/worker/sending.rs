@@ -5,6 +5,7 @@
 use tidegate_io::{Io, Now};
 
 use super::Worker;
+use super::recording::phase_of;
 use crate::engine::interval::Fault;
 use crate::engine::slot::{Request, State};
 
@@ -103,13 +104,14 @@ impl<I: Io> Worker<I> {
             if self.origin_of(&request) < self.measured_from {
                 continue;
             }
-            let target = &self.plan.targets[request.target as usize];
-            self.interval.counts.sent += 1;
-            self.interval.counts.body_out += target.body_bytes as u64;
-            if is_open {
-                // Waiting for a connection is the target's doing, not the generator's.
-                let possible = request.intended.max(self.slots[index as usize].free_since);
-                self.interval.lateness.saturating_record(now.saturating_sub(possible));
+            let body_bytes = self.plan.targets[request.target as usize].body_bytes as u64;
+            // Waiting for a connection is the target's doing, not the generator's.
+            let possible = request.intended.max(self.slots[index as usize].free_since);
+            let lateness = is_open.then_some(now.saturating_sub(possible));
+            self.interval.add_sent(body_bytes, lateness);
+            let at = self.origin_of(&request);
+            if let Some(phase) = phase_of(&mut self.phases, at) {
+                phase.add_sent(body_bytes, lateness);
             }
         }
     }
