@@ -294,7 +294,8 @@ impl Control {
         self.counts.access_logs(self.access_logs.lost());
         self.counts.log_entries(self.access_logs.entries());
         self.count_streams();
-        if self.options.publisher.collect() && std::mem::take(&mut self.has_freed) {
+        self.options.publisher.collect();
+        if std::mem::take(&mut self.has_freed) {
             tidegate_io::memory::give_back();
         }
         self.dead_shard()
@@ -357,6 +358,7 @@ impl Control {
                     self.closing.published(&snapshot);
                     self.options.state.book.published(&snapshot);
                     self.options.publisher.publish(snapshot);
+                    self.options.publisher.collect();
                     self.options.state.set_warming(self.resources.warming_names());
                     self.shards.iter().for_each(|shard| (shard.wake)());
                     self.become_live();

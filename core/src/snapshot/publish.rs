@@ -54,15 +54,15 @@ impl Publisher {
         self.wake_all();
     }
 
-    /// Lets go of the snapshots before that nobody has any longer, and says whether there were any.
-    /// Whoever publishes calls it now and then.
-    pub fn collect(&self) -> bool {
+    /// Lets go of the snapshots before that nobody has any longer. Whoever publishes calls it now
+    /// and then.
+    pub fn collect(&self) {
         let mut retired = lock(&self.retired);
         let (kept, gone) = retired.drain(..).partition(|it| Arc::strong_count(it) > 1);
         *retired = kept;
+        // Large ones take a while.
         drop(retired);
-        let gone: Vec<_> = gone;
-        !gone.is_empty()
+        drop::<Vec<_>>(gone);
     }
 
     /// From now on `waker` is woken by [`Publisher::wake_all`].
