@@ -7,6 +7,7 @@ use super::Control;
 use super::dynamic::Taken;
 use super::xds::StreamId;
 use crate::config::ResourceKind;
+use std::collections::HashSet;
 use tidegate_xds::Response;
 
 /// Responses of one kind that wait; a server sends no second one before the first was answered.
@@ -40,9 +41,10 @@ impl Control {
         if self.held.is_empty() {
             return;
         }
+        let warming = self.warming();
         let (held, mut left) = (std::mem::take(&mut self.held), Vec::new());
         for one in held {
-            match one.names.iter().any(|name| self.is_cold(name)) {
+            match one.names.iter().any(|name| self.is_cold(name, &warming)) {
                 true => left.push(one),
                 false => self.discovery.xds.answer(one.stream, &one.response, &one.taken),
             }
@@ -51,14 +53,20 @@ impl Control {
     }
 
     fn cold_of(&self, taken: &Taken) -> Vec<String> {
+        let warming = self.warming();
         let names = taken.accepted.iter().map(|one| &one.name);
-        names.filter(|name| self.is_cold(name)).cloned().collect()
+        names.filter(|name| self.is_cold(name, &warming)).cloned().collect()
+    }
+
+    /// The clusters that wait for names.
+    fn warming(&self) -> HashSet<String> {
+        self.resources.warming_names().into_iter().collect()
     }
 
     /// Whether a cluster waits, for resources or for names.
-    fn is_cold(&self, name: &str) -> bool {
+    fn is_cold(&self, name: &str, warming: &HashSet<String>) -> bool {
         let is_known = self.discovery.dynamic.has(ResourceKind::Cluster, name);
         let waits = self.discovery.is_waiting(&format!("cluster `{name}`"));
-        is_known && (waits || self.resources.warming_names().iter().any(|cold| cold == name))
+        is_known && (waits || warming.contains(name))
     }
 }

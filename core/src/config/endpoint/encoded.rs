@@ -68,8 +68,14 @@ pub(in crate::config) fn decode(
         is_clean(pool, LOCALITY, &header).then_some(Locality { header, pieces })
     });
     let localities: Vec<Locality> = localities.collect::<Option<_>>()?;
+    let pieces = localities.iter().flat_map(|locality| &locality.pieces);
+    let mut used = HashSet::new();
+    // What is there twice is told.
+    if !pieces.filter_map(|piece| piece.page).all(|page| used.insert(page)) {
+        return None;
+    }
     let mut made = Made::new(pool, at, bytes, &before);
-    made.known = before.as_ref().map(|it| it.unused(&localities)).unwrap_or_default();
+    made.known = before.as_ref().map(|it| it.others_than(&used)).unwrap_or_default();
     for locality in localities {
         made.add(locality)?;
     }
@@ -139,19 +145,17 @@ impl<'b> Before<'b> {
         bytes.starts_with(self.bytes_of(found)).then_some(found)
     }
 
-    /// The endpoints of pages that are not used again, by their bytes, with their header.
-    fn unused(&self, localities: &[Locality]) -> HashMap<&'b [u8], (&'b Endpoint, &'b [u8])> {
-        let pieces = localities.iter().flat_map(|locality| &locality.pieces);
-        let used: HashSet<usize> = pieces.filter_map(|piece| piece.page).collect();
-        let mut unused = HashMap::new();
+    /// The endpoints of other pages, by their bytes, with their header.
+    fn others_than(&self, used: &HashSet<usize>) -> HashMap<&'b [u8], (&'b Endpoint, &'b [u8])> {
+        let mut others = HashMap::new();
         for (page, endpoints) in self.pages.iter().enumerate() {
             if !used.contains(&page) {
                 let header = self.header_of(page);
                 let items = items(self.bytes_of(page)).zip(endpoints.items());
-                unused.extend(items.map(|(bytes, endpoint)| (bytes, (endpoint, header))));
+                others.extend(items.map(|(bytes, endpoint)| (bytes, (endpoint, header))));
             }
         }
-        unused
+        others
     }
 }
 

@@ -113,6 +113,12 @@ fn an_address_that_is_there_already_is_read_by_names() {
     }
     let now = read(&message, Some(&before));
     assert_eq!(own_pages(&now, &before), 0);
+    // The same is true of a page that is there twice.
+    let first: Vec<_> = message.endpoints[0].lb_endpoints[..300].to_vec();
+    message.endpoints[0].lb_endpoints.extend(first);
+    let now = read(&message, Some(&before));
+    assert!(!now.is_plain && now.encoded.is_none());
+    assert_eq!(now, read(&message, None));
 }
 
 #[test]
