@@ -19,9 +19,12 @@ use tidegate::control::{
 use tidegate::log::{self, Component};
 use tidegate::snapshot::{Publisher, Snapshot};
 use tidegate::stats::Registry;
+use tidegate_io::memory::Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 fn main() -> ExitCode {
-    tidegate_io::memory::map_large_pieces();
     match run(&CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -21,6 +21,7 @@
 
 pub mod backend;
 pub mod buffer;
+mod cells;
 pub mod clock;
 pub mod cpu;
 pub mod epoll;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::Buffer;
+pub use cells::Cells;
 pub use clock::{Instant, Now};
 pub use interfaces::host_address;
 pub use options::IoOptions;

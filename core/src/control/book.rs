@@ -144,8 +144,8 @@ impl Book {
     }
 
     /// From now on these wait.
-    pub(super) fn set_waiting(&self, waiting: BTreeMap<String, Vec<String>>) {
-        let before = std::mem::replace(&mut *lock(&self.waiting), Arc::new(waiting));
+    pub(super) fn set_waiting(&self, waiting: Arc<BTreeMap<String, Vec<String>>>) {
+        let before = std::mem::replace(&mut *lock(&self.waiting), waiting);
         let now = self.waiting();
         for name in before.keys().chain(now.keys()) {
             let Some((kind, resource)) = kind_of(name) else { continue };

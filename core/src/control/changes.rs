@@ -3,7 +3,7 @@
 //! What it leaves to others: making the change.
 
 use crate::config;
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::fmt;
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::stats::{
 use crate::config::{self, Availability, ResourceKind};
 use crate::snapshot::{ClusterEntry, FilterEntry, ListenerEntry};
 use crate::stats::{Registry, Scope, ShardStats};
-use std::collections::HashSet;
+use foldhash::HashSet;
 use std::sync::Arc;
 
 /// The control thread's cells.
@@ -87,8 +87,9 @@ impl Counts {
     }
 
     /// A cluster has come, or its hosts are others.
-    pub fn members(&self, entry: &ClusterEntry) {
+    pub fn members(&self, entry: &ClusterEntry, changed: u64) {
         let scope = self.membership(&entry.config);
+        self.cells.add(scope, MembershipStat::MembershipChange, changed);
         let hosts = &entry.endpoints.hosts;
         for (stat, count) in [
             (MembershipStat::MembershipTotal, hosts.len() as u64),
@@ -98,14 +99,6 @@ impl Counts {
             (MembershipStat::WarmingState, 0),
         ] {
             self.cells.set(scope, stat, count);
-        }
-    }
-
-    /// The hosts of so many priorities of a cluster are others than before.
-    pub fn membership_change(&self, cluster: &config::Cluster, priorities: u64) {
-        if priorities > 0 {
-            let stat = MembershipStat::MembershipChange;
-            self.cells.add(self.membership(cluster), stat, priorities);
         }
     }
 
@@ -184,8 +177,9 @@ impl Counts {
     }
 
     /// The same for the assignment of a cluster.
-    pub fn assignment(&self, cluster: &config::Cluster, stat: MembershipStat) {
-        self.cells.inc(self.membership(cluster), stat);
+    pub fn assignment(&self, cluster: &config::Cluster, stats: &[MembershipStat]) {
+        let scope = self.membership(cluster);
+        stats.iter().for_each(|stat| self.cells.inc(scope, *stat));
     }
 
     /// Runtime layers were read.
@@ -219,7 +213,7 @@ impl Counts {
             Arc::ptr_eq(old, new) || old.config.stat_name == new.config.stat_name
         };
         // Mostly all of them stay: the names of thousands need not be looked at.
-        let all_stay = old.0.len() == new.0.len() && old.0.iter().zip(new.0).all(is_same);
+        let all_stay = old.0.len() <= new.0.len() && old.0.iter().zip(new.0).all(is_same);
         let (of_old, of_new) = if all_stay { (&[][..], &[][..]) } else { (old.0, new.0) };
         let kept: HashSet<String> = prefixes(of_new, new.1).collect();
         for prefix in prefixes(of_old, old.1).filter(|prefix| !kept.contains(prefix)) {

@@ -10,14 +10,21 @@ use super::dynamic::{Dynamic, Received, Taken, Want};
 use super::files::Files;
 use super::open_error::OpenError;
 use super::stats::SubscriptionStat;
-use super::subscriptions::Update;
+use super::subscriptions::{AskedFor, Update};
 use super::xds::{self, Read, StreamId, Xds};
 use crate::config::{Bootstrap, ResourceContext, ResourceKind};
 use crate::log::{self, Component};
 use crate::stats::readouts::CONTROL_PLANE;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use tidegate_io::Instant;
 use tidegate_xds::{Event, Response};
+
+/// Attempts that came to nothing.
+const REJECTED: [SubscriptionStat; 2] =
+    [SubscriptionStat::UpdateRejected, SubscriptionStat::UpdateAttempt];
+const FAILED: [SubscriptionStat; 2] =
+    [SubscriptionStat::UpdateFailure, SubscriptionStat::UpdateAttempt];
 
 /// All that is dynamic.
 #[derive(Debug)]
@@ -32,9 +39,9 @@ pub(super) struct Discovery {
     /// Until when what was asked for is waited for, also where no server can be reached.
     due: BTreeMap<(Instant, u64), Wanted>,
     /// What waits, and for what.
-    waiting: BTreeMap<String, Vec<String>>,
+    waiting: Arc<BTreeMap<String, Vec<String>>>,
     /// What is wanted.
-    pub asked: BTreeSet<Wanted>,
+    pub asked: AskedFor,
     /// What the stats of these begin with.
     pub shown: HashMap<Wanted, Vec<String>>,
     /// The same, as it was found.
@@ -42,7 +49,7 @@ pub(super) struct Discovery {
 }
 
 /// Something that is asked for: by a name, or all of a kind.
-type Wanted = (ResourceKind, Option<String>);
+pub(super) type Wanted = (ResourceKind, Option<String>);
 
 impl Discovery {
     pub fn new(base: Bootstrap, xds: Xds) -> Discovery {
@@ -59,8 +66,8 @@ impl Discovery {
             dynamic: Dynamic::default(),
             xds,
             files: Files::default(),
-            waiting: BTreeMap::new(),
-            asked: BTreeSet::new(),
+            waiting: Arc::default(),
+            asked: AskedFor::default(),
             shown: HashMap::new(),
             wants: Vec::new(),
         }
@@ -175,7 +182,7 @@ impl Control {
             Event::FetchTimedOut { kind, names } => {
                 if let Some(kind) = xds::kind_of(kind) {
                     let timed_out = names.iter().map(String::as_str);
-                    self.count_names(kind, timed_out, SubscriptionStat::InitFetchTimeout);
+                    self.count_names(kind, timed_out, &[SubscriptionStat::InitFetchTimeout]);
                     self.discovery.awaited.remove(&kind);
                     self.discovery.dynamic.handle_timeout(kind, &names);
                 }
@@ -189,21 +196,16 @@ impl Control {
             }
             Event::Refused { kind, message } => {
                 if let Some(kind) = xds::kind_of(kind) {
-                    let asked = self.discovery.asked.iter().filter(|(of, _)| *of == kind);
-                    let names = asked.filter_map(|(_, name)| name.as_deref());
-                    self.count_names(kind, names.clone(), SubscriptionStat::UpdateRejected);
-                    self.count_names(kind, names, SubscriptionStat::UpdateAttempt);
+                    let names = self.discovery.asked.names(kind);
+                    self.count_names(kind, names, &REJECTED);
                     self.options.state.book.set_answered(kind, Some(message));
                 }
             }
             Event::Disconnected(end) => {
                 for kind in self.discovery.xds.kinds_of(stream) {
-                    let names = self.discovery.asked.iter().filter(|(of, _)| *of == kind);
-                    let names = names.filter_map(|(_, name)| name.as_deref());
-                    if end.failed {
-                        self.count_names(kind, names.clone(), SubscriptionStat::UpdateFailure);
-                    }
-                    self.count_names(kind, names, SubscriptionStat::UpdateAttempt);
+                    let names = self.discovery.asked.names(kind);
+                    let attempt = &FAILED[usize::from(!end.failed)..];
+                    self.count_names(kind, names, attempt);
                 }
             }
             _ => {}
@@ -278,10 +280,7 @@ impl Control {
             true => self.assign(received),
             false => {
                 let asked = &self.discovery.asked;
-                let was_asked = |name: &str| {
-                    asked.contains(&(kind, None)) || asked.contains(&(kind, Some(name.to_owned())))
-                };
-                let all_asked = received.iter().all(|(one, _)| was_asked(&one.name));
+                let all_asked = received.iter().all(|(one, _)| asked.contains(kind, &one.name));
                 let taken = self.take(kind, received, &response.removed, response.whole);
                 // What the new ones name is asked for before they are accepted, as Envoy does; and
                 // what nobody asked for is forgotten.
@@ -306,15 +305,14 @@ impl Control {
     fn note(&self, kind: ResourceKind, version: String, began: Instant, taken: Taken) {
         let accepted = taken.accepted.iter().map(|one| one.name.as_str());
         let refused = taken.refused.iter().map(|one| one.received.name.as_str());
-        let all = || accepted.clone().chain(refused.clone());
         if taken.refused.is_empty() {
             let took = self.now().since(began);
             let update = Update { version: &version, took, changed: taken.changed };
-            self.count_update(kind, accepted.clone(), update);
+            self.count_update(kind, accepted, update);
         } else {
-            self.count_names(kind, refused.clone(), SubscriptionStat::UpdateRejected);
+            self.count_names(kind, accepted, &[SubscriptionStat::UpdateAttempt]);
+            self.count_names(kind, refused, &REJECTED);
         }
-        self.count_names(kind, all(), SubscriptionStat::UpdateAttempt);
         let book = &self.options.state.book;
         book.set_answered(kind, taken.reasons());
         let version = taken.refused.is_empty().then_some(version);

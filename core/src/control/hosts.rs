@@ -11,7 +11,7 @@ use crate::snapshot::{
     ClusterEntry, ClusterId, EndpointSet, Host, HostPage, Hosts, SelectionRules,
 };
 use crate::stats::Registry;
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -90,13 +90,14 @@ impl HostBuild<'_> {
         page: &EndpointPage,
         old: &HashMap<SocketAddr, &Arc<Host>>,
     ) -> Vec<Arc<Host>> {
-        let hosts = page.items().iter().filter_map(|endpoint| {
+        let mut hosts = Vec::with_capacity(page.items().len());
+        hosts.extend(page.items().iter().filter_map(|endpoint| {
             let Address::Socket(address) = endpoint.address else { return None };
             let before = old.get(&address).copied();
             let found = Found { endpoint, address, name: "", key: HostKey::Address(address) };
             Some(self.host(found, before))
-        });
-        hosts.collect()
+        }));
+        hosts
     }
 
     /// The hosts of endpoints that have names, or of which some have the same address.
@@ -104,7 +105,7 @@ impl HostBuild<'_> {
         let mut hosts: Vec<Arc<Host>> = Vec::with_capacity(config.load_assignment.endpoints.len());
         let by_address: HashMap<SocketAddr, &Arc<Host>> =
             old.iter().map(|host| (host.address, host)).collect();
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::default();
         for found in addresses(config, names) {
             if seen.insert(found.address) {
                 let before = by_address.get(&found.address).copied();

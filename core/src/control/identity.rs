@@ -5,7 +5,7 @@
 use crate::config;
 use crate::snapshot::{Breakers, ClusterId, HostId, ListenerId};
 use crate::stats::{HostStat, Registry, Scope};
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::net::SocketAddr;

@@ -5,7 +5,8 @@
 use super::names::{DnsName, Refresh};
 use crate::config::{self, Address};
 use crate::snapshot::{ClusterEntry, HostId, Hosts};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use foldhash::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Which clusters use a name, as places in the list of clusters: an answer must not cost a look at
@@ -24,18 +25,15 @@ pub(super) fn changed_priorities(
     let before = before.map_or(&none, |before| &before.endpoints.hosts);
     let after = &after.endpoints.hosts;
     // Of pages that both have, nothing is different.
-    let (before, after) = (priorities(before, after), priorities(after, before));
-    let all: BTreeSet<_> = before.keys().chain(after.keys()).collect();
-    all.into_iter().filter(|it| before.get(it) != after.get(it)).count() as u64
+    let (before, after) = (members(before, after), members(after, before));
+    let mut last = None;
+    let changed = before.symmetric_difference(&after).map(|(priority, _)| *priority);
+    changed.filter(|priority| last.replace(*priority) != Some(*priority)).count() as u64
 }
 
-/// The hosts of each priority on pages that the other version does not have.
-fn priorities(hosts: &Hosts, other: &Hosts) -> BTreeMap<u32, HashSet<HostId>> {
-    let mut priorities: BTreeMap<u32, HashSet<HostId>> = BTreeMap::new();
-    for host in hosts.items_not_in(other) {
-        priorities.entry(host.priority).or_default().insert(host.id);
-    }
-    priorities
+/// The hosts with their priorities, in order, on pages that the other version does not have.
+fn members(hosts: &Hosts, other: &Hosts) -> BTreeSet<(u32, HostId)> {
+    hosts.items_not_in(other).map(|host| (host.priority, host.id)).collect()
 }
 
 pub(super) fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<ClusterEntry>> {
@@ -43,7 +41,7 @@ pub(super) fn by_name(clusters: &[Arc<ClusterEntry>]) -> HashMap<&str, &Arc<Clus
 }
 
 pub(super) fn users_of(clusters: &[Arc<config::Cluster>]) -> Users {
-    let mut users = Users::new();
+    let mut users = Users::default();
     for (index, config) in clusters.iter().enumerate() {
         for (name, _) in names_of(config) {
             let users = users.entry(name).or_default();

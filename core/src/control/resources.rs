@@ -24,7 +24,8 @@ use crate::snapshot::{
 };
 use crate::stats::Registry;
 use crate::transport::ClientContext;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use foldhash::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
@@ -387,9 +388,8 @@ impl Resources {
         for config in &pending.clusters {
             let previous = before.get(config.name.as_str()).copied();
             let new = self.cluster(config, previous, pending.tls.get(&config.name));
-            self.counts.membership_change(config, changed_priorities(previous, &new));
             if previous.is_none_or(|entry| !Arc::ptr_eq(entry, &new)) {
-                self.counts.members(&new);
+                self.counts.members(&new, changed_priorities(previous, &new));
                 table.insert(new.clone());
             }
             clusters.push(new);
@@ -446,8 +446,7 @@ impl Resources {
                 let text = format!("cluster `{}`: {before} hosts become {after}", new.config.name);
                 self.log(Level::Info, Component::Upstream, text);
             }
-            self.counts.membership_change(&new.config, changed);
-            self.counts.members(&new);
+            self.counts.members(&new, changed);
         }
         self.active.table.insert(new.clone());
         self.active.clusters[index] = new;

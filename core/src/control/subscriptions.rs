@@ -3,13 +3,65 @@
 //! What it leaves to others: the subscriptions (`xds`, `files`), the cells (`counts`).
 
 use super::Control;
-use super::discovery::Discovery;
+use super::discovery::{Discovery, Wanted};
 use super::dynamic::Want;
 use super::stats::{MembershipStat, SubscriptionStat};
 use crate::config::{ResourceKind, ScopeSource};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use foldhash::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is asked for, by kind.
+#[derive(Debug, Default)]
+pub(super) struct AskedFor {
+    /// Kinds of which everything is.
+    whole: BTreeSet<ResourceKind>,
+    names: BTreeMap<ResourceKind, HashSet<String>>,
+}
+
+impl AskedFor {
+    fn of(wants: &[Want]) -> AskedFor {
+        let mut asked = AskedFor::default();
+        for want in wants {
+            match &want.name {
+                Some(name) => {
+                    asked.names.entry(want.kind).or_default().insert(name.clone());
+                }
+                None => drop(asked.whole.insert(want.kind)),
+            }
+        }
+        asked
+    }
+
+    /// Whether this is asked for, by its name or with all others.
+    pub fn contains(&self, kind: ResourceKind, name: &str) -> bool {
+        self.whole.contains(&kind) || self.names.get(&kind).is_some_and(|it| it.contains(name))
+    }
+
+    /// What is asked for by name.
+    pub fn names(&self, kind: ResourceKind) -> impl Iterator<Item = &str> {
+        self.names.get(&kind).into_iter().flatten().map(String::as_str)
+    }
+
+    fn has(&self, want: &Want) -> bool {
+        match &want.name {
+            Some(name) => self.names.get(&want.kind).is_some_and(|it| it.contains(name)),
+            None => self.whole.contains(&want.kind),
+        }
+    }
+
+    /// What is here and not there.
+    fn without(&self, other: &AskedFor) -> Vec<Wanted> {
+        let whole = self.whole.difference(&other.whole).map(|kind| (*kind, None));
+        let names = self.names.iter().flat_map(|(kind, names)| {
+            let there = other.names.get(kind);
+            let gone = names.iter().filter(move |name| there.is_none_or(|it| !it.contains(*name)));
+            gone.map(|name| (*kind, Some(name.clone())))
+        });
+        whole.chain(names).collect()
+    }
+}
 
 /// A response that was accepted.
 #[derive(Clone, Copy, Debug)]
@@ -28,17 +80,20 @@ impl Control {
         &self,
         kind: ResourceKind,
         names: impl Iterator<Item = &'n str>,
-        stat: SubscriptionStat,
+        stats: &[SubscriptionStat],
     ) {
         if kind == ResourceKind::ClusterLoadAssignment {
             let Discovery { base, dynamic, .. } = &self.discovery;
+            let stats: Vec<_> = stats.iter().copied().map(of_assignment).collect();
             for cluster in dynamic.clusters_with(base, &names.collect::<Vec<_>>()) {
-                self.counts.assignment(cluster, of_assignment(stat));
+                self.counts.assignment(cluster, &stats);
             }
             return;
         }
         for prefix in self.prefixes(kind, names) {
-            self.counts.subscription(&prefix, kind, stat);
+            for stat in stats {
+                self.counts.subscription(&prefix, kind, *stat);
+            }
         }
     }
 
@@ -49,7 +104,8 @@ impl Control {
         names: impl Iterator<Item = &'n str> + Clone,
         update: Update<'_>,
     ) {
-        self.count_names(kind, names.clone(), SubscriptionStat::UpdateSuccess);
+        let stats = [SubscriptionStat::UpdateSuccess, SubscriptionStat::UpdateAttempt];
+        self.count_names(kind, names.clone(), &stats);
         let readouts = self.options.registry.readouts();
         let version: Arc<str> = update.version.into();
         let now_ms = tidegate_io::Now::read().unix_us / 1_000;
@@ -124,31 +180,29 @@ impl Control {
     /// What was not wanted before is asked for, and waited for; stats of what is not wanted any
     /// longer go.
     pub(super) fn note_asked(&mut self, wants: &[Want]) {
-        let mut asked = BTreeSet::new();
+        let asked = AskedFor::of(wants);
+        let before = std::mem::replace(&mut self.discovery.asked, asked);
         let mut new: BTreeMap<ResourceKind, Vec<&str>> = BTreeMap::new();
-        for want in wants {
-            let wanted = (want.kind, want.name.clone());
-            if !self.discovery.asked.contains(&wanted) {
-                new.entry(want.kind).or_default().extend(want.name.as_deref());
-                if let Some(timeout) = want.source.initial_fetch_timeout {
-                    self.discovery.wait_until(self.now() + timeout, wanted.clone());
-                }
-                self.show_subscription(want);
+        for want in wants.iter().filter(|want| !before.has(want)) {
+            new.entry(want.kind).or_default().extend(want.name.as_deref());
+            if let Some(timeout) = want.source.initial_fetch_timeout {
+                let wanted = (want.kind, want.name.clone());
+                self.discovery.wait_until(self.now() + timeout, wanted);
             }
-            asked.insert(wanted);
+            self.show_subscription(want);
         }
-        for gone in self.discovery.asked.difference(&asked) {
-            let prefixes = self.discovery.shown.remove(gone);
+        let Discovery { asked, shown, .. } = &mut self.discovery;
+        for gone in before.without(asked) {
+            let prefixes = shown.remove(&gone);
             // All layers have one prefix.
             let is_shared = gone.0 == ResourceKind::Runtime
-                && asked.iter().any(|(kind, _)| *kind == ResourceKind::Runtime);
+                && asked.names(ResourceKind::Runtime).next().is_some();
             for prefix in prefixes.into_iter().flatten().filter(|_| !is_shared) {
                 self.counts.hide_subscription(&prefix);
             }
         }
-        self.discovery.asked = asked;
         for (kind, names) in new {
-            self.count_names(kind, names.into_iter(), SubscriptionStat::UpdateAttempt);
+            self.count_names(kind, names.into_iter(), &[SubscriptionStat::UpdateAttempt]);
         }
     }
 

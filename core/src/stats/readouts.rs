@@ -6,7 +6,7 @@
 //! What it leaves to others: counters of the same scopes (`registry`), pages (`admin`).
 
 use super::{Histogram, Kind, Value};
-use std::collections::HashMap;
+use foldhash::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -9,8 +9,8 @@
 use super::codes::{self, Codes};
 use super::shard::{CHUNK_CELLS, CHUNKS_MAX, Stat, gauge};
 use super::{GrpcStat, Histogram, Readouts, ShardStats, StatId, columns, histogram};
+use foldhash::HashMap;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a stat is.

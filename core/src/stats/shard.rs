@@ -13,6 +13,7 @@
 use super::{Kind, Scope, StatId, codes, histogram};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate_io::Cells;
 
 /// Cells of one chunk: 512 KiB of address space.
 pub(super) const CHUNK_CELLS: u32 = 1 << 16;
@@ -23,7 +24,7 @@ pub(super) const CHUNKS_MAX: u32 = 4096;
 const _: () = assert!(CHUNK_CELLS.is_power_of_two());
 const _: () = assert!((CHUNK_CELLS as u64) * (CHUNKS_MAX as u64) <= u32::MAX as u64 + 1);
 
-type Chunk = Box<[AtomicU64; CHUNK_CELLS as usize]>;
+type Chunk = Cells<{ CHUNK_CELLS as usize }>;
 
 /// Cells that one thread writes (a shard; in one case the control thread) and the admin thread
 /// reads.
@@ -50,7 +51,7 @@ impl ShardStats {
 
     /// Makes the chunk if it is not there yet. `chunk` is below [`CHUNKS_MAX`].
     pub(super) fn ensure_chunk(&self, chunk: u32) {
-        self.chunks[chunk as usize].get_or_init(bytemuck::zeroed_box);
+        self.chunks[chunk as usize].get_or_init(Cells::zeroed);
     }
 
     /// The cell, unless its chunk was never made.

@@ -20,6 +20,7 @@ pub use received::{Raw, Received};
 pub use wanted::Want;
 pub use whole::{Serving, Whole};
 
+use foldhash::{HashMap, HashSet};
 use undo::Old;
 
 use super::book::{Book, Failure};
@@ -28,7 +29,7 @@ use crate::config::{
     Bootstrap, Cluster, ClusterLoadAssignment, ConfigErrors, Listener, Overrides, Resource,
     ResourceContext, ResourceKind, RouteConfiguration, ScopedRouteConfiguration, VirtualHost,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What was made of a response.
@@ -75,8 +76,8 @@ impl<T> Known<T> {
 #[derive(Debug, Default)]
 pub struct Dynamic {
     clusters: BTreeMap<String, Arc<Cluster>>,
-    /// The names of these by the names of their assignments.
-    users: HashMap<String, BTreeSet<String>>,
+    /// Those with assignments, by the names of these.
+    users: HashMap<String, Vec<Arc<Cluster>>>,
     listeners: BTreeMap<String, Arc<Listener>>,
     scopes: BTreeMap<String, Arc<ScopedRouteConfiguration>>,
     virtual_hosts: BTreeMap<String, Arc<VirtualHost>>,
@@ -107,13 +108,14 @@ impl Dynamic {
     ) -> Taken {
         self.begin();
         let mut taken = Taken { removed: whole || !removed.is_empty(), ..Taken::default() };
-        let mut times: HashMap<&str, usize> = HashMap::new();
+        let mut times: HashMap<&str, usize> = HashMap::default();
         for (one, _) in &received {
             *times.entry(&one.name).or_default() += 1;
         }
         let twice: BTreeSet<String> =
             times.iter().filter(|(_, times)| **times > 1).map(|(name, _)| (*name).into()).collect();
-        let present: BTreeSet<String> = received.iter().map(|(one, _)| one.name.clone()).collect();
+        let names = received.iter().map(|(one, _)| one.name.clone());
+        let present: HashSet<String> = if whole { names.collect() } else { HashSet::default() };
         taken.changed |= self.answered.insert(kind);
         for (one, resource) in received {
             let result = match resource {
@@ -123,7 +125,7 @@ impl Dynamic {
             };
             match result {
                 Ok(changed) => {
-                    if changed {
+                    if changed && !self.broken.is_empty() {
                         self.broken.remove(&(kind, one.name.clone()));
                     }
                     taken.changed |= changed;
@@ -161,6 +163,9 @@ impl Dynamic {
 
     /// Of what was accepted, what cannot be had is refused.
     pub fn refuse_broken(&self, kind: ResourceKind, taken: &mut Taken) {
+        if self.broken.is_empty() {
+            return;
+        }
         let all = std::mem::take(&mut taken.accepted);
         for received in all {
             match self.broken.get(&(kind, received.name.clone())) {
@@ -269,9 +274,12 @@ impl Dynamic {
             Resource::Cluster(it) if bootstrap.clusters.iter().any(|c| c.name == it.name) => false,
             Resource::Cluster(mut it) => {
                 Arc::make_mut(&mut it).added_via_api = true;
-                let before = self.clusters.get(name).cloned();
-                self.note_use(name, before.as_deref(), Some(&it));
-                replace(&mut self.clusters, name, it, (&mut self.undo, Old::Cluster))
+                let (before, now) = (self.clusters.get(name).cloned(), it.clone());
+                let changed = replace(&mut self.clusters, name, it, (&mut self.undo, Old::Cluster));
+                if changed {
+                    self.note_use(before.as_ref(), Some(&now));
+                }
+                changed
             }
             Resource::Listener(it) if bootstrap.listeners.iter().any(|l| l.name == it.name) => {
                 false
@@ -321,7 +329,7 @@ impl Dynamic {
         match kind {
             ResourceKind::Cluster => {
                 let gone = self.clusters.remove(name);
-                self.note_use(name, gone.as_deref(), None);
+                self.note_use(gone.as_ref(), None);
                 is_gone(name, gone, (&mut self.undo, Old::Cluster))
             }
             ResourceKind::Listener => {
@@ -343,24 +351,23 @@ impl Dynamic {
         }
     }
 
-    /// A cluster has another assignment.
-    fn note_use(&mut self, name: &str, before: Option<&Cluster>, now: Option<&Cluster>) {
+    /// A cluster is another one, which may have another assignment.
+    fn note_use(&mut self, before: Option<&Arc<Cluster>>, now: Option<&Arc<Cluster>>) {
         let assignment =
-            |cluster: Option<&Cluster>| Some(cluster?.discovery.eds()?.service_name.clone());
-        let (before, now) = (assignment(before), assignment(now));
-        if before == now {
-            return;
+            |cluster: &Arc<Cluster>| Some(cluster.discovery.eds()?.service_name.clone());
+        if let Some(now) = now
+            && let Some(name) = assignment(now)
+        {
+            self.users.entry(name).or_default().push(now.clone());
         }
         if let Some(before) = before
-            && let Some(users) = self.users.get_mut(&before)
+            && let Some(name) = assignment(before)
+            && let Some(users) = self.users.get_mut(&name)
         {
-            users.remove(name);
+            users.retain(|user| !Arc::ptr_eq(user, before));
             if users.is_empty() {
-                self.users.remove(&before);
+                self.users.remove(&name);
             }
-        }
-        if let Some(now) = now {
-            self.users.entry(now).or_default().insert(name.to_owned());
         }
     }
 

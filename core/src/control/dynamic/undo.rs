@@ -8,7 +8,8 @@ use crate::config::{
     Cluster, ClusterLoadAssignment, Listener, Overrides, ResourceKind, RouteConfiguration,
     ScopedRouteConfiguration, VirtualHost,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use foldhash::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What there was under a name, if anything was.
@@ -45,7 +46,7 @@ impl Dynamic {
             match old {
                 Old::Cluster(name, old) => {
                     let new = self.clusters.get(&name).cloned();
-                    self.note_use(&name, new.as_deref(), old.as_deref());
+                    self.note_use(new.as_ref(), old.as_ref());
                     restore_ordered(&mut self.clusters, name, old);
                 }
                 Old::Listener(name, old) => restore_ordered(&mut self.listeners, name, old),

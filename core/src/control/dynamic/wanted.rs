@@ -8,7 +8,8 @@ use crate::config::{
     Bootstrap, Cluster, ConfigSource, Discovery, FilterChain, HttpConnectionManager, Listener,
     NetworkFilter, ResourceKind, RouteConfiguration, ScopeRoutes, ScopeSource,
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Something to ask for.
@@ -85,7 +86,7 @@ impl Dynamic {
                 None => drop(whole.insert(want.kind)),
             }
         }
-        let none = HashSet::new();
+        let none = HashSet::default();
         let of = |kind| names.get(&kind).unwrap_or(&none);
         retain(&mut self.assignments, of(ResourceKind::ClusterLoadAssignment));
         retain(&mut self.routes, of(ResourceKind::RouteConfiguration));
@@ -121,11 +122,10 @@ impl Dynamic {
         bootstrap: &'a Bootstrap,
         assignments: &[&'a str],
     ) -> Vec<&'a Arc<Cluster>> {
-        let mut wanted = HashSet::new();
+        let mut wanted = HashSet::default();
         let mut found = Vec::new();
         for name in assignments.iter().filter(|name| wanted.insert(**name)) {
-            let users = self.users.get(*name).into_iter().flatten();
-            found.extend(users.filter_map(|user| self.clusters.get(user)));
+            found.extend(self.users.get(*name).into_iter().flatten());
         }
         let is_wanted = |cluster: &&Arc<Cluster>| {
             let eds = cluster.discovery.eds();

@@ -9,7 +9,8 @@ use crate::config::{
     Bootstrap, Cluster, ClusterLoadAssignment, Discovery, HttpConnectionManager, Listener,
     NetworkFilter, ResourceKind, RouteConfiguration, Scope, ScopeRoutes, ScopeSource,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_io::Instant;
@@ -27,7 +28,7 @@ pub struct Whole {
     /// The bootstrap, and what is dynamic.
     pub bootstrap: Bootstrap,
     /// What waits, and for what.
-    pub waiting: BTreeMap<String, Vec<String>>,
+    pub waiting: Arc<BTreeMap<String, Vec<String>>>,
     /// To be remembered when it serves: [`Dynamic::serves`].
     pub serving: Serving,
 }
@@ -89,7 +90,7 @@ impl Dynamic {
     /// The configuration that all of it makes.
     pub fn whole(&self, bootstrap: &Bootstrap, now: Instant) -> Whole {
         let (mut waiting, mut serving) = (BTreeMap::new(), Serving::default());
-        let mut warming = HashSet::new();
+        let mut warming = HashSet::default();
         let mut clusters =
             self.complete_clusters(bootstrap, &mut waiting, &mut warming, &mut serving);
         serving.clusters = by_name(&clusters, |cluster| &cluster.name);
@@ -99,7 +100,7 @@ impl Dynamic {
         serving.listeners = by_name(&listeners, |listener| &listener.name);
         clusters.extend(serving.leaving.values().map(|(cluster, _)| cluster.clone()));
         let bootstrap = Bootstrap { clusters, listeners, ..bootstrap.clone() };
-        Whole { bootstrap, waiting, serving }
+        Whole { bootstrap, waiting: Arc::new(waiting), serving }
     }
 
     /// What was made serves now.
