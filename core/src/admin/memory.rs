@@ -1,7 +1,7 @@
 //! `/memory`, and the memory that `server.` gauges tell of: what the kernel knows of the process.
 //!
-//! Envoy tells what its allocator knows. glibc's is asked by nobody here, so what is allocated is
-//! what is mapped for data and present.
+//! Envoy tells what its allocator knows. Ours is asked by nobody, so what is allocated, and all of
+//! the heap, is what is present: addresses that are only reserved cost nothing, and are not told.
 //!
 //! What it leaves to others: the memory itself.
 
@@ -14,8 +14,6 @@ use serde_json::json;
 pub(super) struct Memory {
     /// Present and not of a file: heap, stacks, rings.
     pub allocated: u64,
-    /// Mapped for data, present or not.
-    pub heap_size: u64,
     /// Everything that is present.
     pub physical: u64,
 }
@@ -26,17 +24,13 @@ pub(super) fn read() -> Memory {
     parse(&statm, rustix::param::page_size() as u64)
 }
 
-/// size, resident, shared, text, lib, data: in pages.
+/// size, resident, shared: in pages.
 fn parse(statm: &str, page: u64) -> Memory {
     let pages: Vec<u64> = statm.split_whitespace().filter_map(|text| text.parse().ok()).collect();
-    let Some(&[_, resident, shared, _, _, data]) = pages.first_chunk() else {
+    let Some(&[_, resident, shared]) = pages.first_chunk() else {
         return Memory::default();
     };
-    Memory {
-        allocated: resident.saturating_sub(shared) * page,
-        heap_size: data * page,
-        physical: resident * page,
-    }
+    Memory { allocated: resident.saturating_sub(shared) * page, physical: resident * page }
 }
 
 /// `/memory`
@@ -45,9 +39,9 @@ pub(super) fn page(_: &Admin, _: &Query) -> Reply {
     let text = |bytes: u64| bytes.to_string();
     Reply::json(&json!({
         "allocated": text(memory.allocated),
-        "heap_size": text(memory.heap_size),
+        "heap_size": text(memory.allocated),
         "pageheap_unmapped": "0",
-        "pageheap_free": text(memory.heap_size.saturating_sub(memory.allocated)),
+        "pageheap_free": "0",
         "total_thread_cache": "0",
         "total_physical_bytes": text(memory.physical),
     }))
@@ -60,9 +54,7 @@ mod tests {
     #[test]
     fn statm_is_read_in_pages() {
         let memory = parse("900 300 100 50 0 700 0\n", 4096);
-        let expected =
-            Memory { allocated: 200 * 4096, heap_size: 700 * 4096, physical: 300 * 4096 };
-        assert_eq!(memory, expected);
+        assert_eq!(memory, Memory { allocated: 200 * 4096, physical: 300 * 4096 });
         assert_eq!(parse("", 4096), Memory::default());
     }
 }

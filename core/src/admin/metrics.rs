@@ -424,7 +424,7 @@ fn server(admin: &Admin, connections: u64) -> Vec<(&'static str, u64)> {
         ("hot_restart_generation", 1),
         ("live", u64::from(state == State::Live)),
         ("memory_allocated", memory.allocated),
-        ("memory_heap_size", memory.heap_size),
+        ("memory_heap_size", memory.allocated),
         ("memory_physical_size", memory.physical),
         ("parent_connections", 0),
         ("state", state as u64),
