@@ -4,7 +4,7 @@
 //!
 //! What it leaves to others: what a page knows of its items besides them.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 use std::fmt;
 use std::ops::{Index, Range};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl<P: Page> Paged<P> {
         let behind = self.pages.len() - mine.end;
         let at = other.pages[others.clone()].iter().map(Arc::as_ptr).zip(others.clone());
         let at: HashMap<*const P, usize> =
-            if mine.is_empty() { HashMap::new() } else { at.collect() };
+            if mine.is_empty() { HashMap::default() } else { at.collect() };
         let between = self.pages[mine.clone()].iter().map(|it| at.get(&Arc::as_ptr(it)).copied());
         let ahead = (0..mine.start).map(Some);
         ahead.chain(between).chain((others.end..others.end + behind).map(Some)).collect()
@@ -112,7 +112,7 @@ impl<P: Page> Paged<P> {
         let (mine, others) = self.apart(other);
         let others = &other.pages[others];
         let shared: HashSet<*const P> = match mine.len() * others.len() {
-            0 => HashSet::new(),
+            0 => HashSet::default(),
             _ => others.iter().map(Arc::as_ptr).collect(),
         };
         let own = self.pages[mine].iter().filter(move |it| !shared.contains(&Arc::as_ptr(it)));

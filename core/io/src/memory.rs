@@ -5,7 +5,8 @@
 
 pub use mimalloc::MiMalloc as Allocator;
 
-/// Gives back to the kernel what this thread freed, after that was much: a configuration was read.
+/// Gives back to the kernel what this thread freed, after that was much: a configuration was read,
+/// or a burst of requests is over.
 /// Nothing happens in a program that does not use [`Allocator`].
 pub fn give_back() {
     #[cfg(not(miri))]

@@ -27,6 +27,11 @@ impl Carrier {
         Ok(Carrier { runtime: handle, _end: end })
     }
 
+    /// Runs this there. What it is, besides, is not carried on meanwhile.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     /// Tasks that are spawned while this is held run there.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.runtime.enter()

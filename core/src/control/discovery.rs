@@ -9,6 +9,7 @@ use super::changes::Changes;
 use super::dynamic::{Dynamic, Received, Taken, Want};
 use super::files::Files;
 use super::open_error::OpenError;
+use super::reading::{News, ReadResponse, Reading, is_long};
 use super::stats::SubscriptionStat;
 use super::subscriptions::{AskedFor, Update};
 use super::xds::{self, Read, StreamId, Xds};
@@ -40,6 +41,8 @@ pub(super) struct Discovery {
     due: BTreeMap<(Instant, u64), Wanted>,
     /// What waits, and for what.
     waiting: Arc<BTreeMap<String, Vec<String>>>,
+    /// A response that is being read.
+    pub reading: Option<Reading>,
     /// What is wanted.
     pub asked: AskedFor,
     /// What the stats of these begin with.
@@ -67,6 +70,7 @@ impl Discovery {
             xds,
             files: Files::default(),
             waiting: Arc::default(),
+            reading: None,
             asked: AskedFor::default(),
             shown: HashMap::new(),
             wants: Vec::new(),
@@ -173,6 +177,14 @@ impl Control {
         self.discovery.wants = wants;
     }
 
+    /// Does what streams lead to.
+    pub(super) fn handle_news(&mut self, news: News) {
+        match news {
+            News::Event(stream, event) => self.handle_discovery(stream, event),
+            News::Read(response) => self.handle_read(response),
+        }
+    }
+
     /// Does what an event of a stream asks for.
     pub(super) fn handle_discovery(&mut self, stream: StreamId, event: Event) {
         xds::tell(&event);
@@ -272,10 +284,26 @@ impl Control {
 
     fn handle_response(&mut self, stream: StreamId, mut response: Response) {
         let Some(kind) = xds::kind_of(response.kind) else { return };
-        self.discovery.awaited.remove(&kind);
         let began = self.now();
         let context = self.discovery.context(self.options.source.options);
-        let received = xds::read(kind, &mut response, &self.discovery.dynamic, &context);
+        let Discovery { xds, dynamic, reading, .. } = &mut self.discovery;
+        let before = |name: &str| dynamic.assignment(name).cloned();
+        match xds.carrier().filter(|_| is_long(kind, &response)) {
+            Some(carrier) => {
+                let read = ReadResponse { stream, began, kind, response, read: Read::new() };
+                *reading = Some(Reading::begin(carrier, read, before, context));
+            }
+            None => {
+                let read = xds::read(kind, &mut response, before, &context);
+                self.handle_read(ReadResponse { stream, began, kind, response, read });
+            }
+        }
+    }
+
+    /// Takes what was read.
+    fn handle_read(&mut self, it: ReadResponse) {
+        let ReadResponse { stream, began, kind, response, read: received } = it;
+        self.discovery.awaited.remove(&kind);
         let taken = match self.only_assigns(kind, &received, &response) {
             true => self.assign(received),
             false => {

@@ -113,6 +113,7 @@ impl Files {
             let name = raw.name().unwrap_or_default();
             let is_wanted = watched.names.is_empty() || watched.names.contains(&name);
             let received = Received { name, version: version.clone(), at_unix_us, raw };
+            let before = |name: &str| before.assignment(name).cloned();
             is_wanted.then(|| read_one(watched.kind, received, before, context))
         });
         let read = read.collect();

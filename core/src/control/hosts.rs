@@ -67,9 +67,10 @@ impl HostBuild<'_> {
     /// those of which page by page the `old` hosts were made, if they were.
     fn next(&mut self, endpoints: &Endpoints, before: &Endpoints, old: &Hosts) -> Hosts {
         let places = endpoints.places_in(before);
-        let kept: HashSet<usize> = places.iter().flatten().copied().collect();
-        let others = old.pages().iter().enumerate().filter(|(page, _)| !kept.contains(page));
-        let others = others.flat_map(|(_, page)| page.items());
+        let mut kept = vec![false; old.pages().len()];
+        places.iter().flatten().for_each(|page| kept[*page] = true);
+        let others = old.pages().iter().zip(kept).filter(|(_, kept)| !kept);
+        let others = others.flat_map(|(page, _)| page.items());
         let others: HashMap<SocketAddr, &Arc<Host>> =
             others.map(|host| (host.address, host)).collect();
         let pages = endpoints.pages().iter().zip(places).enumerate();

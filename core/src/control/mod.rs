@@ -27,6 +27,7 @@ mod model;
 pub mod names;
 mod open_error;
 mod pending;
+mod reading;
 mod reload;
 pub mod resources;
 mod secrets;
@@ -275,8 +276,8 @@ impl Control {
                     self.handle_file(index, &contents);
                 }
                 () = at(discovery_due) => self.handle_discovery_timeout(),
-                (stream, event) = self.discovery.xds.event() => {
-                    self.handle_discovery(stream, event);
+                news = reading::next(&mut self.discovery.reading, &mut self.discovery.xds) => {
+                    self.handle_news(news);
                 }
                 _ = self.disk_layers.changed() => self.handle_disk_layers(),
                 renewed = self.secrets.renewed() => self.resources.handle_tls(&renewed),

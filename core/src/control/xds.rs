@@ -5,12 +5,12 @@
 
 use super::book::Asked;
 use super::carrier::Carrier;
-use super::dynamic::{Dynamic, Raw, Received, Taken, Want};
+use super::dynamic::{Raw, Received, Taken, Want};
 use super::first_of::first_of;
 use super::google;
 use crate::config::{
-    ApiConfigSource, ApiProtocol, Availability, Bootstrap, ConfigErrors, ConfigPlace, ConfigSource,
-    GrpcService, Resource, ResourceContext, ResourceKind,
+    ApiConfigSource, ApiProtocol, Availability, Bootstrap, ClusterLoadAssignment, ConfigErrors,
+    ConfigPlace, ConfigSource, GrpcService, Resource, ResourceContext, ResourceKind,
 };
 use crate::log::{self, Component};
 use crate::snapshot::{ClusterEntry, Publisher};
@@ -196,6 +196,11 @@ impl Xds {
         if let Some(Stream { state, handle, .. }) = self.stream(stream).filter(|it| it.polls()) {
             handle.inspect(|client| state.set(connected, 0, 0, client.control_plane()));
         }
+    }
+
+    /// The thread where streams run, once there is one.
+    pub fn carrier(&self) -> Option<&Carrier> {
+        self.carrier.as_ref()
     }
 
     /// What is asked for, and where.
@@ -410,11 +415,12 @@ fn resource_type(kind: ResourceKind) -> ResourceType {
 /// Resources of a response with what they mean.
 pub(super) type Read = Vec<(Received, Result<Resource, ConfigErrors>)>;
 
-/// Reads the resources of a response. Assignments share what did not change with those `before`.
+/// Reads the resources of a response. Assignments share what did not change with those `before`,
+/// by name.
 pub(super) fn read(
     kind: ResourceKind,
     response: &mut Response,
-    before: &Dynamic,
+    before: impl Fn(&str) -> Option<Arc<ClusterLoadAssignment>>,
     context: &ResourceContext,
 ) -> Read {
     let at_unix_us = tidegate_io::Now::read().unix_us;
@@ -435,7 +441,7 @@ pub(super) fn read(
             "" => response.version.clone(),
             version => version.to_owned(),
         };
-        Some(read_one(kind, Received { name, version, at_unix_us, raw }, before, context))
+        Some(read_one(kind, Received { name, version, at_unix_us, raw }, &before, context))
     });
     read.collect()
 }
@@ -444,21 +450,21 @@ pub(super) fn read(
 pub(super) fn read_one(
     kind: ResourceKind,
     received: Received,
-    before: &Dynamic,
+    before: impl Fn(&str) -> Option<Arc<ClusterLoadAssignment>>,
     context: &ResourceContext,
 ) -> (Received, Result<Resource, ConfigErrors>) {
     let name = &received.name;
     let before = match kind {
-        ResourceKind::ClusterLoadAssignment => before.assignment(name),
+        ResourceKind::ClusterLoadAssignment => before(name),
         _ => None,
     };
-    let before = before.map(Arc::as_ref);
-    let read = received.raw.read(kind, name, before, context).map(|(resource, warnings)| {
-        for warning in warnings {
-            log::warning(Component::Config, format_args!("{name}: {warning}"));
-        }
-        resource
-    });
+    let read =
+        received.raw.read(kind, name, before.as_deref(), context).map(|(resource, warnings)| {
+            for warning in warnings {
+                log::warning(Component::Config, format_args!("{name}: {warning}"));
+            }
+            resource
+        });
     (received, read)
 }
 

@@ -263,7 +263,8 @@ impl<I: Io> Shard<I> {
         }
         let received = |seen: &&Completion| matches!(seen.outcome, Outcome::Received(_));
         let received = completions.iter().filter(received).count();
-        self.trims |= !completions.is_empty();
+        let is_quiet = completions.is_empty();
+        self.trims |= !is_quiet;
         for completion in completions.drain(..) {
             self.apply(completion);
         }
@@ -273,15 +274,20 @@ impl<I: Io> Shard<I> {
         waited?;
         self.fire_timers();
         self.settle();
-        self.trim();
+        self.trim(is_quiet);
         Ok(())
     }
 
-    /// Gives back memory that was not needed for a while.
-    fn trim(&mut self) {
+    /// Gives back memory that was not needed for a while; what the allocator has kept only when
+    /// nothing happens, as that takes longer.
+    fn trim(&mut self, is_quiet: bool) {
         if self.now.instant.since(self.trimmed) >= limits::TRIM {
             self.trimmed = self.now.instant;
-            self.trims = self.io.trim();
+            let (had, has_more) = (self.trims, self.io.trim());
+            if had && !has_more && is_quiet {
+                tidegate_io::memory::give_back();
+            }
+            self.trims = has_more || !is_quiet;
         }
     }
 

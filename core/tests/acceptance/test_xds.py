@@ -178,6 +178,43 @@ def test_a_modified_cluster_has_the_endpoints_that_were_sent_before(rig):
             assert "cluster modified: one" in log, log
 
 
+def long_assignment(name, last):
+    """5,000 endpoints, one of which is `127.2.0.last`: read beside everything else."""
+    addresses = [f"127.1.{number // 250}.{number % 250}" for number in range(4_999)]
+    addresses.insert(3_000, f"127.2.0.{last}")
+    return {"cluster_name": name, "endpoints": [{"lb_endpoints": [
+        {"endpoint": {"address": {"socket_address": {"address": address, "port_value": 8080}}}}
+        for address in addresses]}]}
+
+
+def test_long_lists_of_endpoints_are_taken_in_their_turn(rig):
+    """What comes behind one waits until it was taken, and a bad one is refused like any other."""
+    for name, api in APIS.items():
+        with rig.case(name):
+            server = rig.keep(XdsServer())
+            proxy, port, origins = world(rig, server, api, "one", "two")
+            first = assignment("one", origins["one"].port)
+            for last in range(1, 6):
+                server.set("eds", first, long_assignment("two", last))
+                server.set("cds", eds_cluster("one"),
+                           {**eds_cluster("two"), "connect_timeout": f"{last + 1}s"})
+                server.wait_ack("cds")
+                server.wait_ack("eds")
+                page = proxy.fetch("/clusters")[1]
+                found = {line.split("::")[1] for line in page.splitlines()
+                         if line.startswith("two::127.2.")}
+                assert found == {f"127.2.0.{last}:8080"}, found
+                assert page.count("::hostname::") == 5_002, page.count("::hostname::")
+                assert answer(port) == (200, b"one")
+            assert proxy.log().count("cluster modified: two") == 5, proxy.log()
+            bad = long_assignment("two", 9)
+            bad["endpoints"][0]["lb_endpoints"][4_000]["endpoint"]["address"]["socket_address"][
+                "port_value"] = 70_000
+            server.set("eds", first, bad)
+            assert "at most 65535" in server.wait_nack("eds")
+            assert "two::127.2.0.5:8080::" in proxy.fetch("/clusters")[1]
+
+
 def test_secrets_come_by_ads(rig):
     """A listener waits for its certificate; a new one is shown by new handshakes at once, and one
     that cannot be used is refused by name."""

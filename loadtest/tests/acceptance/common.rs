@@ -2,16 +2,35 @@
 //!
 //! What it leaves to others: what is tested.
 
+use std::cell::Cell;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::Value;
 
+thread_local! {
+    static IS_ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Held alone by a test that measures, and together by all others while they make load.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// Runs a test that measures: no other test makes load meanwhile.
+pub fn alone<T>(test: impl FnOnce() -> T) -> T {
+    let _machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    IS_ALONE.set(true);
+    let result = test();
+    IS_ALONE.set(false);
+    result
+}
+
 /// Runs `loadtest` with these arguments to its end.
 pub fn loadtest(arguments: &[&str]) -> Output {
+    let is_shared = !IS_ALONE.get();
+    let _machine = is_shared.then(|| MACHINE.read().unwrap_or_else(PoisonError::into_inner));
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 

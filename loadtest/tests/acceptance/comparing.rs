@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::common::{Origin, loadtest, stdout};
+use crate::common::{Origin, alone, loadtest, stdout};
 
 /// What a busy machine may do without making runs of a test void.
 const PATIENT: [&str; 4] = ["--lateness-max", "1s", "--steal-max", "100"];
@@ -25,12 +25,12 @@ fn a_slower_target_is_called_slower_with_what_its_process_costs() {
     let slow = format!("slow={}", origin.url("t=6ms"));
     let watch = format!("slow={}", origin.pid());
     let arguments = [
-        &["ab", "--a", &quick, "--b", &slow, "--blocks", "8", "-z", "60ms", "-R", "400"][..],
+        &["ab", "--a", &quick, "--b", &slow, "--blocks", "32", "-z", "60ms", "-R", "400"][..],
         &["-c", "8", "--metric", "p50", "--watch-pid", &watch, "--json", &json, "--html", &html],
         &PATIENT,
     ]
     .concat();
-    let output = loadtest(&arguments);
+    let output = alone(|| loadtest(&arguments));
     let text = stdout(&output);
     assert!(text.contains("slow is worse than quick in p50"), "{text}");
     assert_eq!(output.status.code(), Some(0));
@@ -55,7 +55,7 @@ fn a_target_against_itself_is_no_different() {
         &PATIENT,
     ]
     .concat();
-    let text = stdout(&loadtest(&arguments));
+    let text = stdout(&alone(|| loadtest(&arguments)));
     assert!(text.contains("no difference of more than 40.0 % between a and b in p50"), "{text}");
     let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
     let blocks = report["blocks"].as_u64().unwrap();

@@ -15,11 +15,11 @@ use crate::config::descriptors;
 use crate::config::reader::is_clean;
 use crate::paged::{PAGE, Page, Paged};
 use envoy_types::pb::envoy::config::endpoint::v3 as pb;
+use foldhash::{HashMap, HashSet};
 use prost::Message;
 use prost::bytes::Bytes;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost_reflect::DescriptorPool;
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -69,9 +69,9 @@ pub(in crate::config) fn decode(
     });
     let localities: Vec<Locality> = localities.collect::<Option<_>>()?;
     let pieces = localities.iter().flat_map(|locality| &locality.pieces);
-    let mut used = HashSet::new();
+    let mut used = vec![false; before.as_ref().map_or(0, |before| before.pages.len())];
     // What is there twice is told.
-    if !pieces.filter_map(|piece| piece.page).all(|page| used.insert(page)) {
+    if pieces.filter_map(|piece| piece.page).any(|page| std::mem::replace(&mut used[page], true)) {
         return None;
     }
     let mut made = Made::new(pool, at, bytes, &before);
@@ -113,7 +113,7 @@ impl<'b> Before<'b> {
         let (encoded, pages) = (assignment.encoded.as_ref()?, assignment.endpoints.pages());
         // Where many pages have become small, all are made anew.
         let few = 16 + encoded.headers.len() + 4 * assignment.endpoints.len() / PAGE;
-        (pages.len() <= few).then(|| Before { pages, encoded, next: 0, firsts: HashMap::new() })
+        (pages.len() <= few).then(|| Before { pages, encoded, next: 0, firsts: HashMap::default() })
     }
 
     fn bytes_of(&self, page: usize) -> &'b [u8] {
@@ -146,10 +146,10 @@ impl<'b> Before<'b> {
     }
 
     /// The endpoints of other pages, by their bytes, with their header.
-    fn others_than(&self, used: &HashSet<usize>) -> HashMap<&'b [u8], (&'b Endpoint, &'b [u8])> {
-        let mut others = HashMap::new();
+    fn others_than(&self, used: &[bool]) -> HashMap<&'b [u8], (&'b Endpoint, &'b [u8])> {
+        let mut others = HashMap::default();
         for (page, endpoints) in self.pages.iter().enumerate() {
-            if !used.contains(&page) {
+            if !used[page] {
                 let header = self.header_of(page);
                 let items = items(self.bytes_of(page)).zip(endpoints.items());
                 others.extend(items.map(|(bytes, endpoint)| (bytes, (endpoint, header))));
@@ -189,12 +189,12 @@ impl<'m, 'b> Made<'m, 'b> {
             at,
             bytes,
             before,
-            known: HashMap::new(),
+            known: HashMap::default(),
             pages: Vec::new(),
             places: Vec::new(),
             headers: Vec::new(),
             shared: Vec::new(),
-            own: HashSet::new(),
+            own: HashSet::default(),
             fresh: Vec::new(),
         }
     }
