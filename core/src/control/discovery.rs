@@ -21,11 +21,9 @@ use std::sync::Arc;
 use tidegate_io::Instant;
 use tidegate_xds::{Event, Response};
 
-/// Attempts that came to nothing.
+/// An attempt whose response was refused.
 const REJECTED: [SubscriptionStat; 2] =
     [SubscriptionStat::UpdateRejected, SubscriptionStat::UpdateAttempt];
-const FAILED: [SubscriptionStat; 2] =
-    [SubscriptionStat::UpdateFailure, SubscriptionStat::UpdateAttempt];
 
 /// All that is dynamic.
 #[derive(Debug)]
@@ -216,8 +214,11 @@ impl Control {
             Event::Disconnected(end) => {
                 for kind in self.discovery.xds.kinds_of(stream) {
                     let names = self.discovery.asked.names(kind);
-                    let attempt = &FAILED[usize::from(!end.failed)..];
-                    self.count_names(kind, names, attempt);
+                    let stats: &[_] = match end.failed {
+                        true => &[SubscriptionStat::UpdateFailure, SubscriptionStat::UpdateAttempt],
+                        false => &[SubscriptionStat::UpdateAttempt],
+                    };
+                    self.count_names(kind, names, stats);
                 }
             }
             _ => {}

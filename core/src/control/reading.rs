@@ -53,9 +53,8 @@ impl Reading {
         before: impl Fn(&str) -> Option<Arc<ClusterLoadAssignment>>,
         context: ResourceContext,
     ) -> Reading {
-        let bodies = it.response.resources.iter().map(|one| &one.body);
-        let names = bodies.filter_map(|body| match body {
-            Body::Any { value, .. } => resource_name(value),
+        let names = it.response.resources.iter().filter_map(|one| match &one.body {
+            Body::Any { value, .. } => one.name.clone().or_else(|| resource_name(value)),
             Body::Json(_) | Body::Absent | Body::Unchanged => None,
         });
         let before: HashMap<String, _> =

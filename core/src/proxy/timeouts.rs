@@ -44,18 +44,24 @@ impl<I: Io> Shard<I> {
         // Those whose response is over are not late, whatever the clock says.
         self.end_answered(key);
         let Some(downstream) = self.downstreams.get(key) else { return };
-        let due = |stream| self.streams.get(stream).and_then(Stream::deadline);
-        let is_late = |stream: &StreamKey| due(*stream).is_some_and(|at| at <= now);
         // Mostly none, which allocates nothing.
-        let late: Vec<_> = downstream.streams().filter(is_late).collect();
+        let late: Vec<_> = downstream.streams().filter(|stream| self.is_late(*stream)).collect();
         for stream in late {
-            self.stream_timeout(stream);
+            // The end of another may have given it more time.
+            if self.is_late(stream) {
+                self.stream_timeout(stream);
+            }
         }
         let Some(downstream) = self.downstreams.get(key) else { return };
         if downstream.deadline(self.draining_since).is_some_and(|at| at <= now) {
             self.connection_timeout(key);
         }
         self.arm_downstream(key);
+    }
+
+    fn is_late(&self, stream: StreamKey) -> bool {
+        let deadline = self.streams.get(stream).and_then(Stream::deadline);
+        deadline.is_some_and(|at| at <= self.now.instant)
     }
 
     /// One of the connection's own timeouts ended.
