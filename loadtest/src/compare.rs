@@ -46,10 +46,12 @@ pub struct Measured {
     pub quantiles: [f64; GRID.len()],
     /// What the watched processes used, and how much memory they had in the end.
     pub usage: Option<Usage>,
+    /// What they called, where that is counted.
+    pub system_calls: Option<u64>,
 }
 
 impl Measured {
-    pub fn of(outcome: &Outcome, usage: Option<Usage>) -> Measured {
+    pub fn of(outcome: &Outcome, usage: Option<Usage>, system_calls: Option<u64>) -> Measured {
         let latency = &outcome.total.latency;
         Measured {
             answers: outcome.total.counts.answers() as f64,
@@ -57,6 +59,7 @@ impl Measured {
             mean: latency.mean(),
             quantiles: GRID.map(|quantile| latency.value_at_quantile(quantile) as f64),
             usage,
+            system_calls,
         }
     }
 
@@ -81,10 +84,11 @@ pub enum Metric {
     Quantile(u32),
     CpuPerRequest,
     SwitchesPerRequest,
+    SystemCallsPerRequest,
     Memory,
 }
 
-pub const METRICS: [(Metric, &str); 9] = [
+pub const METRICS: [(Metric, &str); 10] = [
     (Metric::Rate, "rate"),
     (Metric::Mean, "mean"),
     (Metric::Quantile(5000), "p50"),
@@ -93,6 +97,7 @@ pub const METRICS: [(Metric, &str); 9] = [
     (Metric::Quantile(9990), "p99.9"),
     (Metric::CpuPerRequest, "cpu"),
     (Metric::SwitchesPerRequest, "switches"),
+    (Metric::SystemCallsPerRequest, "syscalls"),
     (Metric::Memory, "memory"),
 ];
 
@@ -107,6 +112,7 @@ impl Metric {
             Metric::SwitchesPerRequest => {
                 run.usage.map(|usage| per_request(usage.context_switches))
             }
+            Metric::SystemCallsPerRequest => run.system_calls.map(per_request),
             Metric::Memory => run.usage.map(|usage| usage.resident_bytes as f64),
         };
         value.filter(|value| *value > 0.0)
@@ -124,7 +130,7 @@ impl Metric {
             Metric::Mean | Metric::Quantile(_) | Metric::CpuPerRequest => {
                 crate::units::wrk_time(value)
             }
-            Metric::SwitchesPerRequest => format!("{value:.4}"),
+            Metric::SwitchesPerRequest | Metric::SystemCallsPerRequest => format!("{value:.4}"),
             Metric::Memory => crate::units::wrk_bytes(value),
         }
     }
@@ -343,7 +349,14 @@ mod tests {
         let noise: f64 = (0..3).map(|_| random.unit() - 0.5).sum::<f64>() * 0.2;
         let mean = us * 1e3 * noise.exp();
         let quantiles = GRID.map(|quantile| mean * (0.8 + 0.4 * quantile));
-        Measured { answers: 500.0, rate: 1e6 / us, mean, quantiles, usage: None }
+        Measured {
+            answers: 500.0,
+            rate: 1e6 / us,
+            mean,
+            quantiles,
+            usage: None,
+            system_calls: None,
+        }
     }
 
     /// Blocks on a machine that gets slower and quicker, until it is decided.

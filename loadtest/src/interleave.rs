@@ -11,6 +11,7 @@ use crate::engine::Unobserved;
 use crate::engine::crew::Crew;
 use crate::plan::Plan;
 use crate::stats::Random;
+use crate::system_calls::SystemCalls;
 use crate::verdict;
 use crate::watch::{Usage, family};
 
@@ -24,6 +25,8 @@ pub struct Side {
     pub name: String,
     pub url: String,
     pub pids: Vec<u32>,
+    /// Whether their system calls are counted, which costs them time.
+    pub counts_system_calls: bool,
     pub plan: Plan,
 }
 
@@ -32,6 +35,7 @@ struct Arm {
     side: usize,
     pids: Vec<u32>,
     family: Vec<u32>,
+    system_calls: Option<SystemCalls>,
     warm_up: Arc<Plan>,
     plan: Arc<Plan>,
     crew: Crew,
@@ -49,7 +53,12 @@ impl Arm {
         if crew.open == 0 {
             return Err(format!("{}: no connection to it", side.url));
         }
-        Ok(Arm { side: number, pids: side.pids.clone(), family: Vec::new(), warm_up, plan, crew })
+        let system_calls = match side.counts_system_calls && !side.pids.is_empty() {
+            true => Some(SystemCalls::begin(&family(&side.pids))?),
+            false => None,
+        };
+        let (pids, family) = (side.pids.clone(), Vec::new());
+        Ok(Arm { side: number, pids, family, system_calls, warm_up, plan, crew })
     }
 }
 
@@ -71,7 +80,8 @@ impl Interleaved {
     ///
     /// # Errors
     ///
-    /// When a worker has no backend, or a target takes no connection.
+    /// When a worker has no backend, a target takes no connection, or system calls cannot be
+    /// counted.
     pub fn new(sides: &[Side; 2], stop: &Arc<AtomicBool>) -> Result<Interleaved, String> {
         let arm = |number: usize| Arm::new(number, &sides[number], stop);
         Ok(Interleaved {
@@ -116,11 +126,13 @@ impl Interleaved {
 
     /// One run; `None` when it is void.
     fn run(&mut self, arm: usize) -> Result<Option<Measured>, String> {
-        let Arm { side, pids, family, warm_up, plan, crew } = &mut self.arms[arm];
+        let Arm { side, pids, family, system_calls, warm_up, plan, crew } = &mut self.arms[arm];
         crew.run(warm_up, &mut Unobserved)?;
         let before = Usage::at_rest(family);
+        let calls_before = count(system_calls)?;
         let outcome = crew.run(plan, &mut Unobserved)?;
         let usage = Usage::at_rest(family).since(&before);
+        let calls = count(system_calls)?.zip(calls_before).map(|(now, before)| now - before);
         let reasons = verdict::void_reasons(&outcome);
         for reason in &reasons {
             let reason = format!("{}: {reason}", self.names[*side]);
@@ -136,8 +148,12 @@ impl Interleaved {
         // All histograms have the same bounds.
         let _ = self.measured.latencies[*side].add(&outcome.total.latency);
         self.measured.failures[*side] += outcome.total.counts.failures();
-        Ok(Some(Measured::of(&outcome, (!pids.is_empty()).then_some(usage))))
+        Ok(Some(Measured::of(&outcome, (!pids.is_empty()).then_some(usage), calls)))
     }
+}
+
+fn count(system_calls: &mut Option<SystemCalls>) -> Result<Option<u64>, String> {
+    system_calls.as_mut().map(SystemCalls::count).transpose()
 }
 
 fn complete(runs: [[Option<Measured>; 2]; ARMS]) -> Option<Block> {

@@ -1,4 +1,4 @@
-//! What the kernel says about CPU time: ours, of other processes, and what a hypervisor took.
+//! What the kernel says about the machine: CPU time, what a hypervisor took of it, files and ports.
 //!
 //! What it leaves to others: dividing by requests.
 
@@ -31,6 +31,18 @@ pub fn allow_files(files: u64) {
         limit.current = Some(limit.maximum.map_or(files, |maximum| maximum.min(files)));
         let _ = setrlimit(Resource::Nofile, limit);
     }
+}
+
+/// How many ports the kernel has for connections from one address to one target
+/// (`net.ipv4.ip_local_port_range`, which is IPv6's, too); nothing where it does not say.
+pub fn ports() -> Option<u64> {
+    ports_in(&std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?)
+}
+
+fn ports_in(text: &str) -> Option<u64> {
+    let mut numbers = text.split_whitespace().map(str::parse);
+    let (first, last): (u64, u64) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (first <= last).then(|| last - first + 1)
 }
 
 /// The first line of `/proc/stat`, in ticks.
@@ -76,6 +88,13 @@ mod tests {
         let after = Cpu::parse("cpu  20 0 20 140 0 0 0 20 5 0\n");
         assert_eq!(after.steal_since(&before), 0.1);
         assert_eq!(Cpu::parse("").steal_since(&before), 0.0);
+    }
+
+    #[test]
+    fn a_range_of_ports_has_both_its_ends() {
+        assert_eq!(ports_in("32768\t60999\n"), Some(28_232));
+        assert_eq!((ports_in("5 4"), ports_in("")), (None, None));
+        assert!(ports().is_none_or(|ports| ports > 0));
     }
 
     #[test]

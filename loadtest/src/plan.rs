@@ -3,6 +3,7 @@
 //! What it leaves to others: where it comes from (`cli`, `vegeta`), and doing it (`engine`).
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Plan {
     /// The URL as it was given, for headers of reports.
     pub url: String,
     pub origin: Origin,
+    /// Where connections come from, in turn; empty: the kernel's choice.
+    pub local_addresses: Vec<IpAddr>,
     /// Sent in turn; never empty.
     pub targets: Vec<Target>,
     pub threads: usize,
@@ -29,8 +32,8 @@ pub struct Plan {
     /// A request is a gRPC call: it succeeds by its grpc-status.
     pub grpc: bool,
     pub load: Load,
-    /// Parts of the measured time of an open loop, with rates of their own; `load` has their mean.
-    /// Empty: it is all one.
+    /// Parts of the measured time with a pace of their own, all of one kind; of rates `load` has
+    /// the mean. Empty: it is all one.
     pub phases: Vec<Phase>,
     /// How long requests are sent; `None`: until `requests` of them were.
     pub duration: Option<Duration>,
@@ -80,10 +83,10 @@ impl Load {
 impl Plan {
     /// Requests that a run sends in its measured time, where that is known beforehand.
     pub fn planned(&self) -> Option<u64> {
-        if !self.phases.is_empty() {
-            return Some(self.phases.iter().map(Phase::requests).sum::<f64>().ceil() as u64);
-        }
         match (self.load, self.duration) {
+            (Load::Open { .. }, _) if !self.phases.is_empty() => {
+                Some(self.phases.iter().map(Phase::requests).sum::<f64>().ceil() as u64)
+            }
             (Load::Open { rate }, Some(duration)) => {
                 let by_time = (rate * duration.as_secs_f64()).ceil() as u64;
                 Some(self.requests.map_or(by_time, |requests| requests.min(by_time)))

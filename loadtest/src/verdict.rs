@@ -1,18 +1,22 @@
-//! Whether a run may be believed, and whether it met what was asked of it.
+//! Whether a run may be believed, and whether it, or a phase of it, met what was asked of it.
 //!
 //! What it leaves to others: exit codes and showing it.
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::engine::Outcome;
-use crate::engine::interval::Fault;
-use crate::plan::Load;
+use crate::engine::interval::{Fault, Interval};
+use crate::machine;
+use crate::plan::{Load, Plan};
 use crate::units;
 
 /// A worker that is busier than this cannot send in time, or is what the target waits for.
 const BUSY_MAX_OPEN: f64 = 0.9;
 const BUSY_MAX_CLOSED: f64 = 0.99;
+/// Connections per second and port.
+const PORTS_MAX: f64 = 0.45;
 /// Requests that may be missing of those that were planned.
 const MISSING_MAX: f64 = 0.001;
 
@@ -63,6 +67,15 @@ pub fn void_reasons(outcome: &Outcome) -> Vec<String> {
             outcome.connections_open, plan.connections
         ));
     }
+    let per_second = counts.connects as f64 / outcome.elapsed.as_secs_f64().max(1e-9);
+    if let Some(ports) = machine::ports()
+        && is_short_of_ports(per_second, ports * plan.local_addresses.len().max(1) as u64)
+    {
+        reasons.push(format!(
+            "ports ran out: {per_second:.0} connections a second, as fast as a port is free again; \
+             --local-address 127.0.0.2,127.0.0.3, or a wider net.ipv4.ip_local_port_range"
+        ));
+    }
     if outcome.steal > plan.steal_max {
         reasons.push(format!(
             "the hypervisor took {:.1} % of the machine's CPU time",
@@ -70,6 +83,12 @@ pub fn void_reasons(outcome: &Outcome) -> Vec<String> {
         ));
     }
     reasons
+}
+
+/// Whether connections wait for ports: a port that was used rests for up to two seconds (TIME_WAIT
+/// with `net.ipv4.tcp_tw_reuse`), and looking for one that does not takes ever longer.
+fn is_short_of_ports(connections_per_second: f64, ports: u64) -> bool {
+    connections_per_second > ports as f64 * PORTS_MAX
 }
 
 /// What a condition is about.
@@ -84,10 +103,12 @@ enum Metric {
     Rate,
 }
 
-/// One condition: `p99.9<2ms`, `errors<0.01%`, `rate>=9900`, `mean<1ms`, `max<50ms`.
+/// One condition: `p99.9<2ms`, `errors<0.01%`, `rate>=9900`, `mean<1ms`, `max<50ms`, and of one
+/// phase only: `hold:p99.9<2ms`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Condition {
     text: String,
+    phase: Option<String>,
     metric: Metric,
     /// Whether the value must stay below the bound.
     below: bool,
@@ -102,11 +123,16 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Condition, String> {
         let wrong = || {
             format!(
-                "`{text}` is no condition: p99.9<2ms, max<50ms, mean<1ms, errors<0.01%, rate>9k"
+                "`{text}` is no condition: p99.9<2ms, max<50ms, mean<1ms, errors<0.01%, rate>9k, \
+                 or of one phase PHASE:p99<1ms"
             )
         };
-        let at = text.find(['<', '>']).ok_or_else(wrong)?;
-        let (name, rest) = text.split_at(at);
+        let (phase, of_it) = match text.split_once(':') {
+            Some((phase, rest)) => (Some(phase.trim().to_owned()), rest),
+            None => (None, text),
+        };
+        let at = of_it.find(['<', '>']).ok_or_else(wrong)?;
+        let (name, rest) = of_it.split_at(at);
         let below = rest.starts_with('<');
         let (or_equal, value) = match rest[1..].strip_prefix('=') {
             Some(value) => (true, value.trim()),
@@ -136,7 +162,7 @@ impl FromStr for Condition {
             },
             Metric::Rate => units::rate(value)?,
         };
-        Ok(Condition { text: text.to_owned(), metric, below, or_equal, bound })
+        Ok(Condition { text: text.to_owned(), phase, metric, below, or_equal, bound })
     }
 }
 
@@ -156,8 +182,21 @@ pub struct Judged {
 }
 
 impl Condition {
+    /// # Errors
+    ///
+    /// When the plan has no such phase.
+    pub fn check(&self, plan: &Plan) -> Result<(), String> {
+        match &self.phase {
+            Some(name) if !plan.phases.iter().any(|phase| phase.name == *name) => {
+                Err(format!("{}: there is no phase {name}", self.text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub fn judge(&self, outcome: &Outcome) -> Judged {
-        let latency = &outcome.total.latency;
+        let (part, time) = self.part(outcome);
+        let (latency, counts) = (&part.latency, &part.counts);
         let (value, shown) = match self.metric {
             Metric::Latency(quantile) => {
                 let value = latency.value_at_quantile(quantile) as f64;
@@ -165,11 +204,11 @@ impl Condition {
             }
             Metric::Mean => (latency.mean(), units::wrk_time(latency.mean())),
             Metric::Errors => {
-                let errors = 1.0 - outcome.success_ratio();
+                let errors = 1.0 - counts.success_ratio();
                 (errors, format!("{:.4}%", errors * 100.0))
             }
             Metric::Rate => {
-                let rate = outcome.answers_per_second();
+                let rate = counts.answers_per_second(time);
                 (rate, format!("{rate:.1}"))
             }
         };
@@ -177,6 +216,16 @@ impl Condition {
         let is_latency = matches!(self.metric, Metric::Latency(_) | Metric::Mean);
         let judged = !(is_latency && latency.is_empty()) && self.holds(value);
         Judged { condition: self.text.clone(), value: shown, holds: judged }
+    }
+
+    /// What it is about, and how long that took.
+    fn part<'a>(&self, outcome: &'a Outcome) -> (&'a Interval, Duration) {
+        let is_its = |name: &str| self.phase.as_deref() == Some(name);
+        let mut phases = outcome.plan.phases.iter().zip(&outcome.phases);
+        match phases.find(|(phase, _)| is_its(&phase.name)) {
+            Some((phase, interval)) => (interval, phase.duration),
+            None => (&outcome.total, outcome.elapsed),
+        }
     }
 
     fn holds(&self, value: f64) -> bool {
@@ -194,6 +243,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ports_run_out_before_all_are_used_each_second() {
+        // As measured: the most that 28,232 ports gave.
+        assert!(is_short_of_ports(14_250.0, 28_232));
+        assert!(!is_short_of_ports(14_250.0, 2 * 28_232));
+    }
+
+    #[test]
     fn conditions_of_every_kind() {
         let cases = [
             ("p99.9<2ms", 1_999_999.0, true),
@@ -205,6 +261,7 @@ mod tests {
             ("errors<=0", 0.0, true),
             ("rate>9k", 9001.0, true),
             ("rps>=9k", 9000.0, true),
+            ("warm up : p99<2ms", 1e6, true),
         ];
         for (text, value, holds) in cases {
             let condition: Condition = text.parse().unwrap();

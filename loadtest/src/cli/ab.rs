@@ -49,8 +49,11 @@ pub struct AbArguments {
     /// A server's process, NAME=PID, with all its children; may be repeated.
     #[arg(long, value_name = "NAME=PID")]
     watch_pid: Vec<String>,
-    /// What decides: rate, mean, p50, p90, p99, p99.9, cpu, switches or memory. [cpu where
-    /// processes are watched, else rate in a closed loop and mean in an open one]
+    /// Counts the system calls of the watched processes, too, which costs them time.
+    #[arg(long, requires = "watch_pid")]
+    watch_system_calls: bool,
+    /// What decides: rate, mean, p50, p90, p99, p99.9, cpu, switches, syscalls or memory. [cpu
+    /// where processes are watched, else rate in a closed loop and mean in an open one]
     #[arg(long, value_name = "METRIC")]
     metric: Option<String>,
     /// The comparison as a page.
@@ -163,7 +166,8 @@ fn sides(arguments: &AbArguments) -> Result<[Side; 2], Failure> {
             }
         }
         let plan = arguments.load.plan(url, None, Some(arguments.time), None)?;
-        Ok(Side { name: name.to_owned(), url: url.to_owned(), pids, plan })
+        let (name, url) = (name.to_owned(), url.to_owned());
+        Ok(Side { name, url, pids, counts_system_calls: arguments.watch_system_calls, plan })
     };
     let sides = [side("a", &arguments.a)?, side("b", &arguments.b)?];
     let known = |watched: &str| {
@@ -185,7 +189,8 @@ fn primary(arguments: &AbArguments, sides: &[Side; 2]) -> Result<Metric, Failure
         Some(name) => {
             let metric = Metric::of_name(name).ok_or_else(|| {
                 format!(
-                    "--metric {name}: rate, mean, p50, p90, p99, p99.9, cpu, switches or memory"
+                    "--metric {name}: rate, mean, p50, p90, p99, p99.9, cpu, switches, syscalls \
+                     or memory"
                 )
             })?;
             Ok(metric)

@@ -15,6 +15,7 @@
 //!
 //! What it leaves to others: options of one command only.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +47,10 @@ pub struct LoadArguments {
     /// wrk's timeout of a request, or oha's content type: it has a `/`.
     #[arg(short = 'T', value_name = "TIME|TYPE")]
     pub upper_t: Option<String>,
+    /// Addresses of this host that connections come from in turn: 127.0.0.2,127.0.0.3. Each has
+    /// ports of its own, of which there are about 28,000.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub local_address: Vec<IpAddr>,
     /// Time that an answer may take [30s].
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub timeout: Option<Duration>,
@@ -256,6 +261,14 @@ impl LoadArguments {
         }
     }
 
+    fn check_local_addresses(&self, target: IpAddr) -> Result<(), String> {
+        let is_other = |local: &&IpAddr| local.is_ipv4() != target.is_ipv4();
+        match self.local_address.iter().find(is_other) {
+            Some(local) => Err(format!("--local-address {local}: the target is {target}")),
+            None => Ok(()),
+        }
+    }
+
     /// A plan for `url` with `body`, or the body that the options name. Without a duration and a
     /// number of requests it lasts 10 seconds.
     pub fn plan(
@@ -283,6 +296,7 @@ impl LoadArguments {
         if !self.cpus.is_empty() && self.cpus.len() < threads {
             return Err("--cpus names a CPU for each thread".to_owned().into());
         }
+        self.check_local_addresses(origin.address.ip())?;
         let duration = match (duration, requests) {
             (None, None) => Some(DEFAULT_DURATION),
             (duration, _) => duration,
@@ -299,6 +313,7 @@ impl LoadArguments {
         Ok(Plan {
             url: url.to_owned(),
             origin,
+            local_addresses: self.local_address.clone(),
             targets: vec![target],
             threads,
             connections: connections as usize,

@@ -56,6 +56,7 @@ pub struct FindMaxArguments {
 
 pub fn command(arguments: &FindMaxArguments) -> Result<ExitCode, Failure> {
     let plan = arguments.load.plan(&arguments.url, None, Some(arguments.time), None)?;
+    arguments.slo.iter().try_for_each(|condition| condition.check(&plan))?;
     let search = Search { plan, slo: &arguments.slo, stop: stop_signal() };
     let capacity = match arguments.to {
         Some(rate) => rate,

@@ -40,7 +40,7 @@ pub fn command(arguments: &RunArguments) -> Result<ExitCode, Failure> {
     if !arguments.watch_pid.is_empty() {
         outcome.server = Some(Usage::read(&arguments.watch_pid).since(&before));
     }
-    outcome.system_calls = counter.map(|counter| counter.and_then(SystemCalls::end));
+    outcome.system_calls = counter.map(|counter| counter.and_then(|mut calls| calls.count()));
     if let Some(warning) = &outcome.backend_warning {
         eprintln!("loadtest: {warning}");
     }

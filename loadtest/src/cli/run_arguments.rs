@@ -9,7 +9,7 @@ use clap::Parser;
 
 use super::Failure;
 use super::arguments::{FileArguments, LoadArguments};
-use crate::phase::Phase;
+use crate::phase::{Pace, Phase};
 use crate::plan::{Load, Plan};
 use crate::units;
 use crate::verdict::Condition;
@@ -26,7 +26,9 @@ pub struct RunArguments {
     #[command(flatten)]
     pub load: LoadArguments,
     /// A part of the run, NAME=TIME@RATE, or NAME=TIME@FROM..TO for a rate that rises or falls in a
-    /// straight line; each follows the one before. May be repeated; instead of -R and a duration.
+    /// straight line; each follows the one before. With a `c` it is a closed loop with so many
+    /// requests at a time: NAME=TIME@16c, NAME=TIME@1..64c. May be repeated; instead of -R and a
+    /// duration.
     #[arg(long, value_name = "PHASE")]
     pub phase: Vec<Phase>,
     /// wrk's duration: 30, 30s, 2m; or oha's body, where it is no duration or -z or -n is given.
@@ -59,14 +61,15 @@ pub struct RunArguments {
     pub output: Option<PathBuf>,
     #[command(flatten)]
     pub files: FileArguments,
-    /// A condition like p99.9<2ms, errors<0.01%, rate>9k; exit status 4 when it fails.
+    /// A condition like p99.9<2ms, errors<0.01%, rate>9k; exit status 4 when it fails. Of one phase
+    /// only: PHASE:p99<1ms.
     #[arg(long, value_name = "CONDITION")]
     pub threshold: Vec<Condition>,
     /// A server's process, with all its children; may be repeated.
     #[arg(long, value_name = "PID")]
     pub watch_pid: Vec<u32>,
-    /// Counts the system calls of the watched processes, too, by `perf stat`. Not by default: it
-    /// costs them some time at each call.
+    /// Counts the system calls of the watched processes, too. Not by default: it costs them some
+    /// time at each call, and the right to use perf_event_open and tracefs.
     #[arg(long, requires = "watch_pid")]
     pub watch_system_calls: bool,
     /// oha's: taken and always so here.
@@ -93,14 +96,15 @@ impl RunArguments {
         if !self.phase.is_empty() {
             self.phases(duration, &mut plan)?;
         }
+        self.threshold.iter().try_for_each(|condition| condition.check(&plan))?;
         plan.keep_samples = self.output_format == "csv";
         Ok(plan)
     }
 
-    /// The run has phases: they say how long it is, and at which rates.
+    /// The run has phases: they say how long it is, and at which pace.
     fn phases(&self, duration: Option<Duration>, plan: &mut Plan) -> Result<(), String> {
         if duration.is_some() || self.requests.is_some() || self.load.rate.is_some() {
-            return Err("phases say how long and at which rate: no -R, -z, -d or -n".to_owned());
+            return Err("phases say how long and at which pace: no -R, -z, -d or -n".to_owned());
         }
         for (number, phase) in self.phase.iter().enumerate() {
             if self.phase[..number].iter().any(|before| before.name == phase.name) {
@@ -108,17 +112,42 @@ impl RunArguments {
             }
         }
         let time: Duration = self.phase.iter().map(|phase| phase.duration).sum();
-        let requests: f64 = self.phase.iter().map(Phase::requests).sum();
-        if requests <= 0.0 {
+        if self.phase.iter().all(|phase| phase.requests() <= 0.0) {
             return Err("in no phase anything is sent".to_owned());
         }
-        plan.load = Load::Open { rate: requests / time.as_secs_f64() };
+        plan.load = match self.phase[0].pace {
+            pace if self.phase.iter().any(|phase| phase.pace != pace) => {
+                return Err("phases have rates, or requests at a time: not both".to_owned());
+            }
+            Pace::Rate => {
+                let requests: f64 = self.phase.iter().map(Phase::requests).sum();
+                Load::Open { rate: requests / time.as_secs_f64() }
+            }
+            Pace::Concurrency => {
+                self.provide_for_phases(plan)?;
+                Load::Closed
+            }
+        };
         plan.duration = Some(time);
         plan.phases = self.phase.clone();
         let is_short = time < Duration::from_secs(10);
         let default = Duration::from_millis(if is_short { 100 } else { 1000 });
         plan.interval = self.load.interval.unwrap_or(default).max(Duration::from_millis(10));
         Ok(())
+    }
+
+    /// As many connections as the phases have requests at a time, unless they were named.
+    fn provide_for_phases(&self, plan: &mut Plan) -> Result<(), String> {
+        let most = self.phase.iter().map(|phase| phase.from.max(phase.to)).fold(0.0, f64::max);
+        let (most, streams) = (most as usize, plan.http2.unwrap_or(1));
+        let most = most.div_ceil(streams);
+        if self.load.connections.is_none() {
+            plan.connections = most.max(plan.threads);
+        }
+        match most > plan.connections {
+            true => Err(format!("the phases need {most} connections (-c {})", plan.connections)),
+            false => Ok(()),
+        }
     }
 
     /// wrk's duration, or oha's body.
@@ -185,6 +214,17 @@ mod tests {
     }
 
     #[test]
+    fn phases_have_as_many_connections_as_they_need() {
+        let plan = parse("--phase a=1s@1..7c --phase b=1s@3c http://127.0.0.1/").unwrap();
+        assert_eq!((plan.connections, plan.load, plan.planned()), (7, Load::Closed, None));
+        assert_eq!(plan.duration, Some(Duration::from_secs(2)));
+        let plan = parse("--http2 -p 3 --phase a=1s@7c http://127.0.0.1/").unwrap();
+        assert_eq!(plan.connections, 3);
+        let plan = parse("-c 9 --phase a=1s@7c http://127.0.0.1/").unwrap();
+        assert_eq!(plan.connections, 9);
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_with_what_to_say() {
         let cases = [
             ("-z 3s -d 30s http://127.0.0.1/", "--body or --duration"),
@@ -198,6 +238,10 @@ mod tests {
             ("--body a -D b http://127.0.0.1/", "twice"),
             ("--cacert nowhere.pem https://127.0.0.1/", "nowhere.pem"),
             ("ftp://127.0.0.1/", "http or https"),
+            ("-c 6 --phase a=1s@7c http://127.0.0.1/", "need 7 connections (-c 6)"),
+            ("--phase a=1s@7c --phase b=1s@7 http://127.0.0.1/", "not both"),
+            ("--phase a=1s@0c http://127.0.0.1/", "anything is sent"),
+            ("--phase a=1s@7 --threshold b:p99<1ms http://127.0.0.1/", "no phase b"),
         ];
         for (line, expected) in cases {
             let error = parse(line).unwrap_err();

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,6 +59,9 @@ pub struct AttackArguments {
     body: Option<PathBuf>,
     #[arg(long, default_value = "30s", value_parser = units::duration)]
     timeout: Duration,
+    /// Addresses of this host that connections come from, in turn.
+    #[arg(long, value_delimiter = ',')]
+    laddr: Vec<IpAddr>,
     /// Connections; -workers is the same here.
     #[arg(long)]
     connections: Option<u64>,
@@ -132,6 +136,7 @@ fn attack_plan(arguments: &AttackArguments) -> Result<Plan, Failure> {
         connections: Some(connections.min(arguments.max_workers.unwrap_or(u64::MAX))),
         threads: Some(arguments.threads),
         timeout: Some(arguments.timeout),
+        local_address: arguments.laddr.clone(),
         rate: Some(arguments.rate),
         disable_keepalive: !arguments.keepalive,
         insecure: arguments.insecure,

@@ -2,6 +2,8 @@
 //!
 //! What it leaves to others: deciding what is recorded (`worker`), and showing it.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
 
@@ -108,6 +110,16 @@ impl Counts {
     /// Requests that did not get what was expected.
     pub fn failures(&self) -> u64 {
         self.unexpected + self.faults.iter().sum::<u64>()
+    }
+
+    /// The share of requests that got what was expected; of none it is 0.
+    pub fn success_ratio(&self) -> f64 {
+        let all = self.succeeded + self.failures();
+        if all == 0 { 0.0 } else { self.succeeded as f64 / all as f64 }
+    }
+
+    pub fn answers_per_second(&self, time: Duration) -> f64 {
+        self.answers() as f64 / time.as_secs_f64().max(1e-9)
     }
 }
 

@@ -4,6 +4,7 @@
 //! What it leaves to others: judging the result (`verdict`), and showing it (`report`).
 
 mod collect;
+mod concurrency;
 pub mod crew;
 pub mod interval;
 mod schedule;
@@ -98,18 +99,12 @@ pub struct Outcome {
 impl Outcome {
     /// Answers per second, as they came.
     pub fn answers_per_second(&self) -> f64 {
-        self.total.counts.answers() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        self.total.counts.answers_per_second(self.elapsed)
     }
 
     /// Something that the server used, per answer.
     pub fn per_answer(&self, total: u64) -> f64 {
         total as f64 / self.total.counts.answers().max(1) as f64
-    }
-
-    /// The share of requests that got what was expected.
-    pub fn success_ratio(&self) -> f64 {
-        let (good, bad) = (self.total.counts.succeeded, self.total.counts.failures());
-        if good + bad == 0 { 0.0 } else { good as f64 / (good + bad) as f64 }
     }
 }
 

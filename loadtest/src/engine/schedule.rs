@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn phase(ms: u64, from: f64, to: f64) -> Phase {
-        Phase { name: "x".to_owned(), duration: Duration::from_millis(ms), from, to }
+        Phase::at_rate("x", Duration::from_millis(ms), from, to)
     }
 
     fn all(phases: &[Phase], workers: usize, total: u64) -> Vec<u64> {

@@ -79,7 +79,7 @@ fn cards(outcome: &Outcome) -> String {
     let mut out = String::from("<div class=\"cards\">");
     let latency = &outcome.total.latency;
     card(&mut out, &format!("{:.0}", outcome.answers_per_second()), "answers per second");
-    card(&mut out, &format!("{:.2}%", outcome.success_ratio() * 100.0), "success");
+    card(&mut out, &format!("{:.2}%", outcome.total.counts.success_ratio() * 100.0), "success");
     for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
         card(&mut out, &wrk_time(latency.value_at_quantile(quantile) as f64), name);
     }

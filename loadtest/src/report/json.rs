@@ -35,7 +35,7 @@ pub fn document(outcome: &Outcome, judged: &[Judged]) -> Value {
     let fastest = if latency.is_empty() { Value::Null } else { json!(seconds_of(latency.min())) };
     json!({
         "summary": {
-            "successRate": outcome.success_ratio(),
+            "successRate": outcome.total.counts.success_ratio(),
             "total": seconds,
             "slowest": seconds_of(latency.max()),
             "fastest": fastest,

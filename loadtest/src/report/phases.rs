@@ -10,26 +10,15 @@ use super::json::microseconds;
 use super::svg::escape;
 use crate::engine::Outcome;
 use crate::engine::interval::Interval;
-use crate::phase::Phase;
+use crate::phase::{Pace, Phase};
+use crate::plan::Load;
 use crate::units::{go_duration, wrk_time};
 
 const COLUMNS: [&str; 10] =
-    ["phase", "time", "rate", "answers/s", "answers", "failed", "p50", "p90", "p99", "p99.9"];
+    ["phase", "time", "pace", "answers/s", "answers", "failed", "p50", "p90", "p99", "p99.9"];
 
 fn all(outcome: &Outcome) -> impl Iterator<Item = (&Phase, &Interval)> {
     outcome.plan.phases.iter().zip(&outcome.phases)
-}
-
-fn rate(phase: &Phase) -> String {
-    match phase.from == phase.to {
-        true => format!("{}/s", phase.from),
-        false => format!("{}/s to {}/s", phase.from, phase.to),
-    }
-}
-
-/// Answers to requests of the phase per second of it.
-fn answers_per_second(phase: &Phase, interval: &Interval) -> f64 {
-    interval.counts.answers() as f64 / phase.duration.as_secs_f64()
 }
 
 fn cells(phase: &Phase, interval: &Interval) -> [String; COLUMNS.len()] {
@@ -40,8 +29,8 @@ fn cells(phase: &Phase, interval: &Interval) -> [String; COLUMNS.len()] {
     [
         phase.name.clone(),
         go_duration(phase.duration.as_nanos() as u64),
-        rate(phase),
-        format!("{:.1}", answers_per_second(phase, interval)),
+        phase.pace_text(),
+        format!("{:.1}", interval.counts.answers_per_second(phase.duration)),
         interval.counts.answers().to_string(),
         interval.counts.failures().to_string(),
         at(0.5),
@@ -60,7 +49,8 @@ pub fn text(outcome: &Outcome) -> String {
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..COLUMNS.len()).filter_map(width).collect();
-    let mut text = String::from("  Phases, by when requests were due\n");
+    let sent = if outcome.plan.load == Load::Closed { "sent" } else { "due" };
+    let mut text = format!("  Phases, by when requests were {sent}\n");
     for row in &rows {
         let _ = write!(text, "    {:<1$}", row[0], widths[0]);
         for (cell, width) in row.iter().zip(&widths).skip(1) {
@@ -72,16 +62,19 @@ pub fn text(outcome: &Outcome) -> String {
 }
 
 pub fn document(outcome: &Outcome) -> Value {
+    let of = |phase: &Phase, pace, value: f64| (phase.pace == pace).then_some(value);
     let phase = |(phase, interval): (&Phase, &Interval)| {
         json!({
             "name": phase.name,
             "durationSeconds": phase.duration.as_secs_f64(),
-            "rateFrom": phase.from,
-            "rateTo": phase.to,
+            "rateFrom": of(phase, Pace::Rate, phase.from),
+            "rateTo": of(phase, Pace::Rate, phase.to),
+            "concurrencyFrom": of(phase, Pace::Concurrency, phase.from),
+            "concurrencyTo": of(phase, Pace::Concurrency, phase.to),
             "sent": interval.counts.sent,
             "succeeded": interval.counts.succeeded,
             "failed": interval.counts.failures(),
-            "answersPerSecond": answers_per_second(phase, interval),
+            "answersPerSecond": interval.counts.answers_per_second(phase.duration),
             "latencyMicroseconds": microseconds(&interval.latency),
             "latenessMicroseconds": microseconds(&interval.lateness),
         })

@@ -34,26 +34,24 @@ pub fn header(plan: &Plan) -> String {
         }
         None => text.push('\n'),
     }
-    match plan.load {
-        Load::Open { .. } if !plan.phases.is_empty() => {
-            let phases: Vec<String> = plan.phases.iter().map(Phase::to_string).collect();
-            let _ = writeln!(
-                text,
-                "  open loop, {}: latency is from the intended send time",
-                phases.join(", ")
-            );
+    let phases: Vec<String> = plan.phases.iter().map(Phase::to_string).collect();
+    let phases = phases.join(", ");
+    let _ = match plan.load {
+        Load::Open { .. } if !phases.is_empty() => {
+            writeln!(text, "  open loop, {phases}: latency is from the intended send time")
         }
         Load::Open { rate } => {
-            let _ = writeln!(
-                text,
-                "  open loop, {rate} requests/s: latency is from the intended send time"
-            );
+            writeln!(text, "  open loop, {rate} requests/s: latency is from the intended send time")
         }
-        Load::Closed => text.push_str(
-            "  closed loop: latencies omit queueing (no request is sent while the target stalls); \
-             -R makes an open loop\n",
-        ),
-    }
+        Load::Closed => {
+            let comma = if phases.is_empty() { "" } else { ", " };
+            writeln!(
+                text,
+                "  closed loop{comma}{phases}: latencies omit queueing (no request is sent while \
+                 the target stalls); -R makes an open loop"
+            )
+        }
+    };
     text
 }
 
@@ -98,7 +96,7 @@ pub fn summary(outcome: &Outcome, detail: Detail, judged: &[Judged]) -> String {
     text.push_str(&failures(outcome));
     let _ = writeln!(text, "Requests/sec: {:9.2}", outcome.answers_per_second());
     let _ = writeln!(text, "Transfer/sec: {:>9}", wrk_bytes(counts.wire_in as f64 / seconds));
-    let _ = writeln!(text, "Success:      {:8.3}%", outcome.success_ratio() * 100.0);
+    let _ = writeln!(text, "Success:      {:8.3}%", outcome.total.counts.success_ratio() * 100.0);
     text.push_str(&generator(outcome));
     if let Some(server) = &outcome.server {
         let _ = writeln!(text, "Server:       {}", server_line(outcome, server));

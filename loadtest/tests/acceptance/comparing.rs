@@ -23,10 +23,18 @@ fn a_slower_target_is_called_slower_with_what_its_process_costs() {
     let (json, html) = (file("ab.json"), file("ab.html"));
     let quick = format!("quick={}", origin.url("t=2ms"));
     let slow = format!("slow={}", origin.url("t=6ms"));
-    let watch = format!("slow={}", origin.pid());
+    let [watch_quick, watch_slow] =
+        ["quick", "slow"].map(|name| format!("{name}={}", origin.pid()));
+    let may_count = std::fs::metadata("/sys/kernel/tracing/events/raw_syscalls").is_ok();
+    let counting = if may_count { &["--watch-system-calls"][..] } else { &[] };
+    if !may_count {
+        println!("system calls may not be counted here: NOT tried");
+    }
     let arguments = [
         &["ab", "--a", &quick, "--b", &slow, "--blocks", "32", "-z", "60ms", "-R", "400"][..],
-        &["-c", "8", "--metric", "p50", "--watch-pid", &watch, "--json", &json, "--html", &html],
+        &["-c", "8", "--metric", "p50", "--json", &json, "--html", &html],
+        &["--watch-pid", &watch_quick, "--watch-pid", &watch_slow],
+        counting,
         &PATIENT,
     ]
     .concat();
@@ -35,9 +43,16 @@ fn a_slower_target_is_called_slower_with_what_its_process_costs() {
     assert!(text.contains("slow is worse than quick in p50"), "{text}");
     assert_eq!(output.status.code(), Some(0));
     let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
-    let p50 = report["metrics"].as_array().unwrap().iter().find(|m| m["metric"] == "p50").unwrap();
-    let ratio = p50["bOverA"]["ratio"].as_f64().unwrap();
-    assert!((2.0..4.0).contains(&ratio), "{ratio}");
+    let metrics = report["metrics"].as_array().unwrap();
+    let ratio = |name: &str| {
+        let metric = metrics.iter().find(|metric| metric["metric"] == name)?;
+        metric["bOverA"]["ratio"].as_f64()
+    };
+    assert!((2.0..4.0).contains(&ratio("p50").unwrap()), "{report}");
+    // It makes the same ones for both, whatever they wait for.
+    let calls = ratio("syscalls");
+    assert_eq!(calls.is_some(), may_count, "{report}");
+    assert!(calls.is_none_or(|ratio| (0.5..2.0).contains(&ratio)), "{report}");
     assert!(std::fs::read_to_string(html).unwrap().contains("Difference by percentile"));
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -2,6 +2,7 @@
 //!
 //! What it leaves to others: forms of reports (`reports`), comparing (`comparing`).
 
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -220,6 +221,67 @@ fn phases_have_their_rates_and_their_own_figures() {
 }
 
 #[test]
+fn phases_of_a_closed_loop_have_their_requests_at_a_time() {
+    let origin = Origin::start(&[]);
+    let url = origin.url("t=10ms");
+    let phases =
+        ["--phase", "one=500ms@1c", "--phase", "ramp=500ms@1..7c", "--phase", "pause=100ms@0c"];
+    let arguments =
+        [&phases[..], &["--phase", "four=500ms@4c", "-t2", "--steal-max", "100", &url]].concat();
+    let (report, _) = alone(|| json(&arguments));
+    let phases = report["loadtest"]["phases"].as_array().unwrap();
+    let sent: Vec<f64> = phases.iter().map(|phase| phase["sent"].as_f64().unwrap()).collect();
+    // The ramp has four at a time in its middle.
+    let ratios = [sent[1] / sent[0], sent[3] / sent[0]];
+    assert!(ratios.iter().all(|ratio| (3.0..5.0).contains(ratio)), "{ratios:?} {report}");
+    assert!((20.0..=50.0).contains(&sent[0]) && sent[2] == 0.0, "{report}");
+    assert_eq!(
+        (report["loadtest"]["connections"].as_u64(), &phases[0]["rateTo"]),
+        (Some(7), &Value::Null)
+    );
+    assert_eq!(phases[1]["concurrencyTo"].as_f64(), Some(7.0));
+    let text = stdout(&loadtest(&[&arguments[..], &["--no-tui"]].concat()));
+    assert!(text.contains("closed loop, one=500ms@1c, ramp=500ms@1..7c"), "{text}");
+    assert!(text.contains("1 to 7 at a time"), "{text}");
+}
+
+#[test]
+fn connections_come_from_the_addresses_that_were_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let seen = std::thread::spawn(move || {
+        let accepted = (0..6).map(|_| listener.accept().unwrap());
+        let answered = accepted.map(|(mut client, peer)| {
+            let _ = client.read(&mut [0; 1024]).unwrap();
+            client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            peer.ip().to_string()
+        });
+        answered.collect::<Vec<_>>()
+    });
+    let addresses = ["--local-address", "127.0.0.2,127.0.0.3"];
+    let run = ["-n", "6", "-c", "1", "--disable-keepalive", "--no-tui", &url];
+    assert!(loadtest(&[&addresses[..], &run].concat()).status.success());
+    assert_eq!(seen.join().unwrap(), ["127.0.0.2", "127.0.0.3"].repeat(3));
+    let wrong = loadtest(&[&["--local-address", "::1"][..], &run].concat());
+    let said = String::from_utf8(wrong.stderr).unwrap();
+    assert!(said.contains("--local-address ::1: the target is 127.0.0.1"), "{said}");
+}
+
+#[test]
+fn conditions_may_be_about_one_phase() {
+    let origin = Origin::start(&[]);
+    let url = origin.url("t=20ms");
+    let phases = ["--phase", "low=300ms@10", "--phase", "high=300ms@50", "--quiet"];
+    let host = ["--steal-max", "100", "--lateness-max", "1s", &url];
+    for (condition, holds) in
+        [("low:rate<30", true), ("high : rate<30", false), ("high:p50>10ms", true)]
+    {
+        let output = loadtest(&[&phases[..], &["--threshold", condition], &host].concat());
+        assert_eq!(output.status.code(), Some(if holds { 0 } else { 4 }), "{condition}");
+    }
+}
+
+#[test]
 fn a_stall_is_in_the_phase_whose_requests_it_met() {
     let origin = Origin::start(&[]);
     // The second phase asks for what takes longer than the phase itself.
@@ -260,6 +322,6 @@ fn system_calls_are_counted_or_it_is_said_why_not() {
     match line.strip_suffix(" per request") {
         // Each request makes the origin wait and answer.
         Some(count) => assert!((0.9..20.0).contains(&count.parse::<f64>().unwrap()), "{text}"),
-        None => assert!(line.starts_with("not available: perf: "), "{text}"),
+        None => assert!(line.starts_with("not available: "), "{text}"),
     }
 }

@@ -83,8 +83,9 @@ impl<I: Io> Worker<I> {
         let link = &mut self.links[number];
         link.state = State::Connecting;
         link.codec = codec(now);
-        match self.io.connect(&self.plan.origin.address, link.token(number)) {
-            Ok(socket) => link.socket = Some(socket),
+        let token = link.token(number);
+        match self.connect_from_next(token) {
+            Ok(socket) => self.links[number].socket = Some(socket),
             Err(_) => self.lose_link(number, Fault::Connect, now),
         }
     }

@@ -21,6 +21,7 @@ use tidegate_http::ResponseHead;
 use tidegate_http::h1::Event;
 use tidegate_io::{Buffer, Completion, Io, Now, Outcome};
 
+use super::concurrency::Concurrency;
 use super::crew::Assignment;
 use super::interval::{Fault, Interval};
 use super::schedule::Schedule;
@@ -62,7 +63,10 @@ pub struct Worker<I: Io> {
     came: u64,
     head: ResponseHead,
     schedule: Option<Schedule>,
+    concurrency: Concurrency,
     next_target: u32,
+    /// Of the addresses that connections come from.
+    next_source: usize,
     /// Requests from here on count.
     measured_from: u64,
     /// No requests of a closed loop from here on.
@@ -101,7 +105,9 @@ impl<I: Io> Worker<I> {
             came: 0,
             head: ResponseHead::default(),
             schedule: None,
+            concurrency: Concurrency::new(0, &[], 0, 1),
             next_target: 0,
+            next_source: 0,
             measured_from: u64::MAX,
             end: u64::MAX,
             sending_is_over: false,
@@ -199,8 +205,10 @@ impl<I: Io> Worker<I> {
         self.interval_end = self.measured_from + nanoseconds(plan.interval);
         self.end = plan.duration.map_or(u64::MAX, |d| self.measured_from + nanoseconds(d));
         self.begin_phases();
+        let (from, threads) = (self.measured_from, plan.threads);
+        self.concurrency = Concurrency::new(from, &plan.phases, number, threads);
         if let Load::Open { rate } = plan.load {
-            let of = |duration, from, to| Phase { name: String::new(), duration, from, to };
+            let of = |duration, from, to| Phase::at_rate("", duration, from, to);
             let first = plan.phases.first().map_or(rate, |phase| phase.from);
             let before = of(plan.warm_up, first, first);
             let total = plan.planned().unwrap_or(u64::MAX >> 1) + before.requests().ceil() as u64;
@@ -240,6 +248,7 @@ impl<I: Io> Worker<I> {
         }
         match self.schedule.as_ref().map(Schedule::due) {
             Some(due) => due.map_or(chore, |due| chore.min(due.saturating_sub(now))),
+            None if self.carrying >= self.concurrency.limit(now) => chore,
             None => 0,
         }
     }

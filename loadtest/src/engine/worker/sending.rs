@@ -2,7 +2,10 @@
 //!
 //! What it leaves to others: what comes back.
 
-use tidegate_io::{Io, Now};
+use std::io;
+use std::net::SocketAddr;
+
+use tidegate_io::{ConnectOptions, Io, Now, Socket, Token};
 
 use super::Worker;
 use super::recording::phase_of;
@@ -12,9 +15,15 @@ use crate::engine::slot::{Request, State};
 impl<I: Io> Worker<I> {
     /// Takes up what is due, as far as places are free.
     pub(super) fn dispatch(&mut self, now: u64) {
-        while !self.free.is_empty() {
+        let limit = self.concurrency.limit(now);
+        while !self.free.is_empty() && self.carrying < limit {
             let Some(intended) = self.next_intended(now) else { break };
-            if let Some(index) = self.free.pop_front() {
+            // A limit is one of connections that are used, too: always the same ones.
+            let place = match limit {
+                usize::MAX => self.free.pop_front(),
+                _ => self.free.pop_back(),
+            };
+            if let Some(index) = place {
                 self.start(index as usize, intended, now);
             }
         }
@@ -72,10 +81,20 @@ impl<I: Io> Worker<I> {
     pub(super) fn open(&mut self, index: usize, now: u64) {
         let slot = &mut self.slots[index];
         slot.state = State::Connecting;
-        match self.io.connect(&self.plan.origin.address, slot.token(index)) {
-            Ok(socket) => slot.socket = Some(socket),
+        let token = slot.token(index);
+        match self.connect_from_next(token) {
+            Ok(socket) => self.slots[index].socket = Some(socket),
             Err(_) => self.lose(index, Fault::Connect, now),
         }
+    }
+
+    /// A connection to the origin, from the next of the addresses that it may come from.
+    pub(super) fn connect_from_next(&mut self, token: Token) -> io::Result<Socket> {
+        let sources = &self.plan.local_addresses;
+        let source = sources.get(self.next_source).map(|address| SocketAddr::new(*address, 0));
+        self.next_source = (self.next_source + 1) % sources.len().max(1);
+        let options = ConnectOptions { source, ..ConnectOptions::default() };
+        self.io.connect_with(&self.plan.origin.address, &options, token)
     }
 
     pub(super) fn transmit(&mut self, index: usize) {
