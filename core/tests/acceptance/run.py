@@ -49,7 +49,7 @@ class Job:
 
 
 def discover(asked):
-    """All jobs, quick ones first, those that need the machine for themselves last."""
+    """All jobs: those that may take longest first, those that need the machine for themselves last."""
     jobs = []
     for path in sorted(HERE.glob("test_*.py")):
         module = importlib.import_module(path.stem)
@@ -65,7 +65,7 @@ def discover(asked):
         jobs = [job for job in jobs if any(part in job.name for part in asked.filters)]
     for part in filter(None, asked.without.split(",")):
         jobs = [job for job in jobs if part not in job.name]
-    return sorted(jobs, key=lambda job: job.alone)
+    return sorted(jobs, key=lambda job: (job.alone, -job.limit_s))
 
 
 def child(job, asked):
