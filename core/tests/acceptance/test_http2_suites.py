@@ -9,7 +9,6 @@ import re
 import subprocess
 
 from rig import bootstrap, cluster, http2_fields, limit, listener, route
-from rig.proxy import can_bind
 from rig.tls import Authority, TlsBridge, downstream_tls, secured
 from rig.tools import tool
 
@@ -86,7 +85,7 @@ def httpwg(rig, port):
 def test_h2specd(rig):
     """Each case is a server that misbehaves, as our origin. It is asked for through the proxy; what
     the proxy sends to it is judged, and the proxy still serves a good origin at the end."""
-    first = first_port(rig)
+    first = rig.ports_in_a_row(H2SPECD_CASES + 1)
     ports = range(first + 1, first + 1 + H2SPECD_CASES)
     origin = rig.origin()
     port = rig.port()
@@ -134,14 +133,3 @@ def judge(rig, rows, count, waived, said):
             shown = said[at:at + 500] if at >= 0 else said
             assert passed or name in waived, f"see\n{shown}"
             assert not passed or name not in waived, f"it passes; its waiver: {waived[name]}"
-
-
-def first_port(rig):
-    """The first of the free ports in a row that h2specd takes."""
-    for _ in range(100):
-        first = rig.port()
-        if first + H2SPECD_CASES in rig.ports and all(
-                can_bind(first + number) for number in range(H2SPECD_CASES + 1)):
-            rig.given.update(range(first, first + H2SPECD_CASES + 1))
-            return first
-    raise AssertionError("no free ports in a row")

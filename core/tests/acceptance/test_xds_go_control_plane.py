@@ -11,7 +11,6 @@ import subprocess
 
 from rig import Client, alone, limit
 from rig.origin import wait_for_port
-from rig.proxy import can_bind
 from rig.tools import tool
 
 MESSAGE = "Hi, there!\n"
@@ -77,15 +76,6 @@ def bootstrap(way, layers, admin, ports):
     return made
 
 
-def listeners(rig):
-    """The first of as many free ports as the programme has listeners."""
-    for _ in range(200):
-        first = rig.port()
-        if all(can_bind(first + more) for more in range(LISTENERS)):
-            return first
-    raise AssertionError("no free ports")
-
-
 @limit(240)
 def test_integration(rig):
     """Each way, one after the other."""
@@ -93,7 +83,7 @@ def test_integration(rig):
         with rig.case(name):
             origin = rig.origin(lambda request: (200, [], MESSAGE.encode()))
             ports = {what: rig.port() for what in ("port", "gateway", "als")}
-            first = listeners(rig)
+            first = rig.ports_in_a_row(LISTENERS)
             given = [f"-{what}={port}" for what, port in ports.items()]
             command = [tool("go-control-plane-test"), f"-xds={way}", f"-runtimes={layers}",
                        f"-message={MESSAGE}", f"-upstream={origin.port}", f"-base={first}",

@@ -15,23 +15,12 @@ from google.rpc.status_pb2 import Status
 
 from rig import limit, once
 from rig.client import Client
-from rig.proxy import can_bind
 from rig.tools import tool
 
 CLUSTERS, ENDPOINTS, ROUTES, LISTENERS = 60, 5, 4, 2
 CHURN = "endpoints=40,clusters=10,routes=5,listeners=2"
 SECONDS = 2
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-
-
-def adjacent(rig):
-    """The first of as many free ports as there are listeners."""
-    while True:
-        first = rig.port()
-        others = range(first + 1, first + LISTENERS)
-        if all(port not in rig.given and can_bind(port) for port in others):
-            rig.given.update(others)
-            return first
 
 
 class Server:
@@ -63,7 +52,7 @@ class Server:
 
 def check(rig, *options):
     """Everything is loaded, every change is acknowledged, and what is served is what was sent."""
-    port = adjacent(rig)
+    port = rig.ports_in_a_row(LISTENERS)
     server = Server(rig, port, "--churn", CHURN, *options)
     rig.proxy(yaml.safe_load(server.bootstrap.read_text()))
     status, report, text = server.result()

@@ -74,6 +74,17 @@ class Rig:
                 return port
         raise AssertionError("no free port")
 
+    def ports_in_a_row(self, count):
+        """The first of as many free ports in a row."""
+        for _ in range(200):
+            first = self.port()
+            others = range(first + 1, first + count)
+            if all(port in self.ports and port not in self.given and can_bind(port)
+                   for port in others):
+                self.given.update(others)
+                return first
+        raise AssertionError(f"no {count} free ports in a row")
+
     def origin(self, answer=None, keep=True):
         """An `HttpOrigin`."""
         return self.keep(HttpOrigin(answer, keep))
