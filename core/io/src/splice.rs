@@ -1,8 +1,9 @@
 //! Moving bytes from one socket to another inside the kernel: splice(2) through a pipe.
 //!
-//! Bytes that only pass through need not be copied to user space and back. Relaying a body of 1 MiB
-//! so costs a third of the processor time, one of 100 KiB two thirds, one of 10 KiB the same. A
-//! pipe is taken for as long as it holds bytes, so that a few serve many sockets.
+//! Bytes that only pass through need not be copied to user space and back. Relaying a body of 4 MB
+//! so costs a third of the processor time, one of 2 MB 0.45 to 0.75, one of 1 MB 0.75 to 0.8, and
+//! shorter ones the same. A pipe is taken for as long as it holds bytes, so that a few serve many
+//! sockets.
 //!
 //! What it leaves to others: waiting until a socket is ready (the backends).
 

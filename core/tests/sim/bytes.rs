@@ -20,7 +20,7 @@ pub fn size(random: &mut Random) -> usize {
     match random.below(100) {
         0..10 => 0,
         10..20 => 65_536 - random.index(1000),
-        20 => 300_000 + random.index(600_000),
+        20 => 600_000 + random.index(1_200_000),
         _ => random.size(32_768),
     }
 }

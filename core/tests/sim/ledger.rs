@@ -276,6 +276,8 @@ impl Ledger {
             Outcome::Cut if self.waited_for_a_bad_origin(record) && ran_out_of_time(record) => None,
             Outcome::Cut if self.is_collateral(record) => None,
             Outcome::Cut => Some("its response was cut"),
+            // Its connection waited to be accepted when the listener was closed.
+            Outcome::Lost if drains && !record.reused && !was_seen => None,
             Outcome::Lost if record.http2 && !(lossy || record.spoiled) => {
                 Some("its stream ended without a response")
             }
