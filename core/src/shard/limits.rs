@@ -19,7 +19,7 @@ pub const OUTPUT_BYTES_LOW: usize = 64 * 1024;
 /// The same for a connection of `tcp_proxy`, of which there may be many that are all ahead.
 pub const RELAY_BYTES_HIGH: usize = 128 * 1024;
 
-/// Bodies from this length on are spliced. With shorter ones it saves nothing: what there is moves
+/// Bodies from this length on are spliced. With shorter ones it saves little: what there is moves
 /// in more and smaller pieces than copies would be, which peers on the same host pay for.
 pub const SPLICE_BODY_BYTES_MIN: u64 = 1 << 20;
 
